@@ -1,0 +1,132 @@
+"""Own what a job says while it runs (events) and when it ends (summaries).
+
+A job never prints.  It hands events to ``on_event`` as they happen and returns one summary; the
+command line and a library user listen in the same way.  Paths are those inside the tree, as text
+(undecodable bytes as surrogate escapes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from archiver.archive.check import Problem
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The scan is over: so many files are to be done, in so many tasks."""
+
+    files: int
+    input_bytes: int
+    tasks: int
+
+
+@dataclass(frozen=True)
+class FileDone:
+    """One file was packed (or verified, or unpacked); ``stored_bytes`` is what it costs."""
+
+    path: str
+    input_bytes: int
+    stored_bytes: int
+    sample_bytes: int
+
+
+@dataclass(frozen=True)
+class FileFailed:
+    """One file could not be done; the job goes on."""
+
+    path: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something the user should know that is no failure, such as a fall-back to the CPU."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The archive now is at this generation."""
+
+    generation: int
+
+
+Event = Planned | FileDone | FileFailed | Notice | Committed
+OnEvent = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class FormatTotals:
+    """The files of one format: how many, their size, and what they take in the archive."""
+
+    name: str  # "PNG", "TIFF", ...; "other" for opaque files
+    files: int
+    input_bytes: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Files that are kept as their original bytes for one and the same reason."""
+
+    reason: str
+    files: int
+    input_bytes: int
+    example: str  # path of the first of them
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one pack job did.
+
+    ``files`` and ``input_bytes`` count every regular file found in SOURCE, failed and unchanged
+    ones too.  ``formats``, ``kept``, ``tiles`` and ``sample_bytes`` cover the files that this job
+    coded: not the ``unchanged`` ones, which are in the archive already.  ``archive_bytes`` is the
+    size of the whole archive afterwards; it equals ``payload_bytes + model_bytes``.
+    """
+
+    archive: Path
+    generation: int | None  # None: nothing was committed (dry run, or nothing new)
+    model: str  # name of the base model
+    files: int
+    unchanged: int
+    failures: tuple[FileFailed, ...]
+    input_bytes: int
+    sample_bytes: int  # uncompressed
+    archive_bytes: int
+    payload_bytes: int  # shards and manifest: everything but the models
+    model_bytes: int
+    seconds: float
+    tiles: Mapping[str, int]  # codec name -> tiles
+    formats: tuple[FormatTotals, ...] = ()
+    kept: tuple[Kept, ...] = ()
+
+
+@dataclass(frozen=True)
+class VerifySummary:
+    """What one verification found; no ``problems`` means the archive is good to that depth."""
+
+    archive: Path
+    depth: str
+    files: int
+    tiles: int  # decoded and compared; 0 at depth "structure"
+    archive_bytes: int
+    problems: tuple[Problem, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class UnpackSummary:
+    """What one unpack job wrote."""
+
+    dest: Path
+    files: int
+    failures: tuple[FileFailed, ...]
+    output_bytes: int
+    seconds: float

@@ -1,0 +1,89 @@
+"""Own the settings of a pack job: their defaults, their limits, and what the archive records of them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from archiver.errors import UsageError
+
+PROFILES = ("fast", "balanced", "max")
+FIDELITIES = ("bytes", "samples")
+MIN_TILE = 16
+MAX_TILE = 1024
+
+# These say where and how fast a job runs.  They never change what it stores, so an archive does
+# not record them: the same settings on another machine stay the same settings.
+_OF_THE_MACHINE = ("workers", "scheduler", "dry_run")
+
+
+@dataclass(frozen=True)
+class PackSettings:
+    """What ``archiver pack`` was asked to do; wrong values raise `UsageError` at once.
+
+    ``model`` None is the default base model, ``tile`` None the default tile side.  ``workers`` 0
+    runs in this process, None starts a local cluster sized to the machine; ``scheduler`` joins a
+    running Dask scheduler instead.  ``include`` and ``exclude`` are globs on paths inside SOURCE;
+    an empty ``include`` means everything.
+    """
+
+    profile: str = "balanced"
+    model: str | None = None
+    fidelity: str = "bytes"
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    workers: int | None = None
+    scheduler: str | None = None
+    tile: int | None = None
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        _check_choice("profile", self.profile, PROFILES)
+        _check_choice("fidelity", self.fidelity, FIDELITIES)
+        _check_globs("include", self.include)
+        _check_globs("exclude", self.exclude)
+        _check_workers(self.workers, self.scheduler)
+        _check_tile(self.tile)
+
+    @property
+    def adapts(self) -> bool:
+        """True if the profile asks for models fine-tuned on the data."""
+        return self.profile != "fast"
+
+    def recorded(self) -> dict[str, object]:
+        """Return the settings that an archive records: JSON-able, the same on every machine."""
+        settings = {k: v for k, v in asdict(self).items() if k not in _OF_THE_MACHINE}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
+
+
+def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UsageError(f"{key}: expected one of {', '.join(choices)}, got {value!r}")
+
+
+def _check_globs(key: str, globs: tuple[str, ...]) -> None:
+    for glob in globs:
+        if not glob or glob.startswith("/"):
+            raise UsageError(
+                f"{key}: expected a glob relative to SOURCE, such as '*.tif' or 'slides/**', "
+                f"got {glob!r}"
+            )
+
+
+def _check_workers(workers: int | None, scheduler: str | None) -> None:
+    if workers is not None and workers < 0:
+        raise UsageError(
+            f"workers: expected 0 (run in this process) or a number of workers, got {workers}"
+        )
+    if workers is not None and scheduler is not None:
+        raise UsageError(
+            f"workers: the scheduler at {scheduler} already has its workers; "
+            "give --workers or --scheduler, not both"
+        )
+
+
+def _check_tile(tile: int | None) -> None:
+    if tile is not None and not MIN_TILE <= tile <= MAX_TILE:
+        raise UsageError(
+            f"tile: expected a side of {MIN_TILE} to {MAX_TILE} samples, got {tile}; "
+            "leave it out for the default"
+        )
