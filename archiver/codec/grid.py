@@ -1,0 +1,89 @@
+"""Own the exact-arithmetic grid: steps, limits, rounding, and the proof that no sum ever rounds.
+
+Everything the coding network computes is a whole number of steps (FORMAT.md, "Exact arithmetic"):
+
+* an *activation* that enters a matrix product is an integer level in [-127, 127]; one level is 1/16;
+* a *weight* is ``q * 2**e`` with an integer |q| <= 127 and one exponent per output row;
+* so every product needs 14 bits, and every sum of products is a multiple of ``STEP``.
+
+A float32 sum of multiples of ``STEP`` is exact, in every order and with or without FMA, as long as
+no partial sum exceeds ``2**24`` steps.  :func:`row_bounds` computes the largest possible partial sum
+of every row; :func:`check_bounds` refuses weights that could exceed it.  Operands of at most 8
+significant bits also survive TF32, bfloat16 and int8 matrix units unchanged.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from archiver.errors import FormatError
+
+LEVEL = 127  # largest activation level entering a product
+WEIGHT = 127  # largest weight mantissa
+MIN_EXPONENT, MAX_EXPONENT = -10, 4  # weight exponents, one per output row
+STEP_BITS = 10
+STEP = 2.0**-STEP_BITS  # every accumulated sum is a multiple of this many levels
+STREAM_LIMIT = 2048.0  # |residual stream|, |bias|, in levels
+EXACT_LIMIT = 2.0**24 * STEP  # float32 holds every multiple of STEP up to here
+
+
+def snap(x: Tensor, limit: float = LEVEL) -> Tensor:
+    """Round to whole levels (ties to even) within [-limit, limit]; straight-through gradient."""
+    clamped = x.clamp(-limit, limit)
+    if torch.is_grad_enabled() and x.requires_grad:
+        return clamped + (clamped.round() - clamped).detach()
+    return clamped.round_()
+
+
+def row_exponents(weight: Tensor) -> Tensor:
+    """Return the smallest exponent e of each output row such that max|row| <= 127 * 2**e.
+
+    ``weight`` is (rows, ...); the result is (rows,) int32 within [MIN_EXPONENT, MAX_EXPONENT].
+    """
+    largest = weight.detach().flatten(1).abs().amax(1).double() / WEIGHT
+    mantissa, exponent = torch.frexp(largest)
+    exponent = exponent - (mantissa == 0.5).to(exponent.dtype)  # an exact power of two fits
+    return exponent.clamp(MIN_EXPONENT, MAX_EXPONENT).to(torch.int32)
+
+
+def quantise_rows(weight: Tensor, exponents: Tensor) -> Tensor:
+    """Return the integer mantissas of ``weight``: round(w / 2**e), clamped to [-127, 127]."""
+    scale = torch.exp2(-exponents.float())  # exact: whole powers of two
+    scaled = weight * scale.view(-1, *[1] * (weight.dim() - 1))
+    return scaled.round().clamp(-WEIGHT, WEIGHT)
+
+
+def snap_rows(weight: Tensor) -> Tensor:
+    """Return ``weight`` on its row grids, with a straight-through gradient."""
+    exponents = row_exponents(weight)
+    scale = torch.exp2(exponents.float())
+    with torch.no_grad():
+        on_grid = quantise_rows(weight, exponents) * scale.view(-1, *[1] * (weight.dim() - 1))
+    return weight + (on_grid - weight).detach()
+
+
+def snap_bias(bias: Tensor) -> Tensor:
+    """Return ``bias`` on the grid of sums (multiples of STEP), straight-through gradient."""
+    with torch.no_grad():
+        on_grid = (bias.clamp(-STREAM_LIMIT, STREAM_LIMIT) * 2.0**STEP_BITS).round() * STEP
+    return bias + (on_grid - bias).detach()
+
+
+def row_bounds(weight: Tensor, bias: Tensor | None, *, carried: float = 0.0) -> Tensor:
+    """Return, per output row, the largest magnitude any partial sum can reach, in levels.
+
+    ``carried`` is the bound of what the product is added to (the residual stream).
+    """
+    bound = weight.detach().double().flatten(1).abs().sum(1) * (LEVEL + 1) + carried
+    return bound if bias is None else bound + bias.detach().double().abs()
+
+
+def check_bounds(name: str, weight: Tensor, bias: Tensor | None, *, carried: float = 0.0) -> None:
+    """Raise FormatError if some row of ``weight`` could leave the range of exact float32 sums."""
+    bound = float(row_bounds(weight, bias, carried=carried).max())
+    if bound > EXACT_LIMIT:
+        raise FormatError(
+            f"model layer {name}: a sum can reach {bound:.0f} levels, exact up to "
+            f"{EXACT_LIMIT:.0f}; the model file is damaged or was exported without its bound check"
+        )

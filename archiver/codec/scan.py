@@ -1,0 +1,315 @@
+"""Own the order of pixels and the two ways through it: one parallel pass, or a wavefront.
+
+A pixel at (row, column) belongs to group ``t = column + 2 * row``; it may depend on groups before t
+only, so all pixels of a group, in all tiles of a batch, are decoded together.  In the skewed layout
+(row r shifted right by 2 r) group t is column t and every kernel tap is a constant shift::
+
+    row 0   0 1 2 3 4 5 ...            tap (dr, dc) of group t reads row r + dr of group
+    row 1       2 3 4 5 ...            t + dc + 2 * dr, at most 9 groups back: the decoder
+    row 2           4 5 ...            keeps a ring of the last 10 groups of every layer
+
+A tile's digits are ordered by group, then channel, then digit, then row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from archiver.codec import grid, mgcf, mixture
+from archiver.codec.entropy import RADIX, DigitDecoder, encode_digits
+from archiver.codec.tables import ChannelTables, frequencies
+
+RING = 10  # groups kept: the farthest tap, row -3 and column -3, is 9 groups back
+ABOVE = mgcf.KERNEL_ROWS - 1  # rows of zeros above every tile
+CHUNK = 4096  # pixels a pointwise layer handles at once, to stay in the cache
+DIGITS = 2  # digits of an 8-bit sample
+
+Uint8 = NDArray[np.uint8]
+
+
+def group_rows(group: int, height: int, width: int) -> tuple[int, int]:
+    """Return the half-open range of rows that have a pixel in ``group``."""
+    return max(0, (group - width + 2) // 2), min(height, group // 2 + 1)
+
+
+@lru_cache(maxsize=64)
+def digit_positions(height: int, width: int, channels: int) -> NDArray[np.int64]:
+    """Return where each digit stands in a tile's stream: (height * width, channels, DIGITS)."""
+    row, column = np.divmod(np.arange(height * width), width)
+    group = column + 2 * row
+    order = np.lexsort((row, group))
+    counts = np.bincount(group, minlength=width + 2 * (height - 1))
+    starts = np.cumsum(counts) - counts
+    rank = np.empty(height * width, np.int64)
+    rank[order] = np.arange(height * width)
+    lane = rank - starts[group]
+    digit = np.arange(channels * DIGITS).reshape(channels, DIGITS)
+    first = (starts[group] * channels * DIGITS + lane)[:, None, None]
+    positions: NDArray[np.int64] = first + counts[group][:, None, None] * digit
+    return positions
+
+
+# --- encoding: one masked pass ---------------------------------------------------------------
+
+
+def encode(net: mgcf.MGCF, tiles: Uint8) -> list[bytes]:
+    """Return the payloads of ``tiles`` (N, H, W, C), all of one shape."""
+    device = next(net.parameters()).device
+    samples = torch.from_numpy(tiles).to(device, torch.float32)
+    outputs, base = predict(net, samples)
+    n, height, width, channels = tiles.shape
+    positions = digit_positions(height, width, channels)
+    return [
+        _encode_tile(outputs[i].flatten(0, 1), base[i].flatten(0, 1), tiles[i], positions)
+        for i in range(n)
+    ]
+
+
+def predict(net: mgcf.MGCF, samples: Tensor) -> tuple[Tensor, Tensor]:
+    """Do what ``net(samples)`` does, pointwise layers in chunks that fit the cache."""
+    port = net.port(samples.shape[-1])
+    centred = samples - mgcf.MID
+    base = port.base(centred)
+    h = port.embed(port.planes(centred, base))
+    shape = h.shape
+    for block in net.blocks:
+        assert isinstance(block, mgcf.Block)  # noqa: S101  narrows the type
+        flat = h.reshape(-1, shape[-1])
+        parts = [block.features(part) for part in flat.split(_chunk(flat))]
+        x = torch.cat([part[0] for part in parts]).view(shape)
+        gate = block.depthwise(x).reshape(-1, shape[-1]).split(_chunk(flat))
+        mixed = [
+            block.mix(part, g, v)
+            for part, g, (_, v) in zip(flat.split(_chunk(flat)), gate, parts, strict=True)
+        ]
+        h = torch.cat(mixed).view(shape)
+    return port.head(grid.snap(h)), base
+
+
+def _chunk(x: Tensor) -> int:
+    """Return how many rows of ``x`` a pointwise layer takes at once."""
+    return CHUNK if x.device.type == "cpu" else len(x)
+
+
+def _encode_tile(
+    outputs: Tensor, base: Tensor, tile: Uint8, positions: NDArray[np.int64]
+) -> bytes:
+    n_digits = positions.size
+    table = np.empty((n_digits, RADIX), np.float32)
+    digits = np.empty(n_digits, np.int32)
+    samples = tile.reshape(-1, tile.shape[-1])
+    for start in range(0, len(samples), CHUNK):
+        part = slice(start, start + CHUNK)
+        _fill_tables(outputs[part], base[part], samples[part], positions[part], table, digits)
+    return encode_digits(digits, table)
+
+
+def _fill_tables(
+    outputs: Tensor,
+    base: Tensor,
+    samples: Uint8,
+    positions: NDArray[np.int64],
+    table: NDArray[np.float32],
+    digits: NDArray[np.int32],
+) -> None:
+    """Write the frequency rows and digits of some pixels to their places in the stream."""
+    channels = samples.shape[1]
+    p = mixture.parameters(outputs, channels)
+    values = torch.from_numpy(samples).to(base.device, torch.float32)
+    residuals = (values - mgcf.MID) * mgcf.BASE_FRACTION - base
+    for channel in range(channels):
+        tables = ChannelTables.of(p, channel, base, residuals)
+        high = samples[:, channel].astype(np.int64) // RADIX
+        cumulative = tables.high_digit()
+        low = tables.low_digit(torch.from_numpy(high).to(base.device).unsqueeze(1), cumulative)
+        for digit, counts in enumerate((cumulative, low)):
+            place = positions[:, channel, digit]
+            table[place] = frequencies(counts).cpu().numpy()
+            digits[place] = high if digit == 0 else samples[:, channel] % RADIX
+
+
+# --- decoding: a wavefront over all tiles of a batch -------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Taps:
+    """Taps of a causal kernel in the skewed layout: (row offset, group offset) and weights."""
+
+    offsets: list[tuple[int, int]]
+    weight: Tensor  # (taps, ...) in the order of ``offsets``
+
+    @classmethod
+    def of(cls, weight: Tensor, *, strict: bool) -> _Taps:
+        """Take the unmasked taps of a kernel whose last dimensions are (4, 7)."""
+        rows, columns = torch.nonzero(mgcf.mask(strict=strict), as_tuple=True)
+        offsets = [
+            (r - ABOVE, c - mgcf.KERNEL_COLUMNS // 2 + 2 * (r - ABOVE))
+            for r, c in zip(rows.tolist(), columns.tolist(), strict=True)
+        ]
+        return cls(offsets, weight[..., rows, columns].movedim(-1, 0).contiguous())
+
+
+class _Ring:
+    """The last 10 groups of one layer: (10, 3 + height, tiles, width); outside is zero."""
+
+    def __init__(self, height: int, tiles: int, width: int, device: torch.device) -> None:
+        self.data = torch.zeros(RING, ABOVE + height, tiles, width, device=device)
+
+    def write(self, group: int, first: int, value: Tensor) -> None:
+        """Store rows ``first ...`` of ``group``; rows that ended before read as outside."""
+        column = self.data[group % RING]
+        column[ABOVE + max(0, first - RING) : ABOVE + first] = 0
+        column[ABOVE + first : ABOVE + first + len(value)] = value
+
+    def read(self, group: int, first: int, n_rows: int, tap: tuple[int, int]) -> Tensor:
+        """Return what ``tap`` sees from rows ``first ...`` of ``group``: (rows, tiles, width)."""
+        start = ABOVE + first + tap[0]
+        return self.data[(group + tap[1]) % RING, start : start + n_rows]
+
+
+class _Layer:
+    """One block with its depth-wise kernel as taps over a ring."""
+
+    def __init__(self, block: mgcf.Block, height: int, tiles: int) -> None:
+        weight, self.bias = block.depthwise.on_grid()
+        self.block = block
+        self.taps = _Taps.of(weight[:, 0], strict=False)  # (taps, dim)
+        self.ring = _Ring(height, tiles, weight.shape[0], weight.device)
+
+    def step(self, group: int, first: int, h: Tensor, inside: Tensor | None) -> Tensor:
+        """Advance rows ``first ...`` of ``group``: h (rows, tiles, dim) -> same."""
+        x, value = self.block.features(h)
+        self.ring.write(group, first, x if inside is None else x * inside)
+        gate = self.bias.expand_as(h).clone()
+        for tap, weight in zip(self.taps.offsets, self.taps.weight, strict=True):
+            gate.addcmul_(self.ring.read(group, first, len(h), tap), weight)
+        return self.block.mix(h, gate, value)
+
+
+class Wavefront:
+    """Decode a batch of tiles of one channel count, group by group.
+
+    Tiles may differ in height and width; those of similar shape waste least.
+    """
+
+    def __init__(self, net: mgcf.MGCF, shapes: Sequence[tuple[int, int]], channels: int) -> None:
+        self.device = next(net.parameters()).device
+        self.port = net.port(channels)
+        self.channels = channels
+        self.heights = np.array([h for h, _ in shapes])
+        self.widths = np.array([w for _, w in shapes])
+        self.height, self.width = int(self.heights.max()), int(self.widths.max())
+        self.uniform = bool((self.widths == self.width).all())
+        tiles = len(shapes)
+        self.layers = [
+            _Layer(block, self.height, tiles)
+            for block in net.blocks
+            if isinstance(block, mgcf.Block)
+        ]
+        self.planes = _Ring(self.height, tiles, mgcf.n_planes(channels), self.device)
+        embed, self.embed_bias = self.port.embed.on_grid()
+        taps = _Taps.of(embed, strict=True)
+        self.offsets = taps.offsets
+        self.embed = taps.weight.movedim(1, 0).flatten(1).t().contiguous()  # (taps*planes, dim)
+        base = torch.zeros(channels, mgcf.n_planes(channels), *mgcf.mask(strict=True).shape)
+        base[:, :channels] = self.port.base.on_grid().cpu()
+        base_taps = _Taps.of(base.to(self.device), strict=True).weight
+        self.base = base_taps.movedim(1, 0).flatten(1).t().contiguous()  # (taps*planes, C)
+
+    def decode(self, payloads: Sequence[bytes]) -> list[Uint8]:
+        """Return the tiles (H, W, C) that ``payloads`` encode."""
+        decoders = [DigitDecoder(payload) for payload in payloads]
+        n_groups = self.width + 2 * (self.height - 1)
+        tiles = len(payloads)
+        skewed = np.zeros((n_groups, self.height, tiles, self.channels), np.uint8)
+        for group in range(n_groups):
+            first, end = group_rows(group, self.height, self.width)
+            lanes = self._lanes(group, first, end)
+            skewed[group, first:end] = self._step(group, first, end, decoders, lanes)
+        return [self._unskew(skewed[:, :, i], i) for i in range(tiles)]
+
+    def _lanes(self, group: int, first: int, end: int) -> list[tuple[int, int]]:
+        """Return, per tile, the half-open range of lanes (rows from ``first``) inside it."""
+        if self.uniform and (self.heights == self.height).all():
+            return [(0, end - first)] * len(self.heights)
+        ranges = (group_rows(group, h, w) for h, w in zip(self.heights, self.widths, strict=True))
+        return [(max(0, a - first), max(0, min(b, end) - first)) for a, b in ranges]
+
+    def _step(
+        self,
+        group: int,
+        first: int,
+        end: int,
+        decoders: list[DigitDecoder],
+        lanes: list[tuple[int, int]],
+    ) -> Uint8:
+        """Decode one group: returns (rows, tiles, C) samples."""
+        rows, tiles, inside = end - first, len(decoders), self._inside(group, first, end)
+        seen = torch.cat([self.planes.read(group, first, rows, tap) for tap in self.offsets], -1)
+        base = mgcf.snap_base(seen @ self.base)
+        h = torch.addmm(self.embed_bias, seen.view(rows * tiles, -1), self.embed)
+        h = h.view(rows, tiles, -1)
+        for layer in self.layers:
+            h = layer.step(group, first, h, inside)
+        outputs = self.port.head(grid.snap(h))
+        samples = self._decode_samples(outputs, base, decoders, lanes)
+        planes = self.port.planes(samples - mgcf.MID, base)
+        self.planes.write(group, first, planes if inside is None else planes * inside)
+        return samples.to(torch.uint8).cpu().numpy()
+
+    def _inside(self, group: int, first: int, end: int) -> Tensor | None:
+        """Return 1 where a lane's column lies inside its tile, (rows, tiles, 1); None if always."""
+        if self.uniform:
+            return None
+        columns = group - 2 * np.arange(first, end)[:, None]
+        inside = (columns < self.widths[None]).astype(np.float32)
+        return torch.from_numpy(inside).to(self.device).unsqueeze(-1)
+
+    def _decode_samples(
+        self,
+        outputs: Tensor,
+        base: Tensor,
+        decoders: list[DigitDecoder],
+        lanes: list[tuple[int, int]],
+    ) -> Tensor:
+        """Decode all channels of one group: (rows, tiles, C) float32 samples."""
+        rows, tiles = outputs.shape[:2]
+        # tile-major, so that the rows of one tile are contiguous for its decoder
+        flat = outputs.transpose(0, 1).reshape(rows * tiles, -1)
+        predicted = base.transpose(0, 1).reshape(rows * tiles, -1)
+        p = mixture.parameters(flat, self.channels)
+        samples = torch.zeros_like(predicted)
+        residuals = torch.zeros_like(predicted)
+        for channel in range(self.channels):
+            tables = ChannelTables.of(p, channel, predicted, residuals)
+            cumulative = tables.high_digit()
+            high = self._digits(decoders, cumulative, lanes)
+            low = self._digits(decoders, tables.low_digit(high.unsqueeze(1), cumulative), lanes)
+            samples[:, channel] = (high * RADIX + low).float()
+            centred = samples[:, channel] - mgcf.MID
+            residuals[:, channel] = centred * mgcf.BASE_FRACTION - predicted[:, channel]
+        return samples.view(tiles, rows, -1).transpose(0, 1)
+
+    def _digits(
+        self, decoders: list[DigitDecoder], cumulative: Tensor, lanes: list[tuple[int, int]]
+    ) -> Tensor:
+        """Decode one digit of every lane: (tiles * rows,) int64."""
+        table = frequencies(cumulative).cpu().numpy().reshape(len(decoders), -1, RADIX)
+        digits = np.zeros(table.shape[:2], np.int64)
+        for i, (decoder, (start, end)) in enumerate(zip(decoders, lanes, strict=True)):
+            if end > start:
+                digits[i, start:end] = decoder.decode(table[i, start:end])
+        return torch.from_numpy(digits.reshape(-1)).to(self.device)
+
+    def _unskew(self, skewed: Uint8, tile: int) -> Uint8:
+        """Return the (H, W, C) samples of one tile from (groups, rows, C)."""
+        height, width = int(self.heights[tile]), int(self.widths[tile])
+        row, column = np.arange(height)[:, None], np.arange(width)[None]
+        return np.ascontiguousarray(skewed[column + 2 * row, row])

@@ -1,0 +1,67 @@
+"""Own every exception of the package and the exit code each one maps to.
+
+    ArchiverError            1   something failed
+    ├── UsageError           2   a bad option, a bad job manifest
+    ├── SourceError          3   an input could not be read; the archive is still good
+    ├── NotFoundError       10   no archive there, no such entry
+    ├── FormatError         11   not ours, too new, too old, impossible value
+    ├── IntegrityError      12   checksum mismatch, truncated, damaged
+    ├── LockedError         13   another writer holds the archive
+    └── ParityError         14   this machine does not compute the exact bits
+
+Exit code 0 is success, 130 is Ctrl-C.  Every message says where, what was expected, what was
+found, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class ArchiverError(Exception):
+    """Base of all errors that archiver raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(ArchiverError, ValueError):
+    """An option or a job manifest does not make sense."""
+
+    exit_code = 2
+
+
+class SourceError(ArchiverError):
+    """An input file could not be read; nothing else is affected."""
+
+    exit_code = 3
+
+
+class NotFoundError(ArchiverError, KeyError):
+    """There is no archive, or no entry, of that name."""
+
+    exit_code = 10
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class FormatError(ArchiverError, ValueError):
+    """The data is not ours, or of a version this release cannot read."""
+
+    exit_code = 11
+
+
+class IntegrityError(ArchiverError):
+    """Stored data is damaged: checksum, length or an impossible value."""
+
+    exit_code = 12
+
+
+class LockedError(ArchiverError):
+    """Another process is writing to the archive."""
+
+    exit_code = 13
+
+
+class ParityError(ArchiverError):
+    """This machine failed the exactness self-test; its results cannot be trusted."""
+
+    exit_code = 14

@@ -1,0 +1,55 @@
+"""Own the raster that sources produce and codecs consume: shape, sample type, windows of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.generic]
+ReadWindow = Callable[[int, int, int, int], Samples]  # row, column, height, width -> (h, w, C)
+
+
+@dataclass(frozen=True)
+class Image:
+    """One raster of (height, width, channels) samples, read by windows so that it may be huge.
+
+    ``bit_depth`` is the number of bits a sample can use, at most the width of ``dtype``.
+    ``window(row, column, height, width)`` returns a (height, width, channels) array of ``dtype``;
+    the window lies inside the raster.
+    """
+
+    height: int
+    width: int
+    channels: int
+    dtype: np.dtype[np.generic]
+    bit_depth: int
+    window: ReadWindow
+
+    @classmethod
+    def from_array(cls, array: Samples, *, bit_depth: int | None = None) -> Image:
+        """Wrap an (H, W) or (H, W, C) array held in memory."""
+        raster = array[..., None] if array.ndim == 2 else array
+
+        def window(row: int, column: int, height: int, width: int) -> Samples:
+            return raster[row : row + height, column : column + width]
+
+        height, width, channels = raster.shape
+        bits = raster.dtype.itemsize * 8 if bit_depth is None else bit_depth
+        return cls(height, width, channels, raster.dtype, bits, window)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+        return self.height, self.width, self.channels
+
+    @property
+    def n_bytes(self) -> int:
+        """Uncompressed size of all samples, in bytes."""
+        return self.height * self.width * self.channels * self.dtype.itemsize
+
+    def read(self) -> Samples:
+        """Return all samples, (H, W, C)."""
+        return self.window(0, 0, self.height, self.width)
