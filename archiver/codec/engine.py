@@ -1,0 +1,185 @@
+"""Own one model on one device: tested for exactness before it touches a sample.
+
+The self-test (FORMAT.md, "Self-test") runs a known image through every layer and compares a digest
+with the one in the model file, then encodes and decodes it.  A device that fails is tried again with
+strict float32, then given up for the CPU; a CPU that fails raises ParityError.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from archiver.codec import mgcf, scan, weights
+from archiver.errors import ParityError
+
+log = logging.getLogger(__name__)
+
+ENCODE_PIXELS = {"cpu": 1 << 16, "cuda": 1 << 22}  # in one parallel pass
+DECODE_PIXELS = {"cpu": 1 << 21, "cuda": 1 << 25}  # in one wavefront
+SELF_TEST_SHAPE = (19, 23)
+
+Uint8 = NDArray[np.uint8]
+
+
+class Engine:
+    """Encode and decode 8-bit tiles of 1 or 3 channels with one model.
+
+    Use :meth:`open`; the constructor trusts its arguments.
+    """
+
+    def __init__(self, net: mgcf.MGCF, name: str, digest: str) -> None:
+        self.net = net
+        self.name = name
+        self.digest = digest
+
+    @classmethod
+    def open(cls, model: bytes, *, device: str = "auto", threads: int | None = None) -> Engine:
+        """Load ``model`` on ``device`` ("auto", "cpu", "cuda", "cuda:1") and self-test it.
+
+        ``threads`` bounds torch's CPU threads.  Raises FormatError or IntegrityError for a bad
+        model and ParityError if not even the CPU computes the exact bits.
+        """
+        if threads is not None:
+            torch.set_num_threads(threads)
+        file = weights.ModelFile.from_bytes(model)
+        net = weights.build(file)
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        for place, tf32 in _attempts(device):
+            _allow_tf32(tf32)
+            engine = cls(net.to(place), file.name, weights.digest(model))
+            fault = engine.self_test_fault(file.self_test)
+            if fault is None:
+                return engine
+            log.warning("%s (TF32 %s) fails the exactness self-test: %s", place, tf32, fault)
+        raise ParityError(
+            f"model {file.name}: this machine does not compute the exact bits ({fault}); nothing was "
+            "read or written. Check the torch build and the hardware, and report it"
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return next(self.net.parameters()).device
+
+    def encode(self, tiles: Sequence[Uint8]) -> list[bytes]:
+        """Return one payload per tile (H, W, C); tiles may differ in shape."""
+        payloads: list[bytes] = [b""] * len(tiles)
+        with torch.inference_mode():
+            for indices in _batches([t.shape for t in tiles], ENCODE_PIXELS[self.device.type]):
+                same = np.stack([tiles[i] for i in indices])
+                for i, payload in zip(indices, scan.encode(self.net, same), strict=True):
+                    payloads[i] = payload
+        return payloads
+
+    def decode(
+        self, payloads: Sequence[bytes], shapes: Sequence[tuple[int, int, int]]
+    ) -> list[Uint8]:
+        """Return the tiles (H, W, C) that :meth:`encode` was given."""
+        tiles: list[Uint8] = [np.empty(0, np.uint8)] * len(payloads)
+        with torch.inference_mode():
+            for indices in _wavefronts(shapes, DECODE_PIXELS[self.device.type]):
+                sides = [shapes[i][:2] for i in indices]
+                wavefront = scan.Wavefront(self.net, sides, shapes[indices[0]][2])
+                decoded = wavefront.decode([payloads[i] for i in indices])
+                for i, tile in zip(indices, decoded, strict=True):
+                    tiles[i] = tile
+        return tiles
+
+    def self_test_fault(self, expected: str) -> str | None:
+        """Return what is wrong with this device's arithmetic, or None if it is exact."""
+        computed = self_test_digest(self.net)
+        if computed != expected:
+            return f"digest {computed[:16]}, expected {expected[:16]}"
+        images = [self_test_image(channels) for channels in mgcf.PORTS.values()]
+        payloads = self.encode(images)
+        for image, decoded in zip(
+            images, self.decode(payloads, [_shape(image) for image in images]), strict=True
+        ):
+            if not np.array_equal(image, decoded):
+                return "a tile does not decode to itself"
+        return None
+
+
+def usable_cores() -> int:
+    """Return how many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def self_test_image(channels: int) -> Uint8:
+    """Return the self-test's tile: a ramp, an edge and noise from a linear congruence."""
+    height, width = SELF_TEST_SHAPE
+    state, values = 1, []
+    for _ in range(height * width * channels):
+        state = (state * 1103515245 + 12345) % 2**31
+        values.append(state >> 16)
+    noise = np.array(values).reshape(height, width, channels)
+    column = np.arange(width)[None, :, None]
+    ramp = column * 9 + (noise & 15)
+    return np.where(column > width // 2, noise & 255, ramp).astype(np.uint8)
+
+
+def self_test_digest(net: mgcf.MGCF) -> str:
+    """Return the SHA-256 of the network's outputs, as integers, for the self-test's tiles."""
+    device = next(net.parameters()).device
+    state = hashlib.sha256()
+    with torch.inference_mode():
+        for channels in mgcf.PORTS.values():
+            image = torch.from_numpy(self_test_image(channels)).to(device, torch.float32)
+            outputs, base = scan.predict(net, image.unsqueeze(0))
+            for values in (outputs * 1024, base):
+                state.update(values.cpu().numpy().astype("<i4").tobytes())
+    return state.hexdigest()
+
+
+def _attempts(device: str) -> list[tuple[str, bool]]:
+    """Return what to try in order: (device, TF32 allowed)."""
+    if device == "cpu":
+        return [("cpu", False)]
+    return [(device, True), (device, False), ("cpu", False)]
+
+
+def _allow_tf32(allowed: bool) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
+
+
+def _shape(tile: Uint8) -> tuple[int, int, int]:
+    height, width, channels = tile.shape
+    return height, width, channels
+
+
+def _batches(shapes: Sequence[tuple[int, ...]], max_pixels: int) -> list[list[int]]:
+    """Group indices by equal shape, at most ``max_pixels`` (or one tile) to a group."""
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for i, shape in enumerate(shapes):
+        by_shape.setdefault(shape, []).append(i)
+    groups = []
+    for shape, indices in by_shape.items():
+        size = max(1, max_pixels // (shape[0] * shape[1]))
+        groups += [indices[i : i + size] for i in range(0, len(indices), size)]
+    return groups
+
+
+def _wavefronts(shapes: Sequence[tuple[int, int, int]], max_pixels: int) -> list[list[int]]:
+    """Group indices by channel count, similar sizes together, bounded by padded pixels."""
+    order = sorted(range(len(shapes)), key=lambda i: (shapes[i][2], shapes[i][1], shapes[i][0]))
+    groups: list[list[int]] = []
+    for i in order:
+        height, width, channels = shapes[i]
+        if groups:
+            members = [shapes[j] for j in groups[-1]] + [shapes[i]]
+            padded = max(h for h, _, _ in members) * max(w for _, w, _ in members) * len(members)
+            wasted = padded > 2 * sum(h * w for h, w, _ in members)
+            if members[0][2] == channels and padded <= max_pixels and not wasted:
+                groups[-1].append(i)
+                continue
+        groups.append([i])
+    return groups

@@ -1,0 +1,39 @@
+"""Own the coding of bytes that are not samples: stored, or zstd when that is smaller."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import zstandard
+
+from archiver.codec.classic import inflate
+from archiver.errors import FormatError, IntegrityError
+
+LEVEL = 19
+CHUNK_BYTES = 4 << 20  # a residue is coded in chunks of this size
+
+
+class ResidueCodec(IntEnum):
+    """On-disk codec ids of residue chunks."""
+
+    STORED = 0
+    ZSTD = 1
+
+
+def compress(data: bytes) -> tuple[ResidueCodec, bytes]:
+    """Return the smaller of ``data`` itself and its zstd frame."""
+    frame = zstandard.ZstdCompressor(LEVEL, write_content_size=False).compress(data)
+    if len(frame) < len(data):
+        return ResidueCodec.ZSTD, frame
+    return ResidueCodec.STORED, data
+
+
+def decompress(codec: int, payload: bytes, raw_length: int) -> bytes:
+    """Return the ``raw_length`` bytes that :func:`compress` was given."""
+    if codec == ResidueCodec.ZSTD:
+        return inflate(payload, raw_length)
+    if codec != ResidueCodec.STORED:
+        raise FormatError(f"residue codec {codec} is unknown; use a newer archiver")
+    if len(payload) != raw_length:
+        raise IntegrityError(f"residue: {len(payload)} bytes, expected {raw_length}")
+    return payload

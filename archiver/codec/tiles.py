@@ -1,0 +1,125 @@
+"""Own the choice of codec for every tile: the smallest payload of all codecs that apply.
+
+A tile is (H, W, C) samples of one component.  Codec ids are on disk: append only, never reuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from archiver.codec import classic
+from archiver.errors import FormatError, UsageError
+from archiver.image import Samples
+
+if TYPE_CHECKING:
+    from archiver.codec.engine import Engine
+
+Shape = tuple[int, int, int]
+
+
+class TileCodec(IntEnum):
+    """On-disk codec ids."""
+
+    STORED = 0  # little-endian samples
+    CONSTANT = 1  # one pixel
+    ZSTD = 2  # byte planes under zstd
+    JPEGXL = 3  # lossless JPEG XL codestream
+    LEARNED = 4  # range-coded digits under a model's predictions, 8 bit, 1 or 3 channels
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A coded tile."""
+
+    codec: TileCodec
+    payload: bytes
+
+
+Decoder = Callable[[bytes, Shape, np.dtype[np.generic]], Samples]
+_CLASSIC_DECODERS: dict[int, Decoder] = {
+    TileCodec.STORED: classic.from_bytes,
+    TileCodec.CONSTANT: classic.decode_constant,
+    TileCodec.ZSTD: classic.decode_zstd,
+    TileCodec.JPEGXL: classic.decode_jpegxl,
+}
+
+
+def is_learnable(tile: Samples) -> bool:
+    """Whether the learned codec takes this tile: 8 bit, grey or RGB."""
+    return tile.dtype == np.uint8 and tile.shape[2] in (1, 3)
+
+
+def encode(tiles: Sequence[Samples], engine: Engine | None) -> list[Encoded]:
+    """Return the smallest coding of every tile; without ``engine`` classic codecs only."""
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        effort = classic.EFFORT if engine else classic.EFFORT_ALONE
+        best = list(pool.map(lambda tile: _encode_classic(tile, effort), tiles))
+    if engine is None:
+        return best
+    learned = [
+        i
+        for i, tile in enumerate(tiles)
+        if is_learnable(tile) and best[i].codec != TileCodec.CONSTANT
+    ]
+    payloads = engine.encode([tiles[i].astype(np.uint8, copy=False) for i in learned])
+    for i, payload in zip(learned, payloads, strict=True):
+        if len(payload) < len(best[i].payload):
+            best[i] = Encoded(TileCodec.LEARNED, payload)
+    return best
+
+
+def _encode_classic(tile: Samples, effort: int) -> Encoded:
+    constant = classic.encode_constant(tile)
+    if constant is not None:
+        return Encoded(TileCodec.CONSTANT, constant)
+    candidates = [
+        Encoded(TileCodec.STORED, classic.little_endian(tile)),
+        Encoded(TileCodec.ZSTD, classic.encode_zstd(tile)),
+    ]
+    jpegxl = classic.encode_jpegxl(
+        tile, effort=effort if is_learnable(tile) else classic.EFFORT_ALONE
+    )
+    if jpegxl is not None:
+        candidates.append(Encoded(TileCodec.JPEGXL, jpegxl))
+    return min(candidates, key=lambda encoded: len(encoded.payload))
+
+
+def decode(
+    encoded: Sequence[tuple[int, bytes]],
+    shapes: Sequence[Shape],
+    dtypes: Sequence[np.dtype[np.generic]],
+    engine: Engine | None,
+) -> list[Samples]:
+    """Return the tiles of (codec id, payload) pairs; IntegrityError if one does not decode.
+
+    The caller has checked each payload's CRC.  ``engine`` serves the learned tiles.
+    """
+    tiles: list[Samples] = [np.empty(0, np.uint8)] * len(encoded)
+    learned = [i for i, (codec, _) in enumerate(encoded) if codec == TileCodec.LEARNED]
+    for i, (codec, payload) in enumerate(encoded):
+        if codec == TileCodec.LEARNED:
+            continue
+        if codec not in _CLASSIC_DECODERS:
+            raise FormatError(f"tile codec {codec} is unknown; use a newer archiver")
+        tiles[i] = _CLASSIC_DECODERS[codec](payload, shapes[i], dtypes[i])
+    if learned:
+        if engine is None:
+            raise UsageError("learned tiles need a model; open an Engine for it")
+        _check_learned([shapes[i] for i in learned], [dtypes[i] for i in learned])
+        decoded = engine.decode([encoded[i][1] for i in learned], [shapes[i] for i in learned])
+        for i, tile in zip(learned, decoded, strict=True):
+            tiles[i] = tile
+    return tiles
+
+
+def _check_learned(shapes: Sequence[Shape], dtypes: Sequence[np.dtype[np.generic]]) -> None:
+    for shape, dtype in zip(shapes, dtypes, strict=True):
+        if dtype != np.uint8 or shape[2] not in (1, 3) or min(shape) < 1:
+            raise FormatError(f"learned tile of shape {shape} {dtype}: expected 8 bit, grey or RGB")

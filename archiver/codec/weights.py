@@ -1,0 +1,201 @@
+"""Own the model file: named integer tensors, their grids, and the digest that identifies them.
+
+Layout (FORMAT.md, "Model file"; all numbers little-endian)::
+
+    offset  size  field
+    0       8     magic  "ARCMODEL"
+    8       2     version
+    10      2     reserved, 0
+    12      4     length J of the header
+    16      J     header, UTF-8 JSON
+    16+J    ...   tensors in the order of the header: int8 mantissas, int8 exponents, int32 biases
+    end-4   4     CRC-32C of everything before
+
+No pickle.  Loading proves the exactness bound of every row (:mod:`archiver.codec.grid`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from archiver.codec import grid, mgcf
+from archiver.errors import FormatError, IntegrityError
+
+MAGIC = b"ARCMODEL"
+VERSION = 1
+_PREFIX = struct.Struct("<8sHHI")
+_DTYPES = {"i1": np.dtype("i1"), "i2": np.dtype("<i2"), "i4": np.dtype("<i4")}
+_MAX_DIM, _MAX_BLOCKS, _MAX_HIDDEN, _MAX_MIXTURES = 1024, 64, 16, 5
+Tensors = dict[str, NDArray[np.signedinteger[Any]]]
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A parsed model file.  ``self_test`` is the digest of its known-answer test."""
+
+    name: str
+    architecture: mgcf.Architecture
+    tensors: Tensors
+    self_test: str = ""
+    card: dict[str, Any] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """Serialise; the same content always gives the same bytes."""
+        header = {
+            "name": self.name,
+            "architecture": self.architecture.to_json(),
+            "self_test": self.self_test,
+            "card": self.card,
+            "tensors": [[k, _code(v), list(v.shape)] for k, v in self.tensors.items()],
+        }
+        text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+        parts = [_PREFIX.pack(MAGIC, VERSION, 0, len(text)), text]
+        parts += [v.astype(_DTYPES[_code(v)]).tobytes() for v in self.tensors.values()]
+        body = b"".join(parts)
+        return body + struct.pack("<I", google_crc32c.value(body))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ModelFile:
+        """Parse a model file; IntegrityError if damaged, FormatError if not ours or too new."""
+        header, offset = _read_header(data)
+        tensors: Tensors = {}
+        try:
+            for name, code, shape in header["tensors"]:
+                count = math.prod(shape)
+                tensors[name] = np.frombuffer(data, _DTYPES[code], count, offset).reshape(shape)
+                offset += count * _DTYPES[code].itemsize
+            architecture = mgcf.Architecture(**header["architecture"])
+            name, self_test = str(header["name"]), str(header["self_test"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"model file: header does not describe its tensors: {error}") from error
+        return cls(name, _checked(architecture), tensors, self_test, dict(header["card"]))
+
+
+def digest(data: bytes) -> str:
+    """Return the SHA-256 (hex) that names a model file."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _code(array: NDArray[np.signedinteger[Any]]) -> str:
+    return f"i{array.dtype.itemsize}"
+
+
+def _read_header(data: bytes) -> tuple[dict[str, Any], int]:
+    if len(data) < _PREFIX.size + 4 or data[:8] != MAGIC:
+        raise FormatError("model file: does not start with ARCMODEL; this is not a model file")
+    _, version, _, length = _PREFIX.unpack_from(data)
+    if version != VERSION:
+        raise FormatError(
+            f"model file: version {version}, this release reads {VERSION}; use a newer archiver"
+        )
+    (stored,) = struct.unpack_from("<I", data, len(data) - 4)
+    computed = google_crc32c.value(data[:-4])
+    if computed != stored:
+        raise IntegrityError(
+            f"model file: CRC-32C is {computed:#010x}, stored {stored:#010x}; restore the file"
+        )
+    try:
+        header: dict[str, Any] = json.loads(data[_PREFIX.size : _PREFIX.size + length])
+    except ValueError as error:
+        raise FormatError(f"model file: header is not JSON: {error}") from error
+    return header, _PREFIX.size + length
+
+
+def _checked(a: mgcf.Architecture) -> mgcf.Architecture:
+    """Refuse sizes that no release ever wrote."""
+    limits = ((a.dim, _MAX_DIM), (a.blocks, _MAX_BLOCKS), (a.hidden, _MAX_HIDDEN))
+    if not all(1 <= size <= limit for size, limit in (*limits, (a.mixtures, _MAX_MIXTURES))):
+        raise FormatError(f"model file: impossible network sizes {a}")
+    return a
+
+
+# --- network <-> tensors -----------------------------------------------------------------------
+
+GridLayer = mgcf.Linear | mgcf.CausalConv
+
+
+def _layers(net: mgcf.MGCF) -> Iterator[tuple[str, nn.Module]]:
+    for name, module in net.named_modules():
+        if isinstance(module, GridLayer | mgcf.BasePredictor):
+            yield name, module
+
+
+def quantise(net: mgcf.MGCF) -> Tensors:
+    """Return the integers of a network in training mode; FormatError if a bound fails."""
+    tensors: Tensors = {}
+    for name, layer in _layers(net):
+        if isinstance(layer, mgcf.BasePredictor):
+            mantissa = (layer.weight * layer.mask * 2.0**mgcf.BASE_BITS).detach().round()
+            clamped = mantissa.clamp(-mgcf.BASE_LIMIT, mgcf.BASE_LIMIT)
+            tensors[f"{name}.weight"] = clamped.to(torch.int16).cpu().numpy()
+            continue
+        if not isinstance(layer, GridLayer):
+            continue
+        weight = layer.weight.detach()
+        masked = weight * layer.mask if isinstance(layer, mgcf.CausalConv) else weight
+        exponents = grid.row_exponents(masked)
+        mantissa = grid.quantise_rows(masked, exponents)
+        bias = grid.snap_bias(layer.bias.detach() * mgcf.UNIT) * 2.0**grid.STEP_BITS
+        tensors[f"{name}.weight"] = mantissa.to(torch.int8).cpu().numpy()
+        tensors[f"{name}.exponent"] = exponents.to(torch.int8).cpu().numpy()
+        tensors[f"{name}.bias"] = bias.to(torch.int32).cpu().numpy()
+    return tensors
+
+
+def build(model: ModelFile) -> mgcf.MGCF:
+    """Return the coding network of a model file, every exactness bound proven."""
+    with torch.device("meta"):
+        net = mgcf.MGCF(model.architecture)
+    net = net.to_empty(device="cpu").eval().requires_grad_(False)
+    for name, layer in _layers(net):
+        if isinstance(layer, mgcf.BasePredictor):
+            weight = _tensor(model, f"{name}.weight", layer.weight.shape)
+            layer.mask.copy_(mgcf.mask(strict=True))
+            layer.weight.copy_(weight * layer.mask * 2.0**-mgcf.BASE_BITS)
+            _check_base(name, layer)
+        elif isinstance(layer, GridLayer):
+            _load_layer(model, name, layer)
+    return net
+
+
+def _load_layer(model: ModelFile, name: str, layer: GridLayer) -> None:
+    mantissa = _tensor(model, f"{name}.weight", layer.weight.shape)
+    exponents = _tensor(model, f"{name}.exponent", layer.weight.shape[:1])
+    bias = _tensor(model, f"{name}.bias", layer.bias.shape)
+    if exponents.min() < grid.MIN_EXPONENT or exponents.max() > grid.MAX_EXPONENT:
+        raise FormatError(f"model layer {name}: a weight exponent is off the grid")
+    scale = torch.exp2(exponents).view(-1, *[1] * (layer.weight.dim() - 1))
+    layer.weight.copy_(mantissa * scale)
+    layer.bias.copy_(bias * (grid.STEP / mgcf.UNIT))
+    if isinstance(layer, mgcf.CausalConv):
+        strict = name.endswith("embed")
+        layer.mask.copy_(mgcf.mask(strict=strict))
+        layer.weight.mul_(layer.mask)
+    carried = grid.STREAM_LIMIT if name.endswith(("project", "contract")) else 0.0
+    grid.check_bounds(name, layer.weight, layer.bias * mgcf.UNIT, carried=carried)
+
+
+def _check_base(name: str, layer: mgcf.BasePredictor) -> None:
+    """Prove the base predictor's sums: below 2**24 steps of 2**-10, and before scaling by 16."""
+    if float(grid.row_bounds(layer.weight, None).max()) > grid.EXACT_LIMIT:
+        raise FormatError(f"model layer {name}: a sum is not exact in float32")
+
+
+def _tensor(model: ModelFile, name: str, shape: torch.Size) -> torch.Tensor:
+    array = model.tensors.get(name)
+    if array is None or array.shape != tuple(shape):
+        found = None if array is None else array.shape
+        raise FormatError(f"model tensor {name}: expected shape {tuple(shape)}, found {found}")
+    return torch.from_numpy(array.astype(np.float32))
