@@ -231,6 +231,8 @@ class Wavefront:
         skewed = np.zeros((n_groups, self.height, tiles, self.channels), np.uint8)
         for group in range(n_groups):
             first, end = group_rows(group, self.height, self.width)
+            if first == end:  # tiles one column wide have no pixel in odd groups
+                continue
             lanes = self._lanes(group, first, end)
             skewed[group, first:end] = self._step(group, first, end, decoders, lanes)
         return [self._unskew(skewed[:, :, i], i) for i in range(tiles)]

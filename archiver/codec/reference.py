@@ -1,0 +1,212 @@
+"""Own the last word on the bitstream: a decoder in NumPy float64, without torch.
+
+It follows FORMAT.md, "Codec", line by line and shares no code with the fast decoder except the
+entropy coder.  All values are whole multiples of a power of two far below 2**53, so float64 is exact
+here; torch in float32, on any device, must agree bit for bit (tests/codec/test_exactness.py).
+Slow on purpose: about a second for a 64 x 64 tile.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archiver.codec.entropy import DigitDecoder
+
+Array = NDArray[np.float64]
+
+ROWS, COLUMNS = 4, 7  # kernels span rows -3..0 and columns -3..3
+PORTS = {1: "ports.grey", 3: "ports.rgb"}
+
+
+@dataclass(frozen=True)
+class ReferenceModel:
+    """A model file, its tensors as float64 on their grids."""
+
+    architecture: dict[str, int]
+    tensors: dict[str, Array]
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ReferenceModel:
+        """Read a model file (FORMAT.md, "Model file"); the caller has verified its digest."""
+        (length,) = struct.unpack_from("<I", data, 12)
+        header: dict[str, Any] = json.loads(data[16 : 16 + length])
+        offset, tensors = 16 + length, {}
+        for name, code, shape in header["tensors"]:
+            dtype = np.dtype("<" + code)
+            count = int(np.prod(shape))
+            values = np.frombuffer(data, dtype, count, offset).reshape(shape)
+            tensors[name] = values.astype(np.float64)
+            offset += count * dtype.itemsize
+        return cls(header["architecture"], tensors)
+
+    def weight(self, layer: str) -> Array:
+        """Return mantissa * 2**exponent, one exponent per output row."""
+        mantissa, exponent = self.tensors[f"{layer}.weight"], self.tensors[f"{layer}.exponent"]
+        weight: Array = mantissa * np.exp2(exponent).reshape(-1, *[1] * (mantissa.ndim - 1))
+        return weight
+
+    def bias(self, layer: str) -> Array:
+        """Return the bias in levels."""
+        return self.tensors[f"{layer}.bias"] / 1024
+
+    def apply(self, layer: str, x: Array) -> Array:
+        """Return the matrix product of a pointwise layer, (n, in) -> (n, out)."""
+        product: Array = x @ self.weight(layer).T + self.bias(layer)
+        return product
+
+
+def decode(payload: bytes, shape: tuple[int, int, int], model: ReferenceModel) -> NDArray[np.uint8]:
+    """Return the (H, W, C) tile of a learned payload, C being 1 or 3."""
+    height, width, channels = shape
+    stream = DigitDecoder(payload)
+    samples = np.zeros(shape, np.uint8)
+    field = _Field(model, shape)
+    for group in range(width + 2 * (height - 1)):
+        rows = np.arange(max(0, (group - width + 2) // 2), min(height, group // 2 + 1))
+        if not len(rows):  # a tile one column wide has no pixel in odd groups
+            continue
+        columns = group - 2 * rows
+        outputs, base = field.predict(rows, columns)
+        values = _decode_pixels(stream, outputs, base, channels)
+        samples[rows, columns] = values
+        field.store(rows, columns, values, base)
+    return samples
+
+
+class _Field:
+    """Every layer's values at the pixels decoded so far; zero outside the tile."""
+
+    def __init__(self, model: ReferenceModel, shape: tuple[int, int, int]) -> None:
+        height, width, self.channels = shape
+        self.model = model
+        self.port = PORTS[self.channels]
+        padded = (height + ROWS - 1, width + COLUMNS - 1)
+        self.planes = np.zeros((*padded, 3 * self.channels + 1))
+        dim, blocks = model.architecture["dim"], model.architecture["blocks"]
+        self.features = [np.zeros((*padded, dim)) for _ in range(blocks)]
+
+    def predict(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Return the head's outputs (n, outputs) and the base prediction (n, C) of some pixels."""
+        seen = _window(self.planes, rows, columns, strict=True)
+        kernel = self.model.tensors[f"{self.port}.base.weight"] / 1024
+        linear = np.einsum("nijp,cpij->nc", seen[..., : self.channels], kernel)
+        base = _snap(linear * 16, 128 * 16)
+        embed = f"{self.port}.embed"
+        h = np.einsum("nijp,dpij->nd", seen, self.model.weight(embed)) + self.model.bias(embed)
+        for i, features in enumerate(self.features):
+            h = self._block(f"blocks.{i}", features, rows, columns, h)
+        return self.model.apply(f"{self.port}.head", _snap(h)), base
+
+    def _block(
+        self,
+        name: str,
+        features: Array,
+        rows: NDArray[np.int64],
+        columns: NDArray[np.int64],
+        h: Array,
+    ) -> Array:
+        apply = self.model.apply
+        value = apply(f"{name}.value", _snap(h))
+        features[rows + 3, columns + 3] = _snap(_hard_swish(apply(f"{name}.attend", _snap(h))))
+        kernel = self.model.weight(f"{name}.depthwise")[:, 0]
+        seen = _window(features, rows, columns, strict=False)
+        gate = np.einsum("nijd,dij->nd", seen, kernel) + self.model.bias(f"{name}.depthwise")
+        gated = _snap(_float32(gate * value) / 16)
+        h = np.clip(h + apply(f"{name}.project", gated), -2048, 2048)
+        hidden = _snap(_hard_swish(apply(f"{name}.expand", _snap(h))))
+        result: Array = np.clip(h + apply(f"{name}.contract", hidden), -2048, 2048)
+        return result
+
+    def store(
+        self,
+        rows: NDArray[np.int64],
+        columns: NDArray[np.int64],
+        values: NDArray[np.int64],
+        base: Array,
+    ) -> None:
+        """Set the input planes of decoded pixels: samples, residuals at two scales, inside."""
+        centred = values - 128.0
+        residual = centred * 16 - base
+        inside = np.full((len(rows), 1), 64.0)
+        planes = [centred, _snap(residual / 8), _snap(residual / 2), inside]
+        self.planes[rows + 3, columns + 3] = np.concatenate(planes, 1)
+
+
+def _window(
+    field: Array, rows: NDArray[np.int64], columns: NDArray[np.int64], *, strict: bool
+) -> Array:
+    """Return the masked 4x7 neighbourhood of some pixels, (n, 4, 7, width)."""
+    row, column = np.arange(ROWS), np.arange(COLUMNS)
+    distance = (column - 3)[None] + 2 * (row - 3)[:, None]
+    mask = distance < 0 if strict else distance <= 0
+    seen = field[rows[:, None, None] + row[:, None], columns[:, None, None] + column]
+    return seen * mask[..., None]
+
+
+def _snap(x: Array, limit: float = 127) -> Array:
+    """Round to whole levels, ties to even, within [-limit, limit]."""
+    return np.rint(np.clip(x, -limit, limit))
+
+
+def _float32(x: Array) -> Array:
+    """Round a product to float32: the products of two inexact factors are defined so."""
+    return x.astype(np.float32).astype(np.float64)
+
+
+def _hard_swish(x: Array) -> Array:
+    return _float32(x * _float32(np.clip(_float32(x / 64 + 0.5), 0, 1)))
+
+
+def _decode_pixels(
+    stream: DigitDecoder, outputs: Array, base: Array, channels: int
+) -> NDArray[np.int64]:
+    """Decode the pixels of one group, channel by channel, high digit first: (n, C)."""
+    couplings = channels * (channels - 1) // 2
+    mixtures = outputs.shape[1] // (3 * channels + couplings)
+    rows = outputs.reshape(len(outputs), -1, mixtures)
+    logits = _snap(rows[:, :channels])
+    means = _snap(rows[:, channels : 2 * channels] * 8, 255 * 16)
+    scales = _snap(rows[:, 2 * channels : 3 * channels] - 12, 92) + 12
+    coupling = _snap(rows[:, 3 * channels :] * 4, 255)
+    values = np.zeros((len(outputs), channels), np.int64)
+    for c in range(channels):
+        centre = (means[:, c] + base[:, c, None]) * 64
+        for earlier in range(c):
+            residual = (values[:, earlier] - 128) * 16 - base[:, earlier]
+            centre = centre + coupling[:, c * (c - 1) // 2 + earlier] * residual[:, None]
+        centre = _snap(centre / 16, 512 * 64)
+        count = _Count(logits[:, c], centre, scales[:, c])
+        high = stream.decode(count.frequencies(np.zeros(len(values), np.int64), 16))
+        low = stream.decode(count.frequencies(high.astype(np.int64) * 16, 1))
+        values[:, c] = high.astype(np.int64) * 16 + low
+    return values
+
+
+class _Count:
+    """The cumulative count F of one channel of n pixels (FORMAT.md, "Tables")."""
+
+    def __init__(self, logits: Array, centre: Array, scale: Array) -> None:
+        self.weight = np.rint(256 * 2 ** ((logits - logits.max(1, keepdims=True)) / 16))
+        self.centre = centre
+        exact = 4 * 2 ** (-scale / 16)
+        unit = 2.0 ** (np.floor(np.log2(exact)) - 7)  # 8 significant bits
+        self.inverse = np.rint(exact / unit) * unit
+
+    def at(self, edges: NDArray[np.int64]) -> Array:
+        """Return F at (n, e) sample values 0..256: (n, e) whole numbers."""
+        position = (edges[..., None] * 64 - 32 - 128 * 64) - self.centre[:, None]
+        argument = np.rint(np.clip(position * self.inverse[:, None], -2560, 2560)) / 256
+        inner = (self.weight[:, None] * np.rint(8192 / (1 + np.exp(-argument)))).sum(-1)
+        total = 8192 * self.weight.sum(1)[:, None]
+        return np.where(edges <= 0, 0, np.where(edges >= 256, total, inner))
+
+    def frequencies(self, start: NDArray[np.int64], step: int) -> NDArray[np.float32]:
+        """Return the frequencies (n, 16) of the digits of width ``step`` from ``start``."""
+        edges = start[:, None] + step * np.arange(17)
+        return (np.diff(self.at(edges), axis=1) + 1).astype(np.float32)
