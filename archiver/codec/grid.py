@@ -30,10 +30,10 @@ EXACT_LIMIT = 2.0**24 * STEP  # float32 holds every multiple of STEP up to here
 
 def snap(x: Tensor, limit: float = LEVEL) -> Tensor:
     """Round to whole levels (ties to even) within [-limit, limit]; straight-through gradient."""
+    if not x.requires_grad:
+        return x.round().clamp_(-limit, limit)  # limits are whole: the order does not matter
     clamped = x.clamp(-limit, limit)
-    if torch.is_grad_enabled() and x.requires_grad:
-        return clamped + (clamped.round() - clamped).detach()
-    return clamped.round_()
+    return clamped + (clamped.round() - clamped).detach()
 
 
 def row_exponents(weight: Tensor) -> Tensor:

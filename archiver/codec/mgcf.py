@@ -120,7 +120,8 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None, *, groups: int =
 
 def hard_swish(x: Tensor) -> Tensor:
     """Return ``x * clamp(x / 64 + 1/2, 0, 1)``: swish made of exactly rounded elementwise steps."""
-    return x * (x * (1 / (4 * UNIT)) + 0.5).clamp(0.0, 1.0)
+    gate = torch.add(torch.tensor(0.5), x, alpha=1 / (4 * UNIT))
+    return gate.clamp(0.0, 1.0) * x if gate.requires_grad else gate.clamp_(0.0, 1.0).mul_(x)
 
 
 class Block(nn.Module):
@@ -147,13 +148,19 @@ class Block(nn.Module):
     def mix(self, h: Tensor, gate: Tensor, value: Tensor) -> Tensor:
         """Return the new residual stream, given the depth-wise kernel's output ``gate``."""
         gated = grid.snap(gate * value * (1 / UNIT))
-        h = (h + self.project(gated)).clamp(-grid.STREAM_LIMIT, grid.STREAM_LIMIT)
+        h = _limit(h + self.project(gated))
         hidden = grid.snap(hard_swish(self.expand(grid.snap(h))))
-        return (h + self.contract(hidden)).clamp(-grid.STREAM_LIMIT, grid.STREAM_LIMIT)
+        return _limit(h + self.contract(hidden))
 
     def forward(self, h: Tensor) -> Tensor:
         x, value = self.features(h)
         return self.mix(h, self.depthwise(x), value)
+
+
+def _limit(h: Tensor) -> Tensor:
+    """Keep a fresh sum within the range of the residual stream."""
+    clamp = torch.clamp if h.requires_grad else torch.clamp_
+    return clamp(h, -grid.STREAM_LIMIT, grid.STREAM_LIMIT)
 
 
 class BasePredictor(nn.Module):

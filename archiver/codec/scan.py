@@ -28,7 +28,7 @@ from archiver.codec.tables import ChannelTables, frequencies
 
 RING = 10  # groups kept: the farthest tap, row -3 and column -3, is 9 groups back
 ABOVE = mgcf.KERNEL_ROWS - 1  # rows of zeros above every tile
-CHUNK = 4096  # pixels a pointwise layer handles at once, to stay in the cache
+CHUNK = 2048  # pixels a pointwise layer handles at once, to stay in the cache
 DIGITS = 2  # digits of an 8-bit sample
 
 Uint8 = NDArray[np.uint8]
@@ -77,20 +77,27 @@ def predict(net: mgcf.MGCF, samples: Tensor) -> tuple[Tensor, Tensor]:
     port = net.port(samples.shape[-1])
     centred = samples - mgcf.MID
     base = port.base(centred)
-    h = port.embed(port.planes(centred, base))
-    shape = h.shape
+    h = port.embed(port.planes(centred, base)).contiguous()
     for block in net.blocks:
         assert isinstance(block, mgcf.Block)  # noqa: S101  narrows the type
-        flat = h.reshape(-1, shape[-1])
-        parts = [block.features(part) for part in flat.split(_chunk(flat))]
-        x = torch.cat([part[0] for part in parts]).view(shape)
-        gate = block.depthwise(x).reshape(-1, shape[-1]).split(_chunk(flat))
-        mixed = [
-            block.mix(part, g, v)
-            for part, g, (_, v) in zip(flat.split(_chunk(flat)), gate, parts, strict=True)
-        ]
-        h = torch.cat(mixed).view(shape)
-    return port.head(grid.snap(h)), base
+        _advance(block, h)
+    flat = h.view(-1, h.shape[-1])
+    outputs = torch.cat([port.head(grid.snap(part)) for part in flat.split(_chunk(h))])
+    return outputs.view(*h.shape[:-1], -1), base
+
+
+def _advance(block: mgcf.Block, h: Tensor) -> None:
+    """Do ``h = block(h)`` in place."""
+    flat, x, value = h.view(-1, h.shape[-1]), torch.empty_like(h), torch.empty_like(h)
+    size = _chunk(h)
+    pairs = zip(x.view_as(flat).split(size), value.view_as(flat).split(size), strict=True)
+    for part, (x_part, value_part) in zip(flat.split(size), pairs, strict=True):
+        features, values = block.features(part)
+        x_part.copy_(features)
+        value_part.copy_(values)
+    gate = block.depthwise(x).contiguous().view_as(flat).split(size)
+    for part, g, v in zip(flat.split(size), gate, value.view_as(flat).split(size), strict=True):
+        part.copy_(block.mix(part, g, v))
 
 
 def _chunk(x: Tensor) -> int:
