@@ -1,0 +1,36 @@
+"""`archiver info`: an archive as a whole, or one entry in detail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from archiver.cli import options
+from archiver.cli.output import Output
+from archiver.report import contents
+
+
+@click.command()
+@options.archive
+@options.entry
+@options.output
+def info(archive: Path, entry: str | None, output: Output) -> None:
+    """Describe ARCHIVE: sizes, models, generations, tiles by codec; or one ENTRY of it.
+
+    \b
+    Examples:
+      archiver info /data/histo.archive
+      archiver info /data/histo.archive slides/a.tif      one entry: format, why kept, images
+      archiver info --json /data/histo.archive | jq .archive_bytes
+    """
+    from archiver.pipeline import open_archive  # brings in zarr: not for --help
+
+    opened = open_archive(archive)
+    if entry is None:
+        output.result(
+            contents.archive_shown(archive, opened), contents.archive_json(archive, opened)
+        )
+        return
+    found = opened.entry(entry)
+    output.result(contents.entry_shown(found), contents.entry_json(found))

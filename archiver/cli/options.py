@@ -1,0 +1,122 @@
+"""Own the options and arguments that commands share: each a named value, used as a decorator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from archiver.cli.output import Output
+from archiver.errors import NotFoundError, UsageError
+from archiver.jobs.spec import FIDELITIES, PROFILES
+
+Command = Callable[..., None]
+
+DEPTHS = ("structure", "samples", "files")
+_ANY_PATH = click.Path(path_type=Path)
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+source = click.argument("source", type=_FOLDER)
+archive = click.argument("archive", type=_ANY_PATH)
+archive_or_default = click.argument("archive", type=_ANY_PATH, required=False)
+dest = click.argument("dest", type=click.Path(file_okay=False, path_type=Path))
+entry = click.argument("entry", required=False)
+patterns = click.argument("patterns", metavar="[PATTERN]...", nargs=-1)
+
+profile = click.option(
+    "--profile",
+    type=click.Choice(PROFILES),
+    default="balanced",
+    show_default=True,
+    help="How much time to spend on size.  fast: the base model as it is.  balanced, max: fine-tune"
+    " it on the data first; that is not in this release, both use the base model and say so.",
+)
+model = click.option(
+    "--model", metavar="NAME", help="Base model to use.  [default: the best general one]"
+)
+fidelity = click.option(
+    "--fidelity",
+    type=click.Choice(FIDELITIES),
+    default="bytes",
+    show_default=True,
+    help="What `unpack` gives back.  bytes: the same file, same SHA-256.  samples: every sample and"
+    " every metadata field, in a container that may be compressed differently.",
+)
+include = click.option(
+    "--include",
+    metavar="GLOB",
+    multiple=True,
+    help="Pack only paths that match, e.g. '*.tif' or 'slides/**'.  May be given several times.",
+)
+exclude = click.option(
+    "--exclude", metavar="GLOB", multiple=True, help="Leave out paths that match; wins over it."
+)
+workers = click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Worker processes of the local cluster; 0: no cluster, all in this process."
+    "  [default: one for each GPU, else as the cores allow]",
+)
+scheduler = click.option(
+    "--scheduler", metavar="ADDRESS", help="Join a running Dask scheduler, e.g. tcp://host:8786."
+)
+tile = click.option(
+    "--tile",
+    type=int,
+    metavar="N",
+    help="Side of the tiles, in samples.  Larger packs a little better; smaller reads regions"
+    " faster.  [default: chosen by measurement]",
+)
+dry_run = click.option(
+    "--dry-run", is_flag=True, help="Scan and say what would be packed; write nothing."
+)
+depth = click.option(
+    "--depth",
+    type=click.Choice(DEPTHS),
+    default="files",
+    show_default=True,
+    help="How far to look.  structure: manifest, models and shards by checksum, nothing decoded."
+    "  samples: also decode every tile.  files: also rebuild every file and compare its SHA-256.",
+)
+long = click.option(
+    "-l", "--long", "is_long", is_flag=True, help="Show mode, sizes, ratio, format, shape."
+)
+
+
+def output(command: Command) -> Command:
+    """Add --json and -q; the command takes what follows from them as ``output``."""
+
+    @click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON object on stdout, nothing else."
+    )
+    @click.option("-q", "--quiet", is_flag=True, help="Print errors only (and JSON if asked for).")
+    @wraps(command)
+    def with_output(*args: Any, as_json: bool, quiet: bool, **kwargs: Any) -> None:
+        command(*args, output=Output(as_json=as_json, quiet=quiet), **kwargs)
+
+    return with_output
+
+
+def archive_beside(source: Path) -> Path:
+    """Return where SOURCE goes if nobody says: its name + '.archive', beside it."""
+    named = source.resolve() if source.name in ("", "..") else source
+    if not named.name:
+        raise UsageError(f"{source}: has no name to derive one from; name the ARCHIVE")
+    return named.with_name(named.name + ".archive")
+
+
+def archive_here(folder: Path) -> Path:
+    """Return the archive at or in ``folder``; raises if there is none, or more than one."""
+    if (folder / "zarr.json").is_file():
+        return folder
+    found = sorted(path.parent for path in folder.glob("*.archive/zarr.json"))
+    if not found:
+        raise NotFoundError(f"{folder.absolute()}: no archive here; name it: archiver verify PATH")
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise UsageError(f"{folder.absolute()}: several archives here, name one of: {names}")
+    return found[0]

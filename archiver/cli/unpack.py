@@ -1,0 +1,42 @@
+"""`archiver unpack`: files out of an archive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from archiver.cli import options
+from archiver.cli.output import Output
+from archiver.errors import IntegrityError
+from archiver.report import summary as report
+
+
+@click.command()
+@options.archive
+@options.dest
+@options.patterns
+@options.output
+@click.pass_context
+def unpack(
+    ctx: click.Context, /, archive: Path, dest: Path, patterns: tuple[str, ...], output: Output
+) -> None:
+    """Write the files of ARCHIVE to the directory DEST.
+
+    All of them, or those whose path matches a PATTERN.  Each file is compared with its checksum
+    before it gets its name, so that no wrong file is ever left behind.
+
+    \b
+    Examples:
+      archiver unpack /data/histo.archive restored
+      archiver unpack /data/histo.archive restored 'slides/2024-*/*.tif' README.txt
+
+    Exits with 12 if some files could not be restored; all others are written then.
+    """
+    from archiver.jobs import run  # brings in dask and torch: not for --help
+
+    with output.watch("unpacking") as on_event:
+        summary = run.unpack(archive, dest, patterns, workers=None, on_event=on_event)
+    output.result(report.unpack_shown(summary), report.unpack_json(summary))
+    if summary.failures:
+        ctx.exit(IntegrityError.exit_code)

@@ -1,0 +1,45 @@
+"""`archiver verify`: is the archive complete and undamaged?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from archiver.cli import options
+from archiver.cli.output import Output
+from archiver.errors import IntegrityError
+from archiver.report import summary as report
+
+
+@click.command()
+@options.archive_or_default
+@options.depth
+@options.output
+@click.pass_context
+def verify(ctx: click.Context, /, archive: Path | None, depth: str, output: Output) -> None:
+    """Check that ARCHIVE is complete and undamaged.
+
+    ARCHIVE defaults to the archive in or at the current directory.  The default depth decodes
+    everything and compares each file's SHA-256, which takes longer than packing did; `structure`
+    only reads and compares checksums, as fast as the disk allows.
+
+    \b
+    Examples:
+      archiver verify                                     the archive here
+      archiver verify /data/histo.archive
+      archiver verify --depth structure --json /data/histo.archive
+
+    Exits with 12 if there is damage, and says which files it hits and what to do.
+    """
+    from archiver.jobs import run  # brings in dask and torch: not for --help
+
+    with output.watch("verifying") as on_event:
+        summary = run.verify(
+            archive or options.archive_here(Path()), depth=depth, workers=None, on_event=on_event
+        )
+    output.result(
+        report.verify_shown(summary), report.verify_json(summary), is_bad=bool(summary.problems)
+    )
+    if summary.problems:
+        ctx.exit(IntegrityError.exit_code)

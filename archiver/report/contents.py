@@ -1,0 +1,184 @@
+"""Own how the contents of an archive look: `ls`, `info`, and one entry in detail."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import RenderableType
+
+from archiver.report.text import (
+    archive_size_text,
+    facts_table,
+    printable,
+    ratio_text,
+    size_text,
+    tiles_text,
+)
+
+if TYPE_CHECKING:
+    from archiver.pipeline import Entry, ImageInfo, OpenArchive, Totals
+
+LONG_HEADER = (
+    f"{'mode':10}  {'size':>12}  {'stored':>12}  {'ratio':>6}  "
+    f"{'format':7}  {'fidelity':8}  {'shape':20}  path"
+)
+
+
+def entry_line(entry: Entry) -> str:
+    """Return one line of `ls -l`."""
+    is_file = entry.kind == "file"
+    return (
+        f"{_mode_text(entry)}  {entry.size:>12}  {entry.stored_bytes:>12}  "
+        f"{ratio_text(entry.size, entry.stored_bytes):>6}  {entry.format if is_file else '-':7}  "
+        f"{entry.fidelity if is_file else '-':8}  {_shape_text(entry.images):20}  "
+        f"{printable(entry.path)}"
+    )
+
+
+def entry_json(entry: Entry) -> dict[str, object]:
+    """Return everything about one entry."""
+    return {
+        "path": entry.path,
+        "kind": entry.kind,
+        "mode": entry.mode,
+        "mtime_ns": entry.mtime_ns,
+        "size": entry.size,
+        "stored_bytes": entry.stored_bytes,
+        "format": entry.format,
+        "fidelity": entry.fidelity,
+        "note": entry.note,
+        "sha256": entry.sha256,
+        "images": [_image_json(image) for image in entry.images],
+    }
+
+
+def entry_shown(entry: Entry) -> RenderableType:
+    """Return everything about one entry, for people."""
+    ratio = ratio_text(entry.size, entry.stored_bytes)
+    facts = [
+        ("Path", printable(entry.path)),
+        ("Kind", f"{entry.kind}, {_mode_text(entry)}"),
+        ("Size", f"{entry.size} bytes, stored in {entry.stored_bytes} (ratio {ratio})"),
+    ]
+    if entry.kind == "file":
+        facts += [("Format", entry.format), ("Restores", _restores(entry.fidelity))]
+    if entry.note:
+        facts.append(("Kept as is", entry.note))
+    if entry.sha256:
+        facts.append(("SHA-256", entry.sha256))
+    for page, image in enumerate(entry.images):
+        facts.append((f"Image {page}", _image_text(image)))
+    return facts_table(facts)
+
+
+def archive_json(path: Path, archive: OpenArchive) -> dict[str, object]:
+    """Return everything about an archive as a whole."""
+    return {
+        "archive": str(path),
+        **_totals_json(archive.totals()),
+        "models": [
+            {"name": model.name, "sha256": model.sha256, "size": model.size}
+            for model in archive.models
+        ],
+        "generations": [dict(generation) for generation in archive.generations],
+    }
+
+
+def archive_shown(path: Path, archive: OpenArchive) -> RenderableType:
+    """Return everything about an archive as a whole, for people."""
+    totals = archive.totals()
+    ratio = ratio_text(totals.input_bytes, totals.archive_bytes)
+    size = archive_size_text(totals.archive_bytes, totals.payload_bytes, totals.model_bytes)
+    facts = [
+        ("Archive", printable(str(path))),
+        ("Entries", f"{totals.files} files, {totals.directories} directories, "
+                    f"{totals.symlinks} symbolic links; {totals.objects} different contents"),
+        ("Input", f"{size_text(totals.input_bytes)} in files"),
+        ("On disk", f"{size}, ratio {ratio}"),
+        ("Samples", f"{size_text(totals.sample_bytes)} uncompressed"),
+        ("Tiles by codec", tiles_text(totals.tiles)),
+    ]  # fmt: skip
+    for model in archive.models:
+        facts.append(("Model", f"{model.name}, {size_text(model.size)}, {model.sha256}"))
+    for generation in archive.generations:
+        facts.append(("Generation", _generation_text(generation)))
+    return facts_table(facts)
+
+
+def _totals_json(totals: Totals) -> dict[str, object]:
+    return {
+        "files": totals.files,
+        "directories": totals.directories,
+        "symlinks": totals.symlinks,
+        "objects": totals.objects,
+        "failed": totals.failed,
+        "input_bytes": totals.input_bytes,
+        "archive_bytes": totals.archive_bytes,
+        "payload_bytes": totals.payload_bytes,
+        "model_bytes": totals.model_bytes,
+        "sample_bytes": totals.sample_bytes,
+        "seconds": round(totals.seconds, 3),
+        "tiles": dict(totals.tiles),
+    }
+
+
+def _image_json(image: ImageInfo) -> dict[str, object]:
+    return {
+        "height": image.height,
+        "width": image.width,
+        "channels": image.channels,
+        "dtype": image.dtype,
+        "bit_depth": image.bit_depth,
+        "tile_height": image.tile_height,
+        "tile_width": image.tile_width,
+        "sample_bytes": image.sample_bytes,
+        "stored_bytes": image.stored_bytes,
+        "models": list(image.models),
+        "tiles": dict(image.tiles),
+        "bits_per_sample": _bits_per_sample(image),
+    }
+
+
+def _image_text(image: ImageInfo) -> str:
+    rows = -(-image.height // image.tile_height)
+    columns = -(-image.width // image.tile_width)
+    shape = f"{image.height} x {image.width} x {image.channels}"
+    model = f", model {', '.join(image.models)}" if image.models else ""
+    return (
+        f"{shape} {image.dtype}, {image.bit_depth} bits; {rows} x {columns} tiles of "
+        f"{image.tile_height} x {image.tile_width}: {tiles_text(image.tiles)}; "
+        f"{_bits_per_sample(image)} bits per sample{model}"
+    )
+
+
+def _bits_per_sample(image: ImageInfo) -> float:
+    n_samples = image.height * image.width * image.channels
+    return round(8 * image.stored_bytes / n_samples, 3) if n_samples else 0.0
+
+
+def _generation_text(generation: Mapping[str, object]) -> str:
+    settings = generation.get("settings")
+    words = settings.items() if isinstance(settings, Mapping) else ()
+    shown = ", ".join(f"{key} {value}" for key, value in words if value not in (None, [], ""))
+    return f"{generation.get('name')}: {shown}" if shown else str(generation.get("name"))
+
+
+def _mode_text(entry: Entry) -> str:
+    kinds = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK}
+    return stat.filemode(kinds.get(entry.kind, 0) | stat.S_IMODE(entry.mode))
+
+
+def _shape_text(images: Sequence[ImageInfo]) -> str:
+    if not images:
+        return "-"
+    first = images[0]
+    pages = f" +{len(images) - 1}" if len(images) > 1 else ""
+    return f"{first.height}x{first.width}x{first.channels} {first.dtype}{pages}"
+
+
+def _restores(fidelity: str) -> str:
+    words = {"bytes": "the same file, bit for bit", "samples": "all samples and metadata"}
+    return f"{words.get(fidelity, fidelity)} (fidelity {fidelity})"

@@ -1,0 +1,218 @@
+"""Own how the summaries of pack, verify and unpack look."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from archiver.jobs.events import FileFailed, Summary, UnpackSummary, VerifySummary
+from archiver.jobs.spec import PackSettings
+from archiver.report.text import (
+    MAX_LISTED,
+    archive_size_text,
+    facts_table,
+    more,
+    plural,
+    printable,
+    ratio_text,
+    size_text,
+    some,
+    tiles_text,
+)
+
+if TYPE_CHECKING:
+    from archiver.archive.check import Problem
+
+ADAPTATION_MISSING = "adaptation is not in this release; the base model is used"
+
+
+def adaptation(settings: PackSettings) -> str:
+    """Say what the profile does about adaptation in this release."""
+    return ADAPTATION_MISSING if settings.adapts else "off"
+
+
+def pack_json(summary: Summary, settings: PackSettings) -> dict[str, object]:
+    """Return everything about a pack job."""
+    return {
+        "archive": str(summary.archive),
+        "generation": summary.generation,
+        "profile": settings.profile,
+        "adaptation": adaptation(settings),
+        "model": summary.model,
+        "dry_run": settings.dry_run,
+        "files": summary.files,
+        "unchanged": summary.unchanged,
+        "failed": len(summary.failures),
+        "failures": [asdict(failure) for failure in summary.failures],
+        "input_bytes": summary.input_bytes,
+        "sample_bytes": summary.sample_bytes,
+        "archive_bytes": summary.archive_bytes,
+        "payload_bytes": summary.payload_bytes,
+        "model_bytes": summary.model_bytes,
+        "seconds": round(summary.seconds, 3),
+        "tiles": dict(summary.tiles),
+        "formats": [asdict(totals) for totals in summary.formats],
+        "kept": [asdict(kept) for kept in summary.kept],
+    }
+
+
+def pack_shown(summary: Summary, source: Path, settings: PackSettings) -> RenderableType:
+    """Return the closing table of a pack job, and what to do next."""
+    if settings.dry_run:
+        return _dry_run_shown(summary, source)
+    return Group(
+        _pack_heading(summary, source),
+        *([_format_table(summary)] if summary.formats else []),
+        facts_table(_packfacts_table(summary)),
+        *_failures(summary.failures),
+        Text(f"\nNext: archiver verify {_quoted(summary.archive)}"),
+    )
+
+
+def _dry_run_shown(summary: Summary, source: Path) -> RenderableType:
+    return Text(
+        f"Would pack {plural(summary.files - summary.unchanged, 'file')} of "
+        f"{printable(str(source))} into {printable(str(summary.archive))} "
+        f"({size_text(summary.input_bytes)} in all, {summary.unchanged} unchanged). "
+        "Nothing was written."
+    )
+
+
+def _pack_heading(summary: Summary, source: Path) -> Text:
+    where = printable(str(summary.archive))
+    if summary.generation is None:
+        return Text(f"Nothing new in {printable(str(source))}: {where} is up to date")
+    done = f"Packed {printable(str(source))} into {where}"
+    return Text(f"{done}: generation {summary.generation}, in {summary.seconds:.0f} s")
+
+
+def _format_table(summary: Summary) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_footer=True)
+    files = sum(totals.files for totals in summary.formats)
+    original = sum(totals.input_bytes for totals in summary.formats)
+    stored = sum(totals.stored_bytes for totals in summary.formats)
+    table.add_column("Format", footer="All")
+    for header, footer in (
+        ("Files", str(files)),
+        ("Input", size_text(original)),
+        ("Stored", size_text(stored)),
+        ("Ratio", ratio_text(original, stored)),
+    ):
+        table.add_column(header, footer=footer, justify="right", no_wrap=True)
+    for totals in summary.formats:
+        table.add_row(
+            totals.name,
+            str(totals.files),
+            size_text(totals.input_bytes),
+            size_text(totals.stored_bytes),
+            ratio_text(totals.input_bytes, totals.stored_bytes),
+        )
+    return table
+
+
+def _packfacts_table(summary: Summary) -> list[tuple[str, str]]:
+    facts = [
+        (
+            "Archive",
+            archive_size_text(summary.archive_bytes, summary.payload_bytes, summary.model_bytes),
+        ),
+        ("Base model", summary.model),
+        ("Tiles by codec", tiles_text(summary.tiles)),
+    ]
+    if summary.unchanged:
+        facts.append(("Unchanged", f"{plural(summary.unchanged, 'file')}, already in the archive"))
+    for kept in summary.kept:
+        size = f"{plural(kept.files, 'file')}, {size_text(kept.input_bytes)}"
+        facts.append(("Kept as is", f"{size}: {kept.reason} (e.g. {printable(kept.example)})"))
+    return facts
+
+
+def verify_json(summary: VerifySummary) -> dict[str, object]:
+    """Return everything about a verification."""
+    return {
+        "archive": str(summary.archive),
+        "depth": summary.depth,
+        "files": summary.files,
+        "tiles": summary.tiles,
+        "archive_bytes": summary.archive_bytes,
+        "seconds": round(summary.seconds, 3),
+        "problems": [_problem_json(problem) for problem in summary.problems],
+    }
+
+
+def verify_shown(summary: VerifySummary) -> RenderableType:
+    """Return what a verification found, in words."""
+    checked = (
+        f"{printable(str(summary.archive))}: {plural(summary.files, 'file')}, "
+        f"{size_text(summary.archive_bytes)}, depth {summary.depth}, {summary.seconds:.0f} s"
+    )
+    if not summary.problems:
+        return Text(f"{checked}\nNo problems: {_MEANING[summary.depth]}.")
+    lines = [_problem_text(problem) for problem in summary.problems[:MAX_LISTED]]
+    head = f"{checked}\n{plural(len(summary.problems), 'problem')}:\n"
+    return Text("\n".join([head, *lines, *more(len(summary.problems))]))
+
+
+def _problem_json(problem: Problem) -> dict[str, object]:
+    return {
+        "where": problem.where,
+        "expected": problem.expected,
+        "found": problem.found,
+        "advice": problem.advice,
+        "entries": list(problem.entries),
+    }
+
+
+def _problem_text(problem: Problem) -> str:
+    return (
+        f"{printable(problem.where)}\n  expected {problem.expected}\n  found    {problem.found}\n"
+        f"  affects  {some(problem.entries)}\n  do       {problem.advice}"
+    )
+
+
+_MEANING = {
+    "structure": "manifest, models and shards match their checksums (nothing was decoded)",
+    "samples": "every tile decodes to the samples that were packed",
+    "files": "every file can be restored bit for bit",
+}
+
+
+def unpack_json(summary: UnpackSummary) -> dict[str, object]:
+    """Return everything about an unpack job."""
+    return {
+        "dest": str(summary.dest),
+        "files": summary.files,
+        "failed": len(summary.failures),
+        "failures": [asdict(failure) for failure in summary.failures],
+        "output_bytes": summary.output_bytes,
+        "seconds": round(summary.seconds, 3),
+    }
+
+
+def unpack_shown(summary: UnpackSummary) -> RenderableType:
+    """Return what an unpack job wrote, in words."""
+    done = (
+        f"{plural(summary.files, 'file')}, {size_text(summary.output_bytes)} "
+        f"in {printable(str(summary.dest))}, {summary.seconds:.0f} s; each matches its checksum"
+    )
+    return Group(Text(done), *_failures(summary.failures))
+
+
+def _failures(failures: Sequence[FileFailed]) -> list[Text]:
+    if not failures:
+        return []
+    lines = [f"  {printable(f.path)}: {printable(f.message)}" for f in failures[:MAX_LISTED]]
+    head = f"\n{plural(len(failures), 'file')} failed:"
+    return [Text("\n".join([head, *lines, *more(len(failures))]))]
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(printable(str(path)))
