@@ -1,6 +1,6 @@
 """Pack a folder from Python, watch it happen, and check the archive against itself.
 
-    python examples/archive_folder.py example-set example.archive
+Run it: python examples/archive_folder.py example-set example.archive
 """
 
 from __future__ import annotations

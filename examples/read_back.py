@@ -1,6 +1,6 @@
 """Read samples out of an archive without unpacking it: a whole image, or one region of it.
 
-    python examples/read_back.py example.archive
+Run it: python examples/read_back.py example.archive
 """
 
 from __future__ import annotations

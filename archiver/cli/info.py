@@ -16,7 +16,10 @@ from archiver.report import contents
 @options.entry
 @options.output
 def info(archive: Path, entry: str | None, output: Output) -> None:
-    """Describe ARCHIVE: sizes, models, generations, tiles by codec; or one ENTRY of it.
+    """Describe ARCHIVE, or one ENTRY of it.
+
+    Of an archive: sizes, models, generations, tiles by codec.  Of an entry: format, why it is kept
+    as it is, checksum, images, tiles by codec, bits per sample.
 
     \b
     Examples:

@@ -18,7 +18,9 @@ from archiver.report.text import printable
 @options.long
 @options.output
 def ls(archive: Path, patterns: tuple[str, ...], is_long: bool, output: Output) -> None:
-    """List the entries of ARCHIVE, or those whose path matches a PATTERN.
+    """List what is in ARCHIVE.
+
+    All entries, or those whose path matches a PATTERN.
 
     \b
     Examples:

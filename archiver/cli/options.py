@@ -52,7 +52,10 @@ include = click.option(
     help="Pack only paths that match, e.g. '*.tif' or 'slides/**'.  May be given several times.",
 )
 exclude = click.option(
-    "--exclude", metavar="GLOB", multiple=True, help="Leave out paths that match; wins over it."
+    "--exclude",
+    metavar="GLOB",
+    multiple=True,
+    help="Leave out paths that match; wins over --include.",
 )
 workers = click.option(
     "--workers",

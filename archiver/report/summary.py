@@ -95,7 +95,12 @@ def _pack_heading(summary: Summary, source: Path) -> Text:
 
 
 def _format_table(summary: Summary) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_footer=True)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        show_footer=True,
+        caption="ratio = input / stored",
+        caption_justify="left",
+    )
     files = sum(totals.files for totals in summary.formats)
     original = sum(totals.input_bytes for totals in summary.formats)
     stored = sum(totals.stored_bytes for totals in summary.formats)
@@ -124,6 +129,7 @@ def _packfacts_table(summary: Summary) -> list[tuple[str, str]]:
             "Archive",
             archive_size_text(summary.archive_bytes, summary.payload_bytes, summary.model_bytes),
         ),
+        ("Samples", f"{size_text(summary.sample_bytes)} uncompressed"),
         ("Base model", summary.model),
         ("Tiles by codec", tiles_text(summary.tiles)),
     ]
