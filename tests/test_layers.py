@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +88,16 @@ def test_each_library_has_one_door(path: Path) -> None:
     libraries = {name.split(".")[0] for name in imported(parse(path))}
     wrong = {name for name in libraries & set(DOORS) if not inside.startswith(DOORS[name])}
     assert not wrong, f"{name_of(path)} must not import {sorted(wrong)}"
+
+
+def test_what_is_imported_is_declared() -> None:
+    """Every library that the package imports is a dependency, or the extra of a source."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [*project["dependencies"], *project["optional-dependencies"]["dicom"]]
+    declared = {re.split(r"[<>=~!]", line)[0].replace("-", "_") for line in asked}
+    libraries = {name.split(".")[0] for path in MODULES for name in imported(parse(path))}
+    libraries -= {"archiver", *sys.stdlib_module_names}
+    assert {"pillow" if name == "PIL" else name for name in libraries} <= declared
 
 
 @pytest.mark.parametrize("path", ALL_FILES, ids=name_of)
