@@ -1,8 +1,14 @@
-"""Options and skips of the whole suite."""
+"""Options, skips and fixtures of the whole suite."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
+
+VECTORS = Path(__file__).parent / "vectors"
+REAL_IMAGES = Path(__file__).parents[2] / "shared" / "images"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,3 +34,23 @@ def _has_gpu() -> bool:
     import torch  # heavy: only when a test asks for a GPU
 
     return torch.cuda.is_available()
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> bytes:
+    """A frozen model of a few KB with random weights: every layer matters, nothing is learned."""
+    return (VECTORS / "codec-v1" / "tiny.model").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def real_images() -> Path:
+    """The folder of real images beside the project; tests that need it skip without it."""
+    if not REAL_IMAGES.is_dir():
+        pytest.skip("no real images at ../shared/images")
+    return REAL_IMAGES
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A seeded source of randomness."""
+    return np.random.default_rng(20260101)

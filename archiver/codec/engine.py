@@ -1,7 +1,7 @@
 """Own one model on one device: tested for exactness before it touches a sample.
 
-The self-test (FORMAT.md, "Self-test") runs a known image through every layer and compares a digest
-with the one in the model file, then encodes and decodes it.  A device that fails is tried again with
+The self-test (FORMAT.md, "Self-test") runs known tiles through every layer, compares a digest with
+the one in the model file, then encodes and decodes them.  A device that fails is tried again with
 strict float32, then given up for the CPU; a CPU that fails raises ParityError.
 """
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 ENCODE_PIXELS = {"cpu": 1 << 16, "cuda": 1 << 22}  # in one parallel pass
 DECODE_PIXELS = {"cpu": 1 << 21, "cuda": 1 << 25}  # in one wavefront
-SELF_TEST_SHAPE = (19, 23)
+SELF_TEST_SHAPE = (16, 19, 23)  # tiles, rows, columns: libraries switch kernels by batch size
 
 Uint8 = NDArray[np.uint8]
 
@@ -60,8 +60,8 @@ class Engine:
                 return engine
             log.warning("%s (TF32 %s) fails the exactness self-test: %s", place, tf32, fault)
         raise ParityError(
-            f"model {file.name}: this machine does not compute the exact bits ({fault}); nothing was "
-            "read or written. Check the torch build and the hardware, and report it"
+            f"model {file.name}: this machine does not compute the exact bits ({fault}); nothing "
+            "was read or written. Check the torch build and the hardware, and report it"
         )
 
     @property
@@ -98,7 +98,7 @@ class Engine:
         computed = self_test_digest(self.net)
         if computed != expected:
             return f"digest {computed[:16]}, expected {expected[:16]}"
-        images = [self_test_image(channels) for channels in mgcf.PORTS.values()]
+        images = [t for channels in mgcf.PORTS.values() for t in self_test_tiles(channels)]
         payloads = self.encode(images)
         for image, decoded in zip(
             images, self.decode(payloads, [_shape(image) for image in images]), strict=True
@@ -113,17 +113,17 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def self_test_image(channels: int) -> Uint8:
-    """Return the self-test's tile: a ramp, an edge and noise from a linear congruence."""
-    height, width = SELF_TEST_SHAPE
+def self_test_tiles(channels: int) -> Uint8:
+    """Return the self-test's tiles: ramps, edges and noise from a linear congruence."""
+    tiles, height, width = SELF_TEST_SHAPE
     state, values = 1, []
     for _ in range(height * width * channels):
         state = (state * 1103515245 + 12345) % 2**31
         values.append(state >> 16)
-    noise = np.array(values).reshape(height, width, channels)
-    column = np.arange(width)[None, :, None]
-    ramp = column * 9 + (noise & 15)
-    return np.where(column > width // 2, noise & 255, ramp).astype(np.uint8)
+    noise = np.array(values).reshape(1, height, width, channels)
+    number, column = np.arange(tiles)[:, None, None, None], np.arange(width)[:, None]
+    ramp = column * (9 - number) + 8 * number + (noise & 15)
+    return np.where(column > width // 2 + number, noise >> (number // 2), ramp).astype(np.uint8)
 
 
 def self_test_digest(net: mgcf.MGCF) -> str:
@@ -132,8 +132,8 @@ def self_test_digest(net: mgcf.MGCF) -> str:
     state = hashlib.sha256()
     with torch.inference_mode():
         for channels in mgcf.PORTS.values():
-            image = torch.from_numpy(self_test_image(channels)).to(device, torch.float32)
-            outputs, base = scan.predict(net, image.unsqueeze(0))
+            samples = torch.from_numpy(self_test_tiles(channels)).to(device, torch.float32)
+            outputs, base = scan.predict(net, samples)
             for values in (outputs * 1024, base):
                 state.update(values.cpu().numpy().astype("<i4").tobytes())
     return state.hexdigest()
@@ -173,7 +173,7 @@ def _wavefronts(shapes: Sequence[tuple[int, int, int]], max_pixels: int) -> list
     order = sorted(range(len(shapes)), key=lambda i: (shapes[i][2], shapes[i][1], shapes[i][0]))
     groups: list[list[int]] = []
     for i in order:
-        height, width, channels = shapes[i]
+        channels = shapes[i][2]
         if groups:
             members = [shapes[j] for j in groups[-1]] + [shapes[i]]
             padded = max(h for h, _, _ in members) * max(w for _, w, _ in members) * len(members)

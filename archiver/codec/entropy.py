@@ -25,7 +25,8 @@ def encode_digits(digits: Digits, frequencies: Frequencies) -> bytes:
     """Return the range-coded ``digits`` as little-endian 32-bit words."""
     encoder = constriction.stream.queue.RangeEncoder()
     encoder.encode(digits, _FAMILY, frequencies)
-    return encoder.get_compressed().astype("<u4").tobytes()
+    words: NDArray[np.uint32] = encoder.get_compressed()
+    return words.astype("<u4").tobytes()
 
 
 class DigitDecoder:

@@ -1,14 +1,14 @@
 """Own the exact-arithmetic grid: steps, limits, rounding, and the proof that no sum ever rounds.
 
-Everything the coding network computes is a whole number of steps (FORMAT.md, "Exact arithmetic"):
+All that the coding network computes is a whole number of steps (FORMAT.md, "Exact arithmetic"):
 
-* an *activation* that enters a matrix product is an integer level in [-127, 127]; one level is 1/16;
+* an *activation* entering a matrix product is an integer level in [-127, 127]; a level is 1/16;
 * a *weight* is ``q * 2**e`` with an integer |q| <= 127 and one exponent per output row;
 * so every product needs 14 bits, and every sum of products is a multiple of ``STEP``.
 
-A float32 sum of multiples of ``STEP`` is exact, in every order and with or without FMA, as long as
-no partial sum exceeds ``2**24`` steps.  :func:`row_bounds` computes the largest possible partial sum
-of every row; :func:`check_bounds` refuses weights that could exceed it.  Operands of at most 8
+A float32 sum of multiples of ``STEP`` is exact, in every order, with or without FMA, as long as
+no partial sum exceeds ``2**24`` steps.  :func:`row_bounds` computes the largest possible partial
+sum of every row; :func:`check_bounds` refuses weights that could exceed it.  Operands of at most 8
 significant bits also survive TF32, bfloat16 and int8 matrix units unchanged.
 """
 

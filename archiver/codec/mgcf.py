@@ -15,6 +15,7 @@ that hold whole numbers of levels; a level is 1/16.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,7 @@ VALID = 64  # level of the plane that tells inside from outside
 BASE_BITS = 10  # base predictor weights are multiples of 2**-10 ...
 BASE_LIMIT = 2047  # ... of at most 11 bits, so they survive TF32
 BASE_FRACTION = 16  # predictions are in 1/16 of a sample step
+CACHED_PIXELS = 2048  # pixels a pointwise layer handles at once on a CPU
 RESIDUAL_SCALES = (8, 2)  # residuals enter at 16/8 = 2 and 16/2 = 8 levels per sample step
 
 
@@ -87,35 +89,99 @@ class Linear(nn.Module):
         return F.linear(x, *self.on_grid())
 
 
+@lru_cache(maxsize=2)
+def taps(*, strict: bool) -> tuple[tuple[int, int], ...]:
+    """Return the (row, column) kernel indices of the causal taps, in scan order."""
+    return tuple((r, c) for r, c in torch.nonzero(mask(strict=strict)).tolist())
+
+
+def tap_weights(weight: Tensor, *, strict: bool) -> Tensor:
+    """Return the causal taps of a kernel whose last dimensions are (4, 7): (..., taps)."""
+    return torch.stack([weight[..., r, c] for r, c in taps(strict=strict)], -1)
+
+
 class CausalConv(nn.Module):
-    """A masked 4x7 convolution on the grid, dense (``groups=1``) or depth-wise."""
+    """A masked 4x7 convolution on the grid that mixes all channels."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        shape = (n_out, n_in, KERNEL_ROWS, KERNEL_COLUMNS)
+        self.weight = nn.Parameter(
+            torch.randn(shape) * (n_in * KERNEL_ROWS * KERNEL_COLUMNS) ** -0.5
+        )
+        self.bias = nn.Parameter(torch.zeros(n_out))
+
+    def on_grid(self) -> tuple[Tensor, Tensor]:
+        """Return the taps (n_out, taps * n_in) and the bias (n_out,) in levels, on the grid."""
+        matrix = tap_matrix(self.weight)
+        if not self.training:
+            return matrix, self.bias * UNIT
+        return grid.snap_rows(matrix), grid.snap_bias(self.bias * UNIT)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(neighbours(x), *self.on_grid())
+
+
+class DepthwiseConv(nn.Module):
+    """A masked 4x7 convolution on the grid, one kernel per channel."""
 
     mask: Tensor
 
-    def __init__(self, n_in: int, n_out: int, *, strict: bool, groups: int = 1) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        fan_in = n_in // groups * KERNEL_ROWS * KERNEL_COLUMNS
-        shape = (n_out, n_in // groups, KERNEL_ROWS, KERNEL_COLUMNS)
-        self.weight = nn.Parameter(torch.randn(shape) * fan_in**-0.5)
-        self.bias = nn.Parameter(torch.zeros(n_out))
-        self.groups = groups
-        self.register_buffer("mask", mask(strict=strict), persistent=False)
+        shape = (dim, 1, KERNEL_ROWS, KERNEL_COLUMNS)
+        self.weight = nn.Parameter(torch.randn(shape) * (KERNEL_ROWS * KERNEL_COLUMNS) ** -0.5)
+        self.bias = nn.Parameter(torch.zeros(dim))
+        self.register_buffer("mask", mask(strict=False), persistent=False)
 
     def on_grid(self) -> tuple[Tensor, Tensor]:
-        """Return the masked kernel and the bias in levels, both on the grid."""
+        """Return the masked kernel (dim, 1, 4, 7) and the bias in levels, both on the grid."""
         if not self.training:
             return self.weight, self.bias * UNIT
         return grid.snap_rows(self.weight * self.mask), grid.snap_bias(self.bias * UNIT)
 
     def forward(self, x: Tensor) -> Tensor:
-        return causal_conv(x, *self.on_grid(), groups=self.groups)
+        side = KERNEL_COLUMNS // 2
+        padded = F.pad(x, (0, 0, side, side, KERNEL_ROWS - 1, 0))
+        if not self.training:
+            return self._shifted_sum(padded, x)
+        weight, bias = self.on_grid()
+        return F.conv2d(padded.permute(0, 3, 1, 2), weight, bias, groups=len(bias)).permute(
+            0, 2, 3, 1
+        )
+
+    def _shifted_sum(self, padded: Tensor, x: Tensor) -> Tensor:
+        """Convolve by one shifted multiply-add per tap, a few rows at a time to stay in cache."""
+        tiles, height, width, dim = x.shape
+        weights = tap_weights(self.weight[:, 0], strict=False).t()
+        # a whole row of weights: the inner loop then runs over columns and channels at once
+        weights = weights.unsqueeze(1).expand(-1, width, dim).contiguous()
+        out = (self.bias * UNIT).expand_as(x).clone(memory_format=torch.contiguous_format)
+        step = max(1, CACHED_PIXELS // (tiles * width)) if x.device.type == "cpu" else height
+        for top in range(0, height, step):
+            part = out[:, top : top + step]
+            rows = part.shape[1]
+            for (r, c), weight in zip(taps(strict=False), weights, strict=True):
+                part.addcmul_(padded[:, top + r : top + r + rows, c : c + width], weight)
+        return out
 
 
-def causal_conv(x: Tensor, weight: Tensor, bias: Tensor | None, *, groups: int = 1) -> Tensor:
-    """Convolve channels-last ``x`` (N, H, W, C) with a 4x7 kernel; outside is zero."""
+def neighbours(x: Tensor) -> Tensor:
+    """Gather the causal neighbourhood of every pixel: (N, H, W, C) -> (N, H, W, taps * C).
+
+    A dense convolution is this and one matrix product.  No convolution library is on the coding
+    path: FFT and Winograd algorithms round (NNPACK's did, for batches of 16 and more).
+    """
+    height, width = x.shape[1:3]
     side = KERNEL_COLUMNS // 2
-    planar = F.pad(x.permute(0, 3, 1, 2), (side, side, KERNEL_ROWS - 1, 0))
-    return F.conv2d(planar, weight, bias, groups=groups).permute(0, 2, 3, 1)
+    padded = F.pad(x, (0, 0, side, side, KERNEL_ROWS - 1, 0))
+    seen = [padded[:, r : r + height, c : c + width] for r, c in taps(strict=True)]
+    return torch.cat(seen, -1)
+
+
+def tap_matrix(weight: Tensor) -> Tensor:
+    """Return a kernel (n_out, n_in, 4, 7) as the matrix that :func:`neighbours` multiplies."""
+    return tap_weights(weight, strict=True).transpose(1, 2).flatten(1)
 
 
 def hard_swish(x: Tensor) -> Tensor:
@@ -135,7 +201,7 @@ class Block(nn.Module):
         super().__init__()
         self.attend = Linear(dim, dim)  # W_A
         self.value = Linear(dim, dim)  # W_V
-        self.depthwise = CausalConv(dim, dim, strict=False, groups=dim)
+        self.depthwise = DepthwiseConv(dim)
         self.project = Linear(dim, dim, gain=0.0)
         self.expand = Linear(dim, hidden * dim)
         self.contract = Linear(hidden * dim, dim, gain=0.0)
@@ -166,8 +232,6 @@ def _limit(h: Tensor) -> Tensor:
 class BasePredictor(nn.Module):
     """Linear prediction of every channel from all channels of the causal neighbours."""
 
-    mask: Tensor
-
     def __init__(self, channels: int) -> None:
         super().__init__()
         weight = torch.zeros(channels, channels, KERNEL_ROWS, KERNEL_COLUMNS)
@@ -175,21 +239,20 @@ class BasePredictor(nn.Module):
             weight[channel, channel, 3, 2] = weight[channel, channel, 2, 3] = 0.75
             weight[channel, channel, 2, 2] = -0.5
         self.weight = nn.Parameter(weight)
-        self.register_buffer("mask", mask(strict=True), persistent=False)
 
     def on_grid(self) -> Tensor:
-        """Return the masked kernel (C, C, 4, 7) as multiples of 2**-10."""
+        """Return the taps (C, taps * C) as multiples of 2**-10."""
+        matrix = tap_matrix(self.weight)
         if not self.training:
-            return self.weight
-        masked = self.weight * self.mask
+            return matrix
         with torch.no_grad():
-            mantissa = (masked * 2.0**BASE_BITS).round().clamp(-BASE_LIMIT, BASE_LIMIT)
+            mantissa = (matrix * 2.0**BASE_BITS).round().clamp(-BASE_LIMIT, BASE_LIMIT)
             on_grid = mantissa * 2.0**-BASE_BITS
-        return masked + (on_grid - masked).detach()
+        return matrix + (on_grid - matrix).detach()
 
     def forward(self, centred: Tensor) -> Tensor:
         """Predict ``centred`` samples (N, H, W, C); the result is in 1/16 of a sample step."""
-        return snap_base(causal_conv(centred, self.on_grid(), None))
+        return snap_base(F.linear(neighbours(centred), self.on_grid()))
 
 
 def snap_base(prediction: Tensor) -> Tensor:
@@ -204,7 +267,7 @@ class Port(nn.Module):
         super().__init__()
         self.channels = channels
         self.base = BasePredictor(channels)
-        self.embed = CausalConv(n_planes(channels), architecture.dim, strict=True)
+        self.embed = CausalConv(n_planes(channels), architecture.dim)
         self.head = Linear(architecture.dim, n_outputs(channels, architecture.mixtures), gain=0.1)
         self._start_head(architecture.mixtures)
 
@@ -244,7 +307,7 @@ class MGCF(nn.Module):
         """Return the port for images of 1 or 3 channels."""
         name = next(name for name, count in PORTS.items() if count == channels)
         port = self.ports[name]
-        assert isinstance(port, Port)  # noqa: S101  our own arithmetic, narrows the type
+        assert isinstance(port, Port)
         return port
 
     def forward(self, samples: Tensor) -> tuple[Tensor, Tensor]:

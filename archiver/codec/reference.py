@@ -1,8 +1,8 @@
 """Own the last word on the bitstream: a decoder in NumPy float64, without torch.
 
 It follows FORMAT.md, "Codec", line by line and shares no code with the fast decoder except the
-entropy coder.  All values are whole multiples of a power of two far below 2**53, so float64 is exact
-here; torch in float32, on any device, must agree bit for bit (tests/codec/test_exactness.py).
+entropy coder.  All values are whole multiples of a power of two far below 2**53, so float64 is
+exact here; torch in float32, on any device, must agree bit for bit (tests/codec/test_exactness.py).
 Slow on purpose: about a second for a 64 x 64 tile.
 """
 
@@ -146,12 +146,14 @@ def _window(
     distance = (column - 3)[None] + 2 * (row - 3)[:, None]
     mask = distance < 0 if strict else distance <= 0
     seen = field[rows[:, None, None] + row[:, None], columns[:, None, None] + column]
-    return seen * mask[..., None]
+    causal: Array = seen * mask[..., None]
+    return causal
 
 
 def _snap(x: Array, limit: float = 127) -> Array:
     """Round to whole levels, ties to even, within [-limit, limit]."""
-    return np.rint(np.clip(x, -limit, limit))
+    levels: Array = np.rint(np.clip(x, -limit, limit))
+    return levels
 
 
 def _float32(x: Array) -> Array:

@@ -14,7 +14,6 @@ A tile's digits are ordered by group, then channel, then digit, then row.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -28,7 +27,6 @@ from archiver.codec.tables import ChannelTables, frequencies
 
 RING = 10  # groups kept: the farthest tap, row -3 and column -3, is 9 groups back
 ABOVE = mgcf.KERNEL_ROWS - 1  # rows of zeros above every tile
-CHUNK = 2048  # pixels a pointwise layer handles at once, to stay in the cache
 DIGITS = 2  # digits of an 8-bit sample
 
 Uint8 = NDArray[np.uint8]
@@ -79,7 +77,7 @@ def predict(net: mgcf.MGCF, samples: Tensor) -> tuple[Tensor, Tensor]:
     base = port.base(centred)
     h = port.embed(port.planes(centred, base)).contiguous()
     for block in net.blocks:
-        assert isinstance(block, mgcf.Block)  # noqa: S101  narrows the type
+        assert isinstance(block, mgcf.Block)
         _advance(block, h)
     flat = h.view(-1, h.shape[-1])
     outputs = torch.cat([port.head(grid.snap(part)) for part in flat.split(_chunk(h))])
@@ -102,18 +100,16 @@ def _advance(block: mgcf.Block, h: Tensor) -> None:
 
 def _chunk(x: Tensor) -> int:
     """Return how many rows of ``x`` a pointwise layer takes at once."""
-    return CHUNK if x.device.type == "cpu" else len(x)
+    return mgcf.CACHED_PIXELS if x.device.type == "cpu" else len(x)
 
 
-def _encode_tile(
-    outputs: Tensor, base: Tensor, tile: Uint8, positions: NDArray[np.int64]
-) -> bytes:
+def _encode_tile(outputs: Tensor, base: Tensor, tile: Uint8, positions: NDArray[np.int64]) -> bytes:
     n_digits = positions.size
     table = np.empty((n_digits, RADIX), np.float32)
     digits = np.empty(n_digits, np.int32)
     samples = tile.reshape(-1, tile.shape[-1])
-    for start in range(0, len(samples), CHUNK):
-        part = slice(start, start + CHUNK)
+    for start in range(0, len(samples), mgcf.CACHED_PIXELS):
+        part = slice(start, start + mgcf.CACHED_PIXELS)
         _fill_tables(outputs[part], base[part], samples[part], positions[part], table, digits)
     return encode_digits(digits, table)
 
@@ -145,22 +141,13 @@ def _fill_tables(
 # --- decoding: a wavefront over all tiles of a batch -------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Taps:
-    """Taps of a causal kernel in the skewed layout: (row offset, group offset) and weights."""
+Tap = tuple[int, int]  # (row offset, group offset), both <= 0 or above the row
 
-    offsets: list[tuple[int, int]]
-    weight: Tensor  # (taps, ...) in the order of ``offsets``
 
-    @classmethod
-    def of(cls, weight: Tensor, *, strict: bool) -> _Taps:
-        """Take the unmasked taps of a kernel whose last dimensions are (4, 7)."""
-        rows, columns = torch.nonzero(mgcf.mask(strict=strict), as_tuple=True)
-        offsets = [
-            (r - ABOVE, c - mgcf.KERNEL_COLUMNS // 2 + 2 * (r - ABOVE))
-            for r, c in zip(rows.tolist(), columns.tolist(), strict=True)
-        ]
-        return cls(offsets, weight[..., rows, columns].movedim(-1, 0).contiguous())
+def _skewed_taps(*, strict: bool) -> list[Tap]:
+    """Return the causal taps as constant shifts in the skewed layout."""
+    side = mgcf.KERNEL_COLUMNS // 2
+    return [(r - ABOVE, c - side + 2 * (r - ABOVE)) for r, c in mgcf.taps(strict=strict)]
 
 
 class _Ring:
@@ -175,7 +162,7 @@ class _Ring:
         column[ABOVE + max(0, first - RING) : ABOVE + first] = 0
         column[ABOVE + first : ABOVE + first + len(value)] = value
 
-    def read(self, group: int, first: int, n_rows: int, tap: tuple[int, int]) -> Tensor:
+    def read(self, group: int, first: int, n_rows: int, tap: Tap) -> Tensor:
         """Return what ``tap`` sees from rows ``first ...`` of ``group``: (rows, tiles, width)."""
         start = ABOVE + first + tap[0]
         return self.data[(group + tap[1]) % RING, start : start + n_rows]
@@ -187,7 +174,10 @@ class _Layer:
     def __init__(self, block: mgcf.Block, height: int, tiles: int) -> None:
         weight, self.bias = block.depthwise.on_grid()
         self.block = block
-        self.taps = _Taps.of(weight[:, 0], strict=False)  # (taps, dim)
+        self.taps = _skewed_taps(strict=False)
+        taps = mgcf.tap_weights(weight[:, 0], strict=False).t().unsqueeze(1)
+        # one copy per tile: the inner loop then runs over tiles and channels at once
+        self.weight = taps.expand(-1, tiles, -1).contiguous()  # (taps, tiles, dim)
         self.ring = _Ring(height, tiles, weight.shape[0], weight.device)
 
     def step(self, group: int, first: int, h: Tensor, inside: Tensor | None) -> Tensor:
@@ -195,7 +185,7 @@ class _Layer:
         x, value = self.block.features(h)
         self.ring.write(group, first, x if inside is None else x * inside)
         gate = self.bias.expand_as(h).clone()
-        for tap, weight in zip(self.taps.offsets, self.taps.weight, strict=True):
+        for tap, weight in zip(self.taps, self.weight, strict=True):
             gate.addcmul_(self.ring.read(group, first, len(h), tap), weight)
         return self.block.mix(h, gate, value)
 
@@ -221,14 +211,16 @@ class Wavefront:
             if isinstance(block, mgcf.Block)
         ]
         self.planes = _Ring(self.height, tiles, mgcf.n_planes(channels), self.device)
+        self.taps = _skewed_taps(strict=True)
         embed, self.embed_bias = self.port.embed.on_grid()
-        taps = _Taps.of(embed, strict=True)
-        self.offsets = taps.offsets
-        self.embed = taps.weight.movedim(1, 0).flatten(1).t().contiguous()  # (taps*planes, dim)
-        base = torch.zeros(channels, mgcf.n_planes(channels), *mgcf.mask(strict=True).shape)
-        base[:, :channels] = self.port.base.on_grid().cpu()
-        base_taps = _Taps.of(base.to(self.device), strict=True).weight
-        self.base = base_taps.movedim(1, 0).flatten(1).t().contiguous()  # (taps*planes, C)
+        self.embed = embed.t().contiguous()  # (taps * planes, dim)
+        self.base = self._base_matrix()  # (taps * planes, C)
+
+    def _base_matrix(self) -> Tensor:
+        """Return the base predictor as a matrix over all planes: zero but for the samples."""
+        weight = self.port.base.on_grid().view(self.channels, len(self.taps), self.channels)
+        others = mgcf.n_planes(self.channels) - self.channels
+        return torch.nn.functional.pad(weight, (0, others)).flatten(1).t().contiguous()
 
     def decode(self, payloads: Sequence[bytes]) -> list[Uint8]:
         """Return the tiles (H, W, C) that ``payloads`` encode."""
@@ -261,7 +253,7 @@ class Wavefront:
     ) -> Uint8:
         """Decode one group: returns (rows, tiles, C) samples."""
         rows, tiles, inside = end - first, len(decoders), self._inside(group, first, end)
-        seen = torch.cat([self.planes.read(group, first, rows, tap) for tap in self.offsets], -1)
+        seen = torch.cat([self.planes.read(group, first, rows, tap) for tap in self.taps], -1)
         base = mgcf.snap_base(seen @ self.base)
         h = torch.addmm(self.embed_bias, seen.view(rows * tiles, -1), self.embed)
         h = h.view(rows, tiles, -1)

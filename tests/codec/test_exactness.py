@@ -1,0 +1,170 @@
+"""The bits depend on samples and model only: not on threads, batches, kernels or devices."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from archiver.codec import pretrained, reference, scan
+from archiver.codec.engine import Engine
+from archiver.errors import ParityError
+
+MODELS = ["tiny", *pretrained.names()]
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request: pytest.FixtureRequest, tiny_model: bytes) -> bytes:
+    return tiny_model if request.param == "tiny" else pretrained.load(request.param)
+
+
+def make_tiles() -> list[np.ndarray]:
+    """70 tiles of few shapes: smooth, noisy, flat, colour and grey."""
+    rng = np.random.default_rng(5)
+    tiles = []
+    for i in range(70):
+        channels = 1 if i % 5 == 0 else 3
+        height, width = [(16, 16), (16, 16), (11, 23), (1, 9)][i % 4]
+        row, column = np.mgrid[0:height, 0:width]
+        slope = (row * (i % 7) + column * (i % 11))[..., None] + np.arange(channels) * 9
+        tiles.append((slope + rng.integers(0, 1 + i * 3, slope.shape)).astype(np.uint8))
+    return tiles
+
+
+def digest(payloads: list[bytes]) -> str:
+    return hashlib.sha256(b"".join(payloads)).hexdigest()
+
+
+@contextlib.contextmanager
+def threads(n: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def without_onednn() -> Iterator[None]:
+    """Use torch's own kernels, and NNPACK where it offers itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns about TF32 on Intel GPUs when it switches
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
+
+
+def encode_in_batches(engine: Engine, tiles: list[np.ndarray], size: int) -> list[bytes]:
+    return [p for i in range(0, len(tiles), size) for p in engine.encode(tiles[i : i + size])]
+
+
+def test_encoding_ignores_threads_batches_order_and_kernels(model: bytes) -> None:
+    """One digest for 1, 2 and 8 threads, batches of 1, 7 and 64, with and without oneDNN."""
+    engine, tiles = Engine.open(model, device="cpu"), make_tiles()
+    with threads(1):
+        expected = digest(encode_in_batches(engine, tiles, 1))
+    for n_threads in (1, 2, 8):
+        for size in (7, 64):
+            with threads(n_threads):
+                assert digest(encode_in_batches(engine, tiles, size)) == expected
+    with without_onednn():
+        assert digest(engine.encode(tiles)) == expected
+    order = np.random.default_rng(0).permutation(len(tiles))
+    shuffled = engine.encode([tiles[i] for i in order])
+    assert digest([shuffled[i] for i in np.argsort(order)]) == expected
+
+
+def test_decoding_ignores_threads_batches_order_and_kernels(model: bytes) -> None:
+    """Every configuration decodes what another one encoded."""
+    engine, tiles = Engine.open(model, device="cpu"), make_tiles()
+    payloads, shapes = engine.encode(tiles), [t.shape for t in tiles]
+
+    def check(indices: list[int]) -> None:
+        decoded = engine.decode([payloads[i] for i in indices], [shapes[i] for i in indices])
+        for i, tile in zip(indices, decoded, strict=True):
+            np.testing.assert_array_equal(tile, tiles[i])
+
+    for n_threads, size in ((1, 70), (2, 7), (8, 64)):
+        with threads(n_threads):
+            for i in range(0, len(tiles), size):
+                check(list(range(i, min(i + size, len(tiles)))))
+    with without_onednn():
+        check(list(range(len(tiles))))
+    check([int(i) for i in np.random.default_rng(1).permutation(len(tiles))])
+    for i in (0, 3, 9):
+        check([i])
+
+
+def test_numpy_reference_decodes_what_torch_encoded(model: bytes) -> None:
+    """The reference decoder, which shares no model code with torch, finds the same samples."""
+    engine = Engine.open(model, device="cpu")
+    reader = reference.ReferenceModel.from_bytes(model)
+    for tile in make_tiles()[:24]:
+        (payload,) = engine.encode([tile])
+        np.testing.assert_array_equal(reference.decode(payload, tile.shape, reader), tile)
+
+
+def test_float64_agrees_with_float32(model: bytes) -> None:
+    """No float32 sum in the network rounds: float64 gives the same numbers."""
+    engine = Engine.open(model, device="cpu")
+    tile = torch.from_numpy(make_tiles()[1]).float().unsqueeze(0)
+    with torch.inference_mode():
+        outputs, base = scan.predict(engine.net, tile)
+        wide_outputs, wide_base = scan.predict(engine.net.double(), tile.double())
+    assert torch.equal(base.double(), wide_base)
+    # products of two inexact factors round once to float32, then to whole levels
+    assert (outputs.double() - wide_outputs).abs().max() <= 1
+
+
+def test_inexact_kernel_is_refused(model: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A matrix product whose results round to 12 bits fails the self-test."""
+    exact = torch.nn.functional.linear
+
+    def rounded(
+        x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        return exact(x, weight, bias) * (1 + 2**-12)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", rounded)
+    with pytest.raises(ParityError, match="does not compute the exact bits"):
+        Engine.open(model, device="cpu")
+
+
+def test_one_wrong_sum_in_a_thousand_is_refused(
+    tiny_model: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even one output that is off by the smallest step is noticed."""
+    exact = torch.nn.functional.linear
+
+    def off_by_one_step(
+        x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        result = exact(x, weight, bias)
+        result.view(-1)[:: result.numel() // 2 + 1] += 2**-10
+        return result
+
+    monkeypatch.setattr(torch.nn.functional, "linear", off_by_one_step)
+    with pytest.raises(ParityError):
+        Engine.open(tiny_model, device="cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("tf32", [True, False])
+def test_cuda_and_cpu_make_the_same_bits(model: bytes, *, tf32: bool) -> None:
+    """CUDA, with and without TF32, encodes to the CPU's digest and decodes the CPU's payloads."""
+    cpu, gpu, tiles = (
+        Engine.open(model, device="cpu"),
+        Engine.open(model, device="cuda"),
+        make_tiles(),
+    )
+    assert gpu.device.type == "cuda"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    payloads = cpu.encode(tiles)
+    assert digest(gpu.encode(tiles)) == digest(payloads)
+    for tile, decoded in zip(tiles, gpu.decode(payloads, [t.shape for t in tiles]), strict=True):
+        np.testing.assert_array_equal(tile, decoded)

@@ -1,0 +1,86 @@
+"""Write the golden vectors of codec version 1.  Run by hand; tests never create a golden file.
+
+    python tests/make_vectors.py tests/vectors/codec-v1
+
+Refuses to overwrite: vectors are append-only.  ``tiny.model`` is made first, if it is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from archiver.codec import mgcf, tiles
+from archiver.codec.engine import Engine
+from archiver.training.export import export
+
+
+def tiny_model() -> bytes:
+    """Return a small model with random weights in every layer, so that every layer matters."""
+    torch.manual_seed(7)
+    net = mgcf.MGCF(mgcf.Architecture(dim=8, blocks=2, hidden=2, mixtures=3))
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            if name.endswith(("project.weight", "contract.weight")):
+                parameter.normal_(0, 0.3)
+            elif name.endswith("bias") and "head" not in name:
+                parameter.normal_(0, 0.2)
+    return export(net, "tiny", {"note": "random weights, for tests"})
+
+
+def pictures() -> dict[str, np.ndarray]:
+    """Return the samples of every vector, by name."""
+    rng = np.random.default_rng(1)
+    row, column = np.mgrid[0:24, 0:31]
+    ramp = np.stack([row * 4, column * 5, row + column], -1) + rng.integers(0, 6, (24, 31, 3))
+    return {
+        "01-rgb-ramp": ramp.astype(np.uint8),
+        "02-grey-ramp": ramp[..., :1].astype(np.uint8),
+        "03-rgb-one-pixel": np.array([[[1, 128, 255]]], np.uint8),
+        "04-grey-column": ramp[:, :1, 1:2].astype(np.uint8),
+        "05-rgb-row": ramp[:1].astype(np.uint8),
+        "06-grey-two-tone": (rng.integers(0, 2, (17, 13, 1)) * 255).astype(np.uint8),
+        "07-rgb-noise": rng.integers(0, 256, (9, 11, 3)).astype(np.uint8),
+        "08-constant": np.full((40, 40, 3), 77, np.uint8),
+        "09-grey-16": (ramp[..., :1] * 131).astype(np.uint16),
+        "10-rgb-flat-lines": np.repeat(ramp[:, :1] // 8 * 8, 31, 1).astype(np.uint8),
+    }
+
+
+def write(folder: Path) -> None:
+    """Write every vector that does not exist yet: one by the learned codec, one by the smallest."""
+    model = folder / "tiny.model"
+    if not model.exists():
+        model.write_bytes(tiny_model())
+    engine = Engine.open(model.read_bytes(), device="cpu", threads=1)
+    for name, samples in pictures().items():
+        best = tiles.encode([samples], engine)[0]
+        save(folder / f"{name}-best", samples, best)
+        if tiles.is_learnable(samples):
+            payload = engine.encode([samples])[0]
+            save(
+                folder / f"{name}-learned", samples, tiles.Encoded(tiles.TileCodec.LEARNED, payload)
+            )
+
+
+def save(stem: Path, samples: np.ndarray, encoded: tiles.Encoded) -> None:
+    """Write STEM.bin (the payload) and STEM.json (what it decodes to)."""
+    if stem.with_suffix(".bin").exists():
+        return
+    stem.with_suffix(".bin").write_bytes(encoded.payload)
+    description = {
+        "codec": int(encoded.codec),
+        "shape": list(samples.shape),
+        "dtype": samples.dtype.str,
+        "sha256": hashlib.sha256(samples.tobytes()).hexdigest(),
+    }
+    stem.with_suffix(".json").write_text(json.dumps(description, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))
