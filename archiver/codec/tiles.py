@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from archiver.codec import classic
-from archiver.errors import FormatError, UsageError
+from archiver.errors import FormatError, IntegrityError, UsageError
 from archiver.image import Samples
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class TileCodec(IntEnum):
     ZSTD = 2  # byte planes under zstd
     JPEGXL = 3  # lossless JPEG XL codestream
     LEARNED = 4  # range-coded digits under a model's predictions, 8 bit, 1 or 3 channels
+    REPEATED = 5  # equal channels: the codec id and payload of the first one
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,17 @@ def is_learnable(tile: Samples) -> bool:
 
 def encode(tiles: Sequence[Samples], engine: Engine | None) -> list[Encoded]:
     """Return the smallest coding of every tile; without ``engine`` classic codecs only."""
+    repeated = [tile.shape[2] > 1 and bool((tile == tile[..., :1]).all()) for tile in tiles]
+    distinct = [t[..., :1] if same else t for t, same in zip(tiles, repeated, strict=True)]
+    return [
+        Encoded(TileCodec.REPEATED, bytes([coded.codec]) + coded.payload) if same else coded
+        for coded, same in zip(_encode_distinct(distinct, engine), repeated, strict=True)
+    ]
+
+
+def _encode_distinct(tiles: Sequence[Samples], engine: Engine | None) -> list[Encoded]:
+    effort = classic.EFFORT if engine else classic.EFFORT_ALONE
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        effort = classic.EFFORT if engine else classic.EFFORT_ALONE
         best = list(pool.map(lambda tile: _encode_classic(tile, effort), tiles))
     if engine is None:
         return best
@@ -101,22 +111,36 @@ def decode(
 
     The caller has checked each payload's CRC.  ``engine`` serves the learned tiles.
     """
+    inner = [_unwrap(*item, shape) for item, shape in zip(encoded, shapes, strict=True)]
     tiles: list[Samples] = [np.empty(0, np.uint8)] * len(encoded)
-    learned = [i for i, (codec, _) in enumerate(encoded) if codec == TileCodec.LEARNED]
-    for i, (codec, payload) in enumerate(encoded):
+    learned = [i for i, (codec, _, _) in enumerate(inner) if codec == TileCodec.LEARNED]
+    for i, (codec, payload, shape) in enumerate(inner):
         if codec == TileCodec.LEARNED:
             continue
         if codec not in _CLASSIC_DECODERS:
             raise FormatError(f"tile codec {codec} is unknown; use a newer archiver")
-        tiles[i] = _CLASSIC_DECODERS[codec](payload, shapes[i], dtypes[i])
+        tiles[i] = _CLASSIC_DECODERS[codec](payload, shape, dtypes[i])
     if learned:
         if engine is None:
             raise UsageError("learned tiles need a model; open an Engine for it")
-        _check_learned([shapes[i] for i in learned], [dtypes[i] for i in learned])
-        decoded = engine.decode([encoded[i][1] for i in learned], [shapes[i] for i in learned])
+        inner_shapes = [inner[i][2] for i in learned]
+        _check_learned(inner_shapes, [dtypes[i] for i in learned])
+        decoded = engine.decode([inner[i][1] for i in learned], inner_shapes)
         for i, tile in zip(learned, decoded, strict=True):
             tiles[i] = tile
-    return tiles
+    return [
+        np.repeat(tile, shape[2], 2) if shape[2] != tile.shape[2] else tile
+        for tile, shape in zip(tiles, shapes, strict=True)
+    ]
+
+
+def _unwrap(codec: int, payload: bytes, shape: Shape) -> tuple[int, bytes, Shape]:
+    """Return codec, payload and shape of what is really coded: one channel if all are equal."""
+    if codec != TileCodec.REPEATED:
+        return codec, payload, shape
+    if not payload or payload[0] == TileCodec.REPEATED:
+        raise IntegrityError("tile of repeated channels: no codec inside")
+    return payload[0], payload[1:], (*shape[:2], 1)
 
 
 def _check_learned(shapes: Sequence[Shape], dtypes: Sequence[np.dtype[np.generic]]) -> None:

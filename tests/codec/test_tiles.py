@@ -40,7 +40,7 @@ def roundtrip(samples: list[np.ndarray], engine: Engine | None) -> list[tiles.En
     width=st.integers(1, 17),
     channels=st.sampled_from([1, 2, 3, 4]),
     dtype=st.sampled_from(["u1", "u2", "i2", "u4", "f4", "f8"]),
-    kind=st.sampled_from(["constant", "noise", "gradient", "two-tone"]),
+    kind=st.sampled_from(["constant", "noise", "gradient", "two-tone", "grey"]),
     seed=st.integers(0, 99),
 )
 def test_any_tile_comes_back(
@@ -55,6 +55,7 @@ def test_any_tile_comes_back(
         "gradient": np.add.outer(np.arange(height), np.arange(width))[..., None]
         + np.zeros(channels),
         "two-tone": rng.integers(0, 2, shape) * 200,
+        "grey": np.repeat(rng.integers(0, 99, (height, width, 1)), channels, 2),
     }[kind]
     samples = pattern.astype(dtype)
     (encoded,) = roundtrip([samples], engine)
@@ -75,8 +76,15 @@ def test_smallest_codec_wins(engine: Engine) -> None:
     flat = np.full((64, 64, 3), 9, np.uint8)
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
     flat_tile, noise_tile = roundtrip([flat, noise], engine)
-    assert flat_tile == tiles.Encoded(tiles.TileCodec.CONSTANT, b"\t\t\t")
+    assert flat_tile == tiles.Encoded(tiles.TileCodec.REPEATED, bytes([1, 9]))
     assert noise_tile.codec == tiles.TileCodec.STORED
+
+
+def test_grey_in_rgb_is_coded_once(engine: Engine) -> None:
+    """Three equal channels cost one byte more than one channel."""
+    grey = np.add.outer(np.arange(40), np.arange(40) * 3).astype(np.uint8)[..., None]
+    one, three = roundtrip([grey, np.repeat(grey, 3, 2)], engine)
+    assert three.payload == bytes([one.codec]) + one.payload
 
 
 def test_wavefront_takes_tiles_of_mixed_shapes(engine: Engine) -> None:
