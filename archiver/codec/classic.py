@@ -31,10 +31,15 @@ def from_bytes(data: bytes, shape: Shape, dtype: np.dtype[np.generic]) -> Sample
     return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
 
 
+def bits(tile: Samples) -> Samples:
+    """Return the samples as unsigned integers, so that -0.0 and NaN compare by their bits."""
+    return np.ascontiguousarray(tile).view(f"u{tile.dtype.itemsize}")
+
+
 def encode_constant(tile: Samples) -> bytes | None:
     """Return the one pixel that fills the tile."""
     first = tile[:1, :1]
-    return little_endian(first) if bool((tile == first).all()) else None
+    return little_endian(first) if bool((bits(tile) == bits(first)).all()) else None
 
 
 def decode_constant(payload: bytes, shape: Shape, dtype: np.dtype[np.generic]) -> Samples:

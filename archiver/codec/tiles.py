@@ -59,12 +59,17 @@ def is_learnable(tile: Samples) -> bool:
 
 def encode(tiles: Sequence[Samples], engine: Engine | None) -> list[Encoded]:
     """Return the smallest coding of every tile; without ``engine`` classic codecs only."""
-    repeated = [tile.shape[2] > 1 and bool((tile == tile[..., :1]).all()) for tile in tiles]
+    repeated = [_has_equal_channels(tile) for tile in tiles]
     distinct = [t[..., :1] if same else t for t, same in zip(tiles, repeated, strict=True)]
     return [
         Encoded(TileCodec.REPEATED, bytes([coded.codec]) + coded.payload) if same else coded
         for coded, same in zip(_encode_distinct(distinct, engine), repeated, strict=True)
     ]
+
+
+def _has_equal_channels(tile: Samples) -> bool:
+    bits = classic.bits(tile)
+    return tile.shape[2] > 1 and bool((bits == bits[..., :1]).all())
 
 
 def _encode_distinct(tiles: Sequence[Samples], engine: Engine | None) -> list[Encoded]:

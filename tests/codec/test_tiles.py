@@ -71,6 +71,15 @@ def test_special_floats_come_back(engine: Engine) -> None:
     assert decoded.tobytes() == samples.tobytes()
 
 
+@pytest.mark.parametrize("shape", [(2, 1, 1), (1, 1, 2)])
+def test_negative_zero_is_not_zero(engine: Engine, shape: tuple[int, int, int]) -> None:
+    """0.0 and -0.0 compare equal but are different bits: neither constant nor repeated."""
+    samples = np.array([0.0, -0.0], "f4").reshape(shape)
+    pairs = [(int(e.codec), e.payload) for e in tiles.encode([samples], engine)]
+    (decoded,) = tiles.decode(pairs, [samples.shape], [samples.dtype], engine)
+    assert decoded.tobytes() == samples.tobytes()
+
+
 def test_smallest_codec_wins(engine: Engine) -> None:
     """A flat tile is constant, noise is stored; no codec is preferred for its own sake."""
     flat = np.full((64, 64, 3), 9, np.uint8)
