@@ -22,7 +22,7 @@ from archiver.errors import ParityError
 log = logging.getLogger(__name__)
 
 ENCODE_PIXELS = {"cpu": 1 << 16, "cuda": 1 << 22}  # in one parallel pass
-DECODE_PIXELS = {"cpu": 1 << 21, "cuda": 1 << 25}  # in one wavefront
+DECODE_PIXELS = {"cpu": 1 << 19, "cuda": 1 << 25}  # in one wavefront
 SELF_TEST_SHAPE = (16, 19, 23)  # tiles, rows, columns: libraries switch kernels by batch size
 
 Uint8 = NDArray[np.uint8]

@@ -42,6 +42,12 @@ class Encoded:
     codec: TileCodec
     payload: bytes
 
+    @property
+    def needs_model(self) -> bool:
+        """Whether decoding takes the engine that encoded it."""
+        inner = self.payload[0] if self.codec == TileCodec.REPEATED else self.codec
+        return inner == TileCodec.LEARNED
+
 
 Decoder = Callable[[bytes, Shape, np.dtype[np.generic]], Samples]
 _CLASSIC_DECODERS: dict[int, Decoder] = {

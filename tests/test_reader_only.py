@@ -1,0 +1,171 @@
+"""FORMAT.md is enough: a tile is read with zarr, NumPy and constriction, without importing archiver.
+
+Everything below was written from the text of manifests/FORMAT.md, one pixel at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import constriction
+import google_crc32c
+import numpy as np
+import pytest
+import zarr
+
+ARCHIVES = sorted((Path(__file__).parent / "vectors").glob("archive-v1-*/*.archive"))
+
+
+def test_this_file_does_not_import_archiver() -> None:
+    """The reader below owes nothing to the package."""
+    lines = Path(__file__).read_text().splitlines()
+    assert not [line for line in lines if line.startswith(("import archiver", "from archiver"))]
+
+
+@pytest.mark.parametrize("archive", ARCHIVES, ids=lambda p: p.parent.name)
+def test_every_learned_tile_reads_from_the_text_alone(archive: Path) -> None:
+    """Shard, extent, CRCs, model and samples are found by what FORMAT.md says."""
+    root = zarr.open_group(str(archive), mode="r")
+    generations = root.attrs["archiver"]["generations"] if "archiver" in root.attrs else None
+    names = sorted(p.name for p in (archive / "manifest").iterdir() if p.is_dir())
+    assert generations is None or len(generations) == len(names)
+
+    def column(table: str, name: str) -> np.ndarray[Any, Any]:
+        return np.concatenate([root[f"manifest/{g}/{table}/{name}"][...] for g in names])
+
+    tiles = {name: column("tiles", name) for name in TILE_COLUMNS}
+    shards, models = column("shards", "sha256"), column("models", "sha256")
+    learned = [i for i, codec in enumerate(tiles["codec"]) if codec == 4]
+    assert learned
+    for i in learned:
+        shard = (archive / "shards" / bytes(shards[tiles["shard"][i]]).hex()).read_bytes()
+        assert hashlib.sha256(shard).digest() == bytes(shards[tiles["shard"][i]])
+        payload = shard[tiles["offset"][i] :][: tiles["length"][i]]
+        assert google_crc32c.value(payload) == tiles["crc32c"][i]
+        model = (archive / "models" / bytes(models[tiles["model"][i]]).hex()).read_bytes()
+        _, _, height, width = (int(n) for n in tiles["window"][i])
+        channels = int(column("images", "shape")[tiles["image"][i]][2])
+        channels = 3 if channels in (3, 4) and tiles["component"][i] == 0 else 1
+        samples = Decoder(model, height, width, channels).decode(payload)
+        assert google_crc32c.value(samples.tobytes()) == tiles["sample_crc32c"][i]
+
+
+def test_there_is_an_archive_to_read() -> None:
+    """The test above runs on something."""
+    assert ARCHIVES
+
+
+TILE_COLUMNS = (
+    *("image", "component", "window", "shard", "offset", "length"),
+    *("crc32c", "sample_crc32c", "codec", "model"),
+)
+
+
+def snap(x: np.ndarray[Any, Any], limit: float = 127) -> np.ndarray[Any, Any]:
+    return np.clip(np.rint(x), -limit, limit)
+
+
+def hard_swish(v: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    v = v.astype(np.float32)
+    return v * np.clip(v / np.float32(64) + np.float32(0.5), 0, 1)
+
+
+class Decoder:
+    """The section "Codec" of FORMAT.md."""
+
+    def __init__(self, model: bytes, height: int, width: int, channels: int) -> None:
+        (length,) = struct.unpack_from("<I", model, 12)
+        header = json.loads(model[16 : 16 + length])
+        self.sizes, self.raw, at = header["architecture"], {}, 16 + length
+        for name, code, shape in header["tensors"]:
+            count = int(np.prod(shape))
+            values = np.frombuffer(model, "<" + code, count, at).reshape(shape)
+            self.raw[name], at = values.astype(float), at + values.nbytes
+        self.shape, self.port = (height, width, channels), {1: "grey", 3: "rgb"}[channels]
+        field = (height + 3, width + 6)
+        self.planes = np.zeros((*field, 3 * channels + 1))
+        self.features = [np.zeros((*field, self.sizes["dim"])) for _ in range(self.sizes["blocks"])]
+
+    def weight(self, layer: str) -> np.ndarray[Any, Any]:
+        q, e = self.raw[f"{layer}.weight"], self.raw[f"{layer}.exponent"]
+        return q * 2.0 ** e.reshape(-1, *[1] * (q.ndim - 1))
+
+    def layer(self, name: str, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return self.weight(name) @ x + self.raw[f"{name}.bias"] / 1024
+
+    def seen(self, field: np.ndarray[Any, Any], row: int, column: int, last: int) -> Any:
+        """The 4 x 7 neighbourhood of a pixel; taps farther than ``last`` in scan order are zero."""
+        r, c = np.mgrid[0:4, 0:7]
+        causal = (c - 3) + 2 * (r - 3) <= last
+        return field[row : row + 4, column : column + 7] * causal[..., None]
+
+    def predict(self, row: int, column: int) -> tuple[Any, Any]:
+        seen = self.seen(self.planes, row, column, -1)
+        base = self.raw[f"ports.{self.port}.base.weight"] / 1024
+        linear = np.einsum("dcij,ijc->d", base, seen[..., : self.shape[2]])
+        embed = f"ports.{self.port}.embed"
+        h = np.einsum("dcij,ijc->d", self.weight(embed), seen) + self.raw[f"{embed}.bias"] / 1024
+        for i, field in enumerate(self.features):
+            at = f"blocks.{i}."
+            a = snap(h)
+            field[row + 3, column + 3] = snap(hard_swish(self.layer(at + "attend", a)))
+            kernel = self.weight(at + "depthwise")[:, 0]
+            gate = np.einsum("dij,ijd->d", kernel, self.seen(field, row, column, 0))
+            gate += self.raw[at + "depthwise.bias"] / 1024
+            product = gate.astype(np.float32) * self.layer(at + "value", a).astype(np.float32)
+            h = np.clip(h + self.layer(at + "project", snap(product / 16)), -2048, 2048)
+            hidden = snap(hard_swish(self.layer(at + "expand", snap(h))))
+            h = np.clip(h + self.layer(at + "contract", hidden), -2048, 2048)
+        return self.layer(f"ports.{self.port}.head", snap(h)), snap(16 * linear, 2048)
+
+    def decode(self, payload: bytes) -> Any:
+        height, width, channels = self.shape
+        stream = constriction.stream.queue.RangeDecoder(np.frombuffer(payload, "<u4"))
+        family = constriction.stream.model.Categorical(perfect=False, lazy=True)
+        out = np.zeros(self.shape, np.uint8)
+        for group in range(width + 2 * height - 2):
+            pixels = [(r, group - 2 * r) for r in range(height) if 0 <= group - 2 * r < width]
+            states = [self.predict(*pixel) for pixel in pixels]
+            for c in range(channels):
+                counts = [
+                    self.count(o, b, c, out[p]) for p, (o, b) in zip(pixels, states, strict=True)
+                ]
+                for shift in (4, 0):
+                    for pixel, count in zip(pixels, counts, strict=True):
+                        start = 0 if shift else int(out[pixel][c])
+                        ends = [count(start + (j << shift)) for j in range(17)]
+                        table = (np.diff(ends) + 1).astype(np.float32)[None]
+                        out[pixel][c] += int(stream.decode(family, table)[0]) << shift
+            for (r, column), (_, base) in zip(pixels, states, strict=True):
+                u = out[r, column] - 128.0
+                residual = 16 * u - base
+                planes = [u, snap(residual / 8), snap(residual / 2), [64]]
+                self.planes[r + 3, column + 3] = np.concatenate(planes)
+        return out
+
+    def count(self, o: Any, base: Any, c: int, decoded: Any) -> Any:
+        """Return the function F of one channel of one pixel."""
+        channels, k = self.shape[2], self.sizes["mixtures"]
+        rows = o.reshape(-1, k)
+        logit, mean, scale = rows[c], rows[channels + c], rows[2 * channels + c]
+        centre = 64 * (snap(8 * mean, 4080) + base[c])
+        for earlier in range(c):
+            coupling = snap(4 * rows[3 * channels + c * (c - 1) // 2 + earlier], 255)
+            centre = centre + coupling * (16 * (decoded[earlier] - 128.0) - base[earlier])
+        centre = snap(centre / 16, 32768)
+        s = snap(scale - 12, 92) + 12
+        mantissa, exponent = np.frexp(4 * 2 ** (-s / 16))
+        inverse = np.rint(mantissa * 256) / 256 * 2.0**exponent
+        w = np.rint(256 * 2 ** (-(snap(logit).max() - snap(logit)) / 16))
+
+        def f(x: int) -> float:
+            if x in (0, 256):
+                return float(8192 * w.sum() * (x == 256))
+            i = snap((64 * (x - 128) - 32 - centre) * inverse, 2560)
+            return float((w * np.rint(8192 / (1 + np.exp(-i / 256)))).sum())
+
+        return f
