@@ -1,0 +1,188 @@
+"""Own samples and residues on their way to payloads: read, encode, decode back, compare.
+
+Payloads leave here only after they were decoded again to the same bytes (design P4).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from archiver.archive.shard import ShardWriter, crc32c
+from archiver.codec import residue
+from archiver.codec.classic import little_endian
+from archiver.errors import ArchiverError, IntegrityError, ParityError, SourceError
+from archiver.image import Image, Samples
+from archiver.pipeline.geometry import Place, components, places
+
+if TYPE_CHECKING:
+    from archiver.codec.engine import Engine
+    from archiver.codec.tiles import Encoded
+
+log = logging.getLogger(__name__)
+
+WINDOW_SAMPLES = 1 << 22  # read from a source at once
+
+FELL_BACK = (
+    "the learned codec did not decode to what it was given; stored by a classic codec instead. "
+    "Test this machine's memory and processor"
+)
+
+
+@dataclass(frozen=True)
+class CodedTile:
+    """A tile's payload, checked; ``offset`` is -1 and ``payload`` there until it is appended."""
+
+    codec: int
+    payload: bytes
+    sample_crc32c: int
+    notice: str = ""
+    offset: int = -1
+    length: int = 0
+    crc32c: int = 0
+
+    def appended(self, shard: ShardWriter) -> CodedTile:
+        """Append the payload and return where it is."""
+        offset, crc = shard.append(self.payload)
+        return replace(self, payload=b"", offset=offset, length=len(self.payload), crc32c=crc)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One coded chunk of a residue, checked."""
+
+    codec: int
+    payload: bytes
+    raw_length: int
+
+
+def all_places(images: Sequence[Image], tile: int) -> Iterator[tuple[int, Place]]:
+    """Yield (image, place) of all tiles of a file, in their order on disk."""
+    for index, image in enumerate(images):
+        for place in places(image, tile):
+            yield index, place
+
+
+def read_tiles(images: Sequence[Image], tile: int) -> Iterator[Samples]:
+    """Yield the samples of all tiles in the order of `all_places`; SourceError if unreadable.
+
+    Reads windows of one row of tiles: rows of a strip are decoded once, not once a tile.
+    """
+    for image in images:
+        groups = components(image.channels)
+        band: list[Place] = []
+        for place in places(image, tile):
+            height, width = place.height, sum(p.width for p in band) + place.width
+            is_next = band and (place.component, place.row) != (band[0].component, band[0].row)
+            if is_next or (band and height * width * image.channels > WINDOW_SAMPLES):
+                yield from _read_band(image, band, groups[band[0].component])
+                band = []
+            band.append(place)
+        if band:
+            yield from _read_band(image, band, groups[band[0].component])
+
+
+def _read_band(image: Image, band: Sequence[Place], channels: tuple[int, ...]) -> Iterator[Samples]:
+    first = band[0]
+    width = sum(place.width for place in band)
+    try:
+        window = image.window(first.row, first.column, first.height, width)
+    except Exception as error:  # third-party decoders raise anything once a file changes
+        raise SourceError(f"its samples could not be read again: {error}") from error
+    if window.shape != (first.height, width, image.channels) or window.dtype != image.dtype:
+        raise SourceError(
+            f"its samples came as {window.shape} {window.dtype}, expected "
+            f"{(first.height, width, image.channels)} {image.dtype}; please report this file"
+        )
+    for place in band:
+        start = place.column - first.column
+        part = window[:, start : start + place.width, list(channels)]
+        yield np.ascontiguousarray(part, image.dtype.newbyteorder("="))
+
+
+def encode_checked(tiles: Sequence[Samples], engine: Engine | None) -> list[CodedTile]:
+    """Return the smallest coding of every tile that decodes to its samples again."""
+    from archiver.codec import tiles as codec
+
+    if not tiles:
+        return []
+    coded = []
+    encoded = codec.encode(tiles, engine)
+    for tile, one, is_good in zip(tiles, encoded, _decodes(tiles, encoded, engine), strict=True):
+        notice = ""
+        if not is_good:
+            one, notice = _encode_classic(tile), FELL_BACK
+            log.error(notice)
+        crc = crc32c(little_endian(tile))
+        coded.append(CodedTile(int(one.codec), one.payload, crc, notice))
+    return coded
+
+
+def _decodes(
+    tiles: Sequence[Samples], encoded: Sequence[Encoded], engine: Engine | None
+) -> list[bool]:
+    """Return which tiles decode to the same bytes."""
+    from archiver.codec import tiles as codec
+
+    pairs = [(int(one.codec), one.payload) for one in encoded]
+    shapes = [(tile.shape[0], tile.shape[1], tile.shape[2]) for tile in tiles]
+    dtypes = [tile.dtype for tile in tiles]
+    try:
+        decoded = codec.decode(pairs, shapes, dtypes, engine)
+    except ArchiverError:
+        if len(tiles) == 1:
+            return [False]
+        return [
+            _decodes([tile], [one], engine)[0] for tile, one in zip(tiles, encoded, strict=True)
+        ]
+    return [
+        back.dtype == tile.dtype
+        and back.shape == tile.shape
+        and little_endian(back) == little_endian(tile)
+        for tile, back in zip(tiles, decoded, strict=True)
+    ]
+
+
+def _encode_classic(tile: Samples) -> Encoded:
+    """Return a coding without the model, plain samples if even that fails."""
+    from archiver.codec import tiles as codec
+
+    [encoded] = codec.encode([tile], None)
+    if _decodes([tile], [encoded], None) == [True]:
+        return encoded
+    stored = codec.Encoded(codec.TileCodec.STORED, little_endian(tile))
+    if _decodes([tile], [stored], None) == [True]:
+        return stored
+    raise ParityError("a tile cannot even be stored and read back; test this machine's memory")
+
+
+def residue_chunks(blocks: Iterable[bytes]) -> Iterator[Chunk]:
+    """Yield the coded chunks of a residue given in blocks of any size."""
+    waiting, size = [], 0
+    for block in blocks:
+        waiting.append(block)
+        size += len(block)
+        if size >= residue.CHUNK_BYTES:
+            data = b"".join(waiting)
+            whole = len(data) - len(data) % residue.CHUNK_BYTES
+            for start in range(0, whole, residue.CHUNK_BYTES):
+                yield _encode_chunk(data[start : start + residue.CHUNK_BYTES])
+            waiting, size = [data[whole:]], len(data) - whole
+    if size:
+        yield _encode_chunk(b"".join(waiting))
+
+
+def _encode_chunk(data: bytes) -> Chunk:
+    codec, payload = residue.compress(data)
+    try:
+        is_good = residue.decompress(codec, payload, len(data)) == data
+    except IntegrityError:
+        is_good = False
+    if not is_good:
+        log.error("a residue chunk did not decode to itself; stored as it is")
+        codec, payload = residue.ResidueCodec.STORED, data
+    return Chunk(int(codec), payload, len(data))

@@ -1,0 +1,232 @@
+"""Own the way from stored tiles back to samples: payload checked, decoded, samples checked.
+
+Many tiles are decoded in one call, whatever object they belong to: a wavefront takes as many steps
+for one tile as for a hundred.  A tile that does not decode takes no other tile with it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from archiver.archive.reader import Archive
+from archiver.archive.records import ImageRecord
+from archiver.archive.shard import crc32c
+from archiver.errors import ArchiverError, FormatError, IntegrityError
+from archiver.image import Image, Samples
+from archiver.pipeline import engines
+from archiver.pipeline.geometry import components
+
+if TYPE_CHECKING:
+    from archiver.codec.engine import Engine
+
+BATCH_PIXELS = 1 << 21  # decoded in one call
+CACHE_BYTES = 256 << 20  # of decoded tiles that a raster keeps
+
+Key = tuple[int, int, int]  # component, first row, first column
+Result = Samples | ArchiverError
+
+
+@dataclass(frozen=True)
+class StoredTile:
+    """One tile: where its payload is, what it must decode to, and how to name it in messages."""
+
+    name: str
+    shard: int
+    offset: int
+    length: int
+    crc32c: int
+    sample_crc32c: int
+    codec: int
+    model: int
+    shape: tuple[int, int, int]
+    dtype: np.dtype[np.generic]
+
+    @property
+    def n_pixels(self) -> int:
+        """Pixels of the tile."""
+        return self.shape[0] * self.shape[1]
+
+
+class TileDecoder:
+    """Decode tiles of one archive with that many torch threads."""
+
+    def __init__(self, archive: Archive, threads: int | None) -> None:
+        self._archive = archive
+        self._threads = threads
+
+    def decode(self, tiles: Sequence[StoredTile]) -> list[Result]:
+        """Return the samples of each tile, or what is wrong with it."""
+        batches: list[list[StoredTile]] = [[]]
+        pixels = 0
+        for tile in tiles:
+            if pixels + tile.n_pixels > BATCH_PIXELS and batches[-1]:
+                batches.append([])
+                pixels = 0
+            batches[-1].append(tile)
+            pixels += tile.n_pixels
+        return [result for batch in batches for result in self._decode_batch(batch)]
+
+    def _decode_batch(self, tiles: Sequence[StoredTile]) -> list[Result]:
+        results: dict[int, Result] = {}
+        payloads: dict[int, dict[int, bytes]] = {}  # model -> position -> payload
+        for i, tile in enumerate(tiles):
+            try:
+                payload = self._archive.payload(tile.shard, tile.offset, tile.length, tile.crc32c)
+                payloads.setdefault(tile.model, {})[i] = payload
+            except ArchiverError as error:
+                results[i] = IntegrityError(f"{tile.name}: {error}")
+        for model, members in payloads.items():
+            decoded = self._decode_model(model, [tiles[i] for i in members], list(members.values()))
+            results |= zip(members, decoded, strict=True)
+        return [results[i] for i in range(len(tiles))]
+
+    def _decode_model(
+        self, model: int, tiles: Sequence[StoredTile], payloads: Sequence[bytes]
+    ) -> list[Result]:
+        from archiver.codec import tiles as codec
+
+        try:
+            engine = None if model < 0 else self._engine(model)
+            decoded = codec.decode(
+                [(tile.codec, payload) for tile, payload in zip(tiles, payloads, strict=True)],
+                [tile.shape for tile in tiles],
+                [tile.dtype for tile in tiles],
+                engine,
+            )
+        except Exception as error:  # a payload with a valid CRC may still be nonsense
+            if len(tiles) == 1:
+                return [_as_damage(tiles[0], error)]
+            return [
+                self._decode_model(model, [tile], [payload])[0]
+                for tile, payload in zip(tiles, payloads, strict=True)
+            ]
+        return [_checked(tile, samples) for tile, samples in zip(tiles, decoded, strict=True)]
+
+    def _engine(self, model: int) -> Engine:
+        return engines.of_model(self._archive.model(model), self._threads)
+
+
+def _as_damage(tile: StoredTile, error: Exception) -> ArchiverError:
+    return IntegrityError(
+        f"{tile.name}: does not decode ({error}); restore its shard from a backup of the archive"
+    )
+
+
+def _checked(tile: StoredTile, samples: Samples) -> Result:
+    from archiver.codec.classic import little_endian
+
+    found = crc32c(little_endian(samples))
+    if samples.shape == tile.shape and samples.dtype == tile.dtype and found == tile.sample_crc32c:
+        return samples
+    return IntegrityError(
+        f"{tile.name}: its samples have CRC-32C {found:#010x}, "
+        f"expected {tile.sample_crc32c:#010x}; "
+        "restore the archive from a backup; if a backup says the same, this machine does not "
+        "compute the exact bits: try another one, and report it"
+    )
+
+
+class Raster:
+    """One stored image, decoded as windows ask for it; keeps the tiles decoded last.
+
+    With ``ahead`` a miss decodes whole rows of tiles: a rebuild reads an image from top to bottom.
+    """
+
+    def __init__(
+        self,
+        record: ImageRecord,
+        tiles: Mapping[Key, StoredTile],
+        decoder: TileDecoder,
+        *,
+        ahead: bool = False,
+    ) -> None:
+        self._record = record
+        self._dtype = np.dtype(record.dtype)
+        self._tiles = tiles
+        self._decoder = decoder
+        self._ahead = ahead
+        self._cache: OrderedDict[Key, Samples] = OrderedDict()
+        self._cached_bytes = 0
+
+    def image(self) -> Image:
+        """Return an image whose windows are decoded on demand."""
+        r = self._record
+        return Image(r.height, r.width, r.channels, self._dtype, r.bit_depth, self.window)
+
+    def window(self, row: int, column: int, height: int, width: int) -> Samples:
+        """Return (height, width, channels) samples; IntegrityError if a tile is damaged."""
+        samples = np.empty((height, width, self._record.channels), self._dtype)
+        keys = self._keys(row, column, height, width)
+        for key, tile in self._decoded(keys).items():
+            channels = list(components(self._record.channels)[key[0]])
+            top, left = max(row, key[1]), max(column, key[2])
+            bottom = min(row + height, key[1] + tile.shape[0])
+            right = min(column + width, key[2] + tile.shape[1])
+            part = tile[top - key[1] : bottom - key[1], left - key[2] : right - key[2]]
+            samples[top - row : bottom - row, left - column : right - column, channels] = part
+        return samples
+
+    def _keys(self, row: int, column: int, height: int, width: int) -> list[Key]:
+        """Return the tiles that a window touches, by component, row, column."""
+        record = self._record
+        rows = _starts(row, height, record.tile_height)
+        columns = _starts(column, width, record.tile_width)
+        n = len(components(record.channels))
+        return [(component, r, c) for component in range(n) for r in rows for c in columns]
+
+    def _decoded(self, keys: Sequence[Key]) -> dict[Key, Samples]:
+        found = {key: self._cache[key] for key in keys if key in self._cache}
+        missing = [key for key in keys if key not in found]
+        if missing:
+            wanted = self._with_ahead(missing) if self._ahead else missing
+            decoded = self._decoder.decode([self._stored(key) for key in wanted])
+            for key, result in zip(wanted, decoded, strict=True):
+                if isinstance(result, ArchiverError):
+                    if key in missing:
+                        raise result
+                    continue
+                found[key] = result
+                self._keep(key, result)
+        return {key: found[key] for key in keys}
+
+    def _stored(self, key: Key) -> StoredTile:
+        try:
+            return self._tiles[key]
+        except KeyError as error:
+            raise FormatError(f"the archive has no tile {key} of an image that needs it") from error
+
+    def _with_ahead(self, missing: Sequence[Key]) -> list[Key]:
+        """Return what to decode: the rows of tiles that miss something, and some after them."""
+        record = self._record
+        first = min(key[1] for key in missing)
+        last = max(key[1] for key in missing)
+        bands = max(1, BATCH_PIXELS // max(1, record.tile_height * record.width))
+        end = max(last + 1, first + bands * record.tile_height)
+        keys = self._keys(first, 0, min(end, record.height) - first, record.width)
+        return [key for key in keys if key not in self._cache]
+
+    def _keep(self, key: Key, tile: Samples) -> None:
+        self._cache[key] = tile
+        self._cached_bytes += tile.nbytes
+        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
+            self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
+
+
+def _starts(start: int, length: int, side: int) -> range:
+    """Return the first sample of every tile that [start, start + length) touches."""
+    return range(start - start % side, start + length, side) if length else range(0)
+
+
+def assembled(record: ImageRecord, tiles: Mapping[Key, Samples]) -> Image:
+    """Return an image held in memory from all its decoded tiles."""
+    samples = np.empty((record.height, record.width, record.channels), record.dtype)
+    groups = components(record.channels)
+    for (component, row, column), tile in tiles.items():
+        place = (slice(row, row + tile.shape[0]), slice(column, column + tile.shape[1]))
+        samples[(*place, list(groups[component]))] = tile
+    return Image.from_array(samples, bit_depth=record.bit_depth)

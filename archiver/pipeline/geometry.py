@@ -1,0 +1,60 @@
+"""Own how an image is cut up: channels into components, components into tiles.
+
+    channels 1      (0)                 channels 3    (0 1 2)
+    channels 2      (0) (1)             channels 4    (0 1 2) (3)          more: each alone
+
+Tiles of one image are ordered by component, row, column.  All tiles of an image are of one size
+except the last of a row or column, which may be a little smaller: a side of 130 at tile 128 is cut
+into 65 + 65, never 128 + 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from archiver.image import Image
+
+DEFAULT_TILE = 128
+
+Component = tuple[int, ...]
+
+
+def components(channels: int) -> tuple[Component, ...]:
+    """Return the groups of channels that are coded together."""
+    if channels == 3:
+        return ((0, 1, 2),)
+    if channels == 4:
+        return ((0, 1, 2), (3,))
+    return tuple((channel,) for channel in range(channels))
+
+
+def tile_side(length: int, tile: int) -> int:
+    """Return the side that cuts ``length`` samples into equal parts of at most ``tile``."""
+    if length == 0:
+        return 0
+    return -(-length // -(-length // tile))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tile lies: component, its first row and column, its size; in samples."""
+
+    component: int
+    row: int
+    column: int
+    height: int
+    width: int
+
+
+def places(image: Image, tile: int) -> Iterator[Place]:
+    """Yield the places of all tiles of ``image``, in their order on disk."""
+    for component in range(len(components(image.channels))):
+        for row, height in spans(image.height, tile_side(image.height, tile)):
+            for column, width in spans(image.width, tile_side(image.width, tile)):
+                yield Place(component, row, column, height, width)
+
+
+def spans(length: int, side: int) -> list[tuple[int, int]]:
+    """Return (start, size) of the parts of ``length`` cut at every multiple of ``side``."""
+    return [(start, min(side, length - start)) for start in range(0, length, side or 1)]

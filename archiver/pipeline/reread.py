@@ -1,0 +1,54 @@
+"""Own reading of source files around their parse: content digest, change detection, chunks."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from archiver.errors import SourceError
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What must not change while a file is packed."""
+
+    size: int
+    mtime_ns: int
+    sha256: bytes
+
+
+def stamp(path: Path) -> Stamp:
+    """Return the stamp of the file at ``path``; SourceError if it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            before = os.fstat(file.fileno())
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise SourceError(reason(error)) from error
+    return Stamp(before.st_size, before.st_mtime_ns, digest.digest())
+
+
+def blocks(path: Path, digest: hashlib._Hash | None = None) -> Iterator[bytes]:
+    """Yield the bytes of a file, hashing them on the way; SourceError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                if digest is not None:
+                    digest.update(block)
+                yield block
+    except OSError as error:
+        raise SourceError(reason(error)) from error
+
+
+def reason(error: Exception) -> str:
+    """Return why a file could not be read, without its name: the event carries that."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read: {error.strerror}; check the file, then pack again"
+    return str(error)
