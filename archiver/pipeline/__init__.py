@@ -1,0 +1,25 @@
+"""The glue of sources, codec and archive: files to objects in a shard, and objects back to files.
+
+geometry    channels to components, images to tiles
+coding      samples and residues to checked payloads          decoding    and back
+packing     files to objects of a shard                       restoring   and back
+reading     the view of an archive: entries, images, regions
+"""
+
+from archiver.pipeline.geometry import DEFAULT_TILE
+from archiver.pipeline.packing import LARGE_BYTES, Failure, Packed, pack_content, pack_files
+from archiver.pipeline.reading import Entry, ImageInfo, OpenArchive, Totals, open_archive
+
+__all__ = [
+    "DEFAULT_TILE",
+    "LARGE_BYTES",
+    "Entry",
+    "Failure",
+    "ImageInfo",
+    "OpenArchive",
+    "Packed",
+    "Totals",
+    "open_archive",
+    "pack_content",
+    "pack_files",
+]

@@ -1,0 +1,271 @@
+"""Own the way from files to a shard: parse, tile, encode, decode back, compare, append, record.
+
+Tiles of many files are coded in one batch, bounded by ``BATCH_PIXELS``; what is appended, and in
+which order, depends on the files alone.  Nothing is recorded that was not decoded again and
+compared with its samples (design P4) or bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archiver import sources
+from archiver.archive.records import ObjectRecord, ResidueRecord
+from archiver.archive.shard import ShardWriter
+from archiver.errors import SourceError
+from archiver.image import Samples
+from archiver.pipeline import coding, reread
+from archiver.pipeline.geometry import DEFAULT_TILE, Place
+from archiver.pipeline.records import image_record, tile_rows
+from archiver.sources import Fidelity, Format, ParsedFile
+
+if TYPE_CHECKING:
+    from archiver.codec.engine import Engine
+
+BATCH_PIXELS = 1 << 22  # coded together: bounds what a process holds
+BATCH_BYTES = 64 << 20  # samples and residues waiting, whatever their pixels
+LARGE_BYTES = 64 << 20  # a larger file goes to the shard while it is coded
+TILE_INDEX_BYTES = 16  # what a tile costs in the manifest, about
+SMALLER_AS_IS = "smaller as it is"
+CHANGED = "changed while it was read; pack again when nothing writes to it"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that could not be packed, and why; nothing of it is in the archive."""
+
+    path: Path
+    message: str
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A file whose content is safe: ``record`` is None if it was known before."""
+
+    path: Path
+    sha256: bytes
+    size: int
+    record: ObjectRecord | None
+    notices: tuple[str, ...] = ()
+
+
+def pack_files(
+    paths: Sequence[Path],
+    shard: ShardWriter,
+    engine: Engine | None,
+    *,
+    tile: int = DEFAULT_TILE,
+    fidelity: Fidelity = Fidelity.BYTES,
+    known: Collection[bytes] = frozenset(),
+) -> list[Packed | Failure]:
+    """Append the files at ``paths`` to ``shard``; one outcome each, in their order.
+
+    Content whose SHA-256 is in ``known``, or came earlier in ``paths``, is not coded again.
+    """
+    packer = _Packer(shard, engine, tile, fidelity, known)
+    for path in paths:
+        packer.add(path)
+    packer.drain()
+    return packer.outcomes
+
+
+def pack_content(
+    path: Path, content: bytes, shard: ShardWriter, known: Collection[bytes] = frozenset()
+) -> Packed:
+    """Append ``content`` that is not in a file, such as the target of a symlink at ``path``."""
+    digest = hashlib.sha256(content).digest()
+    if digest in known:
+        return Packed(path, digest, len(content), None)
+    parsed = ParsedFile(Format.OPAQUE, (), b"", "", digest, len(content), digest, Fidelity.BYTES)
+    residues = [_append_residue(shard, chunk) for chunk in coding.residue_chunks([content])]
+    return Packed(path, digest, len(content), _record(parsed, (), [], residues))
+
+
+@dataclass
+class _Open:
+    """A file between its parse and its record."""
+
+    path: Path
+    parsed: ParsedFile
+    stamp: reread.Stamp
+    places: list[tuple[int, Place]] = field(default_factory=list)  # (image, place)
+    tiles: list[coding.CodedTile] = field(default_factory=list)  # as far as coded
+    notices: list[str] = field(default_factory=list)
+    error: str | None = None
+
+    @property
+    def is_large(self) -> bool:
+        return self.parsed.size > LARGE_BYTES
+
+    @property
+    def is_coded(self) -> bool:
+        return self.error is not None or len(self.tiles) == len(self.places)
+
+
+class _Packer:
+    """Files waiting in order, and the tiles of theirs that wait to be coded."""
+
+    def __init__(
+        self,
+        shard: ShardWriter,
+        engine: Engine | None,
+        tile: int,
+        fidelity: Fidelity,
+        known: Collection[bytes],
+    ) -> None:
+        self.outcomes: list[Packed | Failure] = []
+        self._shard = shard
+        self._engine = engine
+        self._tile = tile
+        self._fidelity = fidelity
+        self._known = known
+        self._done: set[bytes] = set()
+        self._queue: deque[_Open] = deque()
+        self._pending: list[tuple[_Open, Samples]] = []
+        self._pixels = self._bytes = 0
+
+    def add(self, path: Path) -> None:
+        """Take one more file; earlier ones may get done by it."""
+        try:
+            stamp = reread.stamp(path)
+            if self._is_done(stamp.sha256):
+                self.drain()
+                self.outcomes.append(Packed(path, stamp.sha256, stamp.size, None))
+                return
+            parsed = sources.parse(path, fidelity=self._fidelity)
+            if parsed.sha256 != stamp.sha256:
+                raise SourceError(CHANGED)
+        except (SourceError, OSError) as error:
+            self.drain()
+            self.outcomes.append(Failure(path, reread.reason(error)))
+            return
+        self._enqueue(_Open(path, parsed, stamp))
+
+    def drain(self) -> None:
+        """Code what waits and finish every file in the queue."""
+        self._code()
+        self._finish_coded()
+
+    def _is_done(self, sha256: bytes) -> bool:
+        if sha256 in self._known or sha256 in self._done:
+            return True
+        if any(file.parsed.sha256 == sha256 for file in self._queue):
+            self.drain()  # then it is done, or it failed and this one is tried
+        return sha256 in self._done
+
+    def _enqueue(self, file: _Open) -> None:
+        if file.is_large:
+            self.drain()
+        file.places = list(coding.all_places(file.parsed.images, self._tile))
+        self._queue.append(file)
+        self._bytes += len(file.parsed.residue)
+        try:
+            for samples in coding.read_tiles(file.parsed.images, self._tile):
+                self._pending.append((file, samples))
+                self._pixels += samples.shape[0] * samples.shape[1]
+                self._bytes += samples.nbytes
+                if self._pixels >= BATCH_PIXELS or self._bytes >= BATCH_BYTES:
+                    self._code()
+        except SourceError as error:
+            file.error = str(error)
+        if file.is_large:
+            self.drain()
+
+    def _code(self) -> None:
+        """Code all waiting tiles, decode them again, hand them to their files."""
+        pending = [(file, tile) for file, tile in self._pending if file.error is None]
+        self._pending, self._pixels, self._bytes = [], 0, 0
+        coded = coding.encode_checked([tile for _, tile in pending], self._engine)
+        for (file, _), tile in zip(pending, coded, strict=True):
+            if tile.notice:
+                image, place = file.places[len(file.tiles)]
+                file.notices.append(
+                    f"{file.path}: image {image}, tile at row {place.row}, column {place.column}: "
+                    f"{tile.notice}"
+                )
+            file.tiles.append(tile.appended(self._shard) if file.is_large else tile)
+        self._finish_coded()
+
+    def _finish_coded(self) -> None:
+        """Finish files from the head of the queue, so that shards keep the order of files."""
+        while self._queue and self._queue[0].is_coded:
+            file = self._queue.popleft()
+            try:
+                record = self._finish(file)
+            except SourceError as error:
+                self.outcomes.append(Failure(file.path, str(error)))
+                continue
+            self._done.add(record.sha256)
+            self.outcomes.append(
+                Packed(file.path, record.sha256, record.size, record, tuple(file.notices))
+            )
+
+    def _finish(self, file: _Open) -> ObjectRecord:
+        if file.error is not None:
+            raise SourceError(file.error)
+        if file.parsed.format == Format.OPAQUE:
+            return self._append_as_is(file, file.parsed)
+        residue = list(coding.residue_chunks([file.parsed.residue]))
+        if file.stamp != reread.stamp(file.path):
+            raise SourceError(CHANGED)
+        if not file.is_large:
+            cost = sum(len(tile.payload) + TILE_INDEX_BYTES for tile in file.tiles)
+            cost += sum(len(chunk.payload) for chunk in residue)
+            plain = list(coding.residue_chunks(reread.blocks(file.path)))
+            if sum(len(chunk.payload) for chunk in plain) <= cost:
+                return self._append_as_is(file, _as_opaque(file.parsed))
+        tiles = [tile if file.is_large else tile.appended(self._shard) for tile in file.tiles]
+        residues = [_append_residue(self._shard, chunk) for chunk in residue]
+        return _record(file.parsed, file.places, tiles, residues, self._tile)
+
+    def _append_as_is(self, file: _Open, parsed: ParsedFile) -> ObjectRecord:
+        """Append the bytes of the file, chunk by chunk."""
+        digest = hashlib.sha256()
+        residues = []
+        for chunk in coding.residue_chunks(reread.blocks(file.path, digest)):
+            residues.append(_append_residue(self._shard, chunk))
+        if digest.digest() != parsed.sha256:
+            raise SourceError(CHANGED)
+        return _record(parsed, (), [], residues)
+
+
+def _as_opaque(parsed: ParsedFile) -> ParsedFile:
+    return replace(
+        parsed,
+        format=Format.OPAQUE,
+        images=(),
+        residue=b"",
+        note=SMALLER_AS_IS,
+        rebuilt_sha256=parsed.sha256,
+        fidelity=Fidelity.BYTES,
+    )
+
+
+def _append_residue(shard: ShardWriter, chunk: coding.Chunk) -> ResidueRecord:
+    offset, crc = shard.append(chunk.payload)
+    return ResidueRecord(offset, len(chunk.payload), chunk.raw_length, crc, chunk.codec)
+
+
+def _record(
+    parsed: ParsedFile,
+    places: Sequence[tuple[int, Place]],
+    tiles: Sequence[coding.CodedTile],
+    residues: Sequence[ResidueRecord],
+    tile: int = DEFAULT_TILE,
+) -> ObjectRecord:
+    return ObjectRecord(
+        sha256=parsed.sha256,
+        rebuilt_sha256=parsed.rebuilt_sha256,
+        size=parsed.size,
+        format=int(parsed.format),
+        fidelity=int(parsed.fidelity),
+        note=parsed.note,
+        images=tuple(image_record(image, tile) for image in parsed.images),
+        tiles=tile_rows(places, tiles),
+        residues=tuple(residues),
+    )

@@ -1,0 +1,193 @@
+"""Own the way from stored objects back to files and samples.
+
+Small objects are decoded many at a time, in one wavefront; a large image is decoded by rows of
+tiles while its file is rebuilt, so that memory stays bounded whatever its size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from archiver import sources
+from archiver.archive.reader import Archive
+from archiver.archive.records import ImageRecord, TileArray
+from archiver.codec import residue
+from archiver.errors import ArchiverError, FormatError, IntegrityError
+from archiver.image import Image, Samples
+from archiver.pipeline.decoding import BATCH_PIXELS, Key, Raster, StoredTile, TileDecoder, assembled
+from archiver.pipeline.geometry import components, spans
+from archiver.pipeline.writing import check_digest
+from archiver.sources import Format
+
+SMALL_PIXELS = BATCH_PIXELS // 2  # objects up to this size are decoded together
+BAND_ROWS = 128  # of a large image, read at once to check it
+MAX_RESIDUE_BYTES = 1 << 30  # of a format that needs its residue in memory
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """One image of an object and its tiles."""
+
+    record: ImageRecord
+    tiles: dict[Key, StoredTile]
+
+    @property
+    def n_pixels(self) -> int:
+        """Pixels to decode: once for every component."""
+        return sum(tile.n_pixels for tile in self.tiles.values())
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An object whose images can be read, or ``errors`` that say why not."""
+
+    index: int
+    images: tuple[Image, ...] = ()
+    errors: tuple[ArchiverError, ...] = ()
+
+
+class Restorer:
+    """Rebuild the objects of one archive with that many torch threads."""
+
+    def __init__(self, archive: Archive, threads: int | None = None) -> None:
+        self.archive = archive
+        self.decoder = TileDecoder(archive, threads)
+
+    def images_of(self, index: int) -> list[tuple[ImageRecord, TileArray]]:
+        """Return the images of an object with their tile tables, as the manifest has them."""
+        return [(self.archive.image(i), self.archive.tiles(i)) for i in self.archive.images(index)]
+
+    def images(self, index: int) -> list[StoredImage]:
+        """Return the stored images of an object."""
+        return [
+            StoredImage(record, dict(_stored_tile(number, record, row) for row in tiles))
+            for number, (record, tiles) in enumerate(self.images_of(index))
+        ]
+
+    def n_tiles(self, index: int) -> int:
+        """Return how many tiles an object has."""
+        return sum(len(tiles) for _, tiles in self.images_of(index))
+
+    def decoded(self, objects: Sequence[int]) -> Iterator[Decoded]:
+        """Yield the objects in their order, small ones decoded together, large ones on demand."""
+        batch: list[tuple[int, list[StoredImage]]] = []
+        pixels = 0
+        for index in objects:
+            images = self.images(index)
+            size = sum(image.n_pixels for image in images)
+            if batch and pixels + size > BATCH_PIXELS:
+                yield from self._decode_batch(batch)
+                batch, pixels = [], 0
+            if size > SMALL_PIXELS:
+                yield from self._decode_batch(batch)
+                batch, pixels = [], 0
+                rasters = [Raster(i.record, i.tiles, self.decoder, ahead=True) for i in images]
+                yield Decoded(index, tuple(raster.image() for raster in rasters))
+            else:
+                batch.append((index, images))
+                pixels += size
+        yield from self._decode_batch(batch)
+
+    def _decode_batch(self, batch: Sequence[tuple[int, list[StoredImage]]]) -> Iterator[Decoded]:
+        tiles = [t for _, images in batch for image in images for t in image.tiles.values()]
+        results = iter(self.decoder.decode(tiles))
+        for index, images in batch:
+            found: list[Image] = []
+            errors: list[ArchiverError] = []
+            for image in images:
+                parts = {key: next(results) for key in image.tiles}
+                errors += [one for one in parts.values() if isinstance(one, ArchiverError)]
+                if not errors:
+                    found.append(assembled(image.record, _samples(parts)))
+            yield Decoded(index, () if errors else tuple(found), tuple(errors))
+
+    def residue(self, index: int) -> Iterator[bytes]:
+        """Yield the residue of an object, chunk by chunk."""
+        for number, chunk in enumerate(self.archive.residues(index)):
+            shard, offset = int(chunk["shard"]), int(chunk["offset"])
+            payload = self.archive.payload(
+                shard, offset, int(chunk["length"]), int(chunk["crc32c"])
+            )
+            try:
+                yield residue.decompress(int(chunk["codec"]), payload, int(chunk["raw_length"]))
+            except ArchiverError as error:
+                raise IntegrityError(
+                    f"residue chunk {number}: does not decode ({error}); "
+                    "restore its shard from a backup of the archive"
+                ) from error
+
+    def chunks(self, decoded: Decoded) -> Iterator[bytes]:
+        """Yield the bytes of the file; ArchiverError if it cannot be rebuilt."""
+        if decoded.errors:
+            raise decoded.errors[0]
+        file_format = Format(self.archive.object(decoded.index).format)
+        if file_format == Format.OPAQUE:
+            yield from self.residue(decoded.index)
+            return
+        try:
+            yield from sources.rebuild(
+                file_format, self.whole_residue(decoded.index), decoded.images
+            )
+        except ArchiverError:
+            raise
+        except Exception as error:  # a residue with a valid CRC may still be nonsense
+            raise IntegrityError(
+                f"the {file_format.name} file cannot be rebuilt ({error!r}); "
+                "restore the archive from a backup"
+            ) from error
+
+    def whole_residue(self, index: int) -> bytes:
+        """Return the residue of an object in one piece."""
+        size = sum(int(chunk["raw_length"]) for chunk in self.archive.residues(index))
+        if size > MAX_RESIDUE_BYTES:
+            raise IntegrityError(
+                f"the residue claims {size} bytes, at most {MAX_RESIDUE_BYTES} fit"
+            )
+        return b"".join(self.residue(index))
+
+    def read_through(self, decoded: Decoded) -> None:
+        """Decode everything without rebuilding the file."""
+        for _ in self.residue(decoded.index):
+            pass
+        for image in decoded.images:
+            for row, height in spans(image.height, BAND_ROWS):
+                image.window(row, 0, height, image.width)
+
+    def check(self, decoded: Decoded) -> None:
+        """Rebuild the file and compare its SHA-256."""
+        digest = hashlib.sha256()
+        for chunk in self.chunks(decoded):
+            digest.update(chunk)
+        check_digest(digest.digest(), self.archive.object(decoded.index).rebuilt_sha256)
+
+
+def _stored_tile(number: int, record: ImageRecord, row: Any) -> tuple[Key, StoredTile]:
+    """Return a row of the tile table by its place; ``number`` counts images in the object."""
+    place = {name: int(row[name]) for name in ("component", "row", "column")}
+    groups = components(record.channels)
+    if place["component"] >= len(groups):
+        raise FormatError(f"image {number}: has no component {place['component']}")
+    shape = int(row["height"]), int(row["width"]), len(groups[place["component"]])
+    where = ("shard", "offset", "length", "crc32c", "sample_crc32c", "codec", "model")
+    tile = StoredTile(
+        name=f"image {number}, tile at row {place['row']}, column {place['column']}",
+        shape=shape,
+        dtype=np.dtype(record.dtype),
+        **{name: int(row[name]) for name in where},
+    )
+    return (place["component"], place["row"], place["column"]), tile
+
+
+def _samples(parts: dict[Key, Samples | ArchiverError]) -> dict[Key, Samples]:
+    return {key: part for key, part in parts.items() if not isinstance(part, ArchiverError)}
+
+
+def n_samples(record: ImageRecord) -> int:
+    """Return how many samples an image has."""
+    return math.prod((record.height, record.width, record.channels))
