@@ -1,0 +1,223 @@
+"""Own where tasks run: in this process, on a local cluster, or on a running scheduler.
+
+The only importer of distributed.  What runs is a function of (task, torch threads); tasks are small
+and so are results, because samples are read and written by the workers themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from archiver.errors import ArchiverError, UsageError
+
+if TYPE_CHECKING:
+    from distributed import Client, SpecCluster
+
+T = TypeVar("T")
+R = TypeVar("R")
+Function = Callable[[T, int], R]
+
+ALLOWED_FAILURES = 1  # workers that may die under a task before it is tried alone
+IN_FLIGHT = 2  # tasks per worker handed to the scheduler at once
+CONNECT_TIMEOUT_S = 30
+_HOST = "127.0.0.1"  # a local cluster never leaves the machine
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[T, R]):
+    """One task is over: its result, or the error that ended it."""
+
+    task: T
+    result: R | None = None
+    error: Exception | None = None
+
+    @property
+    def is_blamed_on_task(self) -> bool:
+        """True if another task may well succeed: not our errors, nor the disk's."""
+        return self.error is not None and not isinstance(self.error, ArchiverError | OSError)
+
+
+class WorkerDied(Exception):
+    """The worker processes that ran a task ended: killed, out of memory, or crashed."""
+
+
+class Workers(Protocol):
+    """What runs tasks."""
+
+    def run(self, function: Function[T, R], tasks: Iterable[T]) -> Iterator[Outcome[T, R]]:
+        """Run ``function`` on every task; yield outcomes as they come, in any order."""
+
+
+@contextmanager
+def open_workers(
+    workers: int | None, scheduler: str | None = None, *, n_tasks: int
+) -> Iterator[Workers]:
+    """Yield workers for about ``n_tasks`` tasks.
+
+    ``workers`` 0 is this process; None is one process per GPU, or per core if there is none; never
+    more than there are tasks.  ``scheduler`` is the address of a running one.
+    """
+    if scheduler is not None:
+        with _connect(scheduler) as client:
+            yield _Cluster(client, threads=1)
+    elif workers == 0 or n_tasks == 0 or (workers is None and n_tasks == 1):
+        yield _InProcess()
+    else:
+        with _local(workers, n_tasks) as pool:
+            yield pool
+
+
+class _InProcess:
+    """Run tasks one after the other, here, with all cores."""
+
+    def run(self, function: Function[T, R], tasks: Iterable[T]) -> Iterator[Outcome[T, R]]:
+        threads = _n_cores()
+        for task in tasks:
+            try:
+                result = function(task, threads)
+            except Exception as error:
+                yield Outcome(task, error=error)
+            else:
+                yield Outcome(task, result)
+
+
+class _Cluster:
+    """Run tasks through a Dask client, a bounded number of them at a time."""
+
+    def __init__(self, client: Client, *, threads: int) -> None:
+        self._client = client
+        self._threads = threads
+
+    def run(self, function: Function[T, R], tasks: Iterable[T]) -> Iterator[Outcome[T, R]]:
+        import distributed
+
+        todo = iter(tasks)
+        n_live = IN_FLIGHT * max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+        submitted = {self._submit(function, task): task for task in islice(todo, n_live)}
+        completed: Any = distributed.as_completed(list(submitted), loop=self._client.loop)  # type: ignore[no-untyped-call]
+        for future in completed:
+            task = submitted.pop(future)
+            outcome: Outcome[T, R] = _outcome(task, future)
+            future.release()
+            for following in islice(todo, 1):
+                added = self._submit(function, following)
+                submitted[added] = following
+                completed.add(added)
+            yield outcome
+
+    def _submit(self, function: Function[T, R], task: T) -> Any:
+        return self._client.submit(function, task, self._threads, pure=False)
+
+
+def _outcome(task: T, future: Any) -> Outcome[T, Any]:
+    from distributed import KilledWorker
+
+    if future.status == "finished":
+        return Outcome(task, future.result())
+    error = future.exception() if future.status == "error" else None
+    if error is None or isinstance(error, KilledWorker):
+        error = WorkerDied("its worker process died: killed, out of memory, or crashed")
+    return Outcome(task, error=error)
+
+
+# --- clusters ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _connect(address: str) -> Iterator[Client]:
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"scheduler {address}: cannot be reached ({error}); start one with `dask scheduler` "
+            "and workers that see the same paths, or leave out --scheduler"
+        ) from error
+    with client:
+        if not client.scheduler_info(n_workers=-1)["workers"]:
+            raise UsageError(
+                f"scheduler {address}: has no workers; start some with `dask worker {address}`"
+            )
+        yield client
+
+
+@contextmanager
+def _local(workers: int | None, n_tasks: int) -> Iterator[Workers]:
+    import dask
+    from distributed import Client
+
+    threads, specs = _specs(workers, n_tasks)
+    config = {
+        "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
+        "distributed.worker.multiprocessing-method": "spawn",
+        "distributed.admin.log-format": "%(message)s",
+    }
+    with (
+        dask.config.set(config),
+        _cluster(specs) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        client.wait_for_workers(1)
+        yield _Cluster(client, threads=threads)
+
+
+def _cluster(specs: dict[int, dict[str, Any]]) -> SpecCluster:
+    from distributed import Scheduler, SpecCluster
+
+    options = {
+        "dashboard": False,
+        "dashboard_address": f"{_HOST}:0",
+        "host": _HOST,
+        "port": 0,
+        "protocol": "tcp://",
+    }
+    return SpecCluster(
+        workers=specs,
+        scheduler={"cls": Scheduler, "options": options},
+        silence_logs=logging.CRITICAL,
+    )
+
+
+def _specs(workers: int | None, n_tasks: int) -> tuple[int, dict[int, dict[str, Any]]]:
+    """Return the torch threads of a worker, and the Dask specification of all workers."""
+    gpus = _gpus()
+    n_workers = min(n_tasks, (len(gpus) or _n_cores()) if workers is None else workers)
+    threads = max(1, _n_cores() // n_workers) if gpus else 1
+    return threads, {i: _spec(gpus[i % len(gpus)] if gpus else None) for i in range(n_workers)}
+
+
+def _spec(gpu: str | None) -> dict[str, Any]:
+    """Describe one worker process.  Its memory is bounded by what a task holds, not by Dask."""
+    from distributed import Nanny
+
+    options: dict[str, Any] = {
+        "host": _HOST,
+        "nthreads": 1,
+        "memory_limit": 0,
+        "silence_logs": logging.CRITICAL,
+    }
+    if gpu is not None:  # set before the worker imports torch
+        options |= {"env": {"CUDA_VISIBLE_DEVICES": gpu}, "resources": {"GPU": 1}}
+    return {"cls": Nanny, "options": options}
+
+
+def _gpus() -> list[str]:
+    """Return the CUDA devices of this process, as CUDA_VISIBLE_DEVICES names them."""
+    from archiver.codec.devices import n_gpus
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")  # what the user left us of the GPUs
+    names = [name.strip() for name in named.split(",") if name.strip()]
+    return (names or [str(i) for i in range(n_gpus())])[: n_gpus()]
+
+
+def _n_cores() -> int:
+    from archiver.codec.engine import usable_cores
+
+    return usable_cores()

@@ -1,0 +1,264 @@
+"""Own the jobs as a whole: plan, submit, collect, commit.  Emits events, prints nothing.
+
+`pack` lives here; `verify` and `unpack` have modules of their own and are offered here as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from archiver.archive import layout
+from archiver.archive.records import EntryRecord, ObjectRecord, ShardRecord
+from archiver.archive.writer import ArchiveWriter
+from archiver.codec import pretrained
+from archiver.errors import ArchiverError
+from archiver.jobs import cluster, plan, present, work
+from archiver.jobs.events import (
+    Committed,
+    FileDone,
+    FileFailed,
+    Notice,
+    OnEvent,
+    Planned,
+    Summary,
+)
+from archiver.jobs.plan import Item, Task
+from archiver.jobs.spec import PackSettings
+from archiver.jobs.tally import Tally
+from archiver.jobs.unpack import unpack
+from archiver.jobs.verify import verify
+from archiver.pipeline import DEFAULT_TILE, disk
+
+__all__ = ["pack", "unpack", "verify"]
+
+
+def pack(
+    source: Path,
+    archive: Path,
+    settings: PackSettings | None = None,
+    on_event: OnEvent | None = None,
+) -> Summary:
+    """Put the directory tree ``source`` into ``archive``; add a generation if there is one.
+
+    A file that cannot be packed is an event and an entry in the summary; the job goes on.
+    """
+    job = _Pack(Path(source), Path(archive), settings or PackSettings(), on_event or _ignore)
+    if job.settings.dry_run:
+        return job.dry_run()
+    with ArchiveWriter.open(job.archive) as writer:
+        return job.run(writer)
+
+
+def _ignore(event: object) -> None:
+    """Listen to nothing."""
+
+
+class _Pack:
+    """One run of `pack`."""
+
+    def __init__(
+        self, source: Path, archive: Path, settings: PackSettings, on_event: OnEvent
+    ) -> None:
+        self.archive = archive
+        self.settings = settings
+        self._started = time.monotonic()
+        self._source = source
+        self._on_event = on_event
+        self._model_name = settings.model or pretrained.DEFAULT
+        self._model = pretrained.load(self._model_name)
+        self._tally = Tally()
+        self._contents: dict[bytes, bytes] = {}  # path -> SHA-256, of what is in the archive now
+        self._shards: dict[bytes, tuple[bytes, int, ShardRecord]] = {}  # by digest, with its place
+        self._objects: dict[bytes, ObjectRecord] = {}
+
+    def dry_run(self) -> Summary:
+        """Say what would be packed; write nothing."""
+        scan = self._scan()
+        new = present.Present.read(self.archive, self.settings.fidelity).new(scan.items)
+        tasks = plan.make(self._source, new)
+        self._emit_plan(new, len(tasks))
+        return self._summary(scan.items, new, None)
+
+    def run(self, writer: ArchiveWriter) -> Summary:
+        """Pack what is new and commit it."""
+        scan = self._scan()
+        known = present.Present.read(self.archive, self.settings.fidelity)
+        new = known.new(scan.items)
+        sha256 = writer.add_model(self._model_name, self._model)
+        tasks = [self._task(items, sha256) for items in plan.make(self._source, new)]
+        self._emit_plan(new, len(tasks))
+        self._run_tasks(writer, tasks)
+        entries = self._entries(known.touched(scan.items), known)
+        generation = None
+        if entries or known.is_empty:
+            places = sorted(self._shards.values(), key=lambda one: one[:2])
+            shards = [shard for _, _, shard in places]
+            generation = writer.commit(entries, shards, self._recorded())
+            self._on_event(Committed(generation))
+        return self._summary(scan.items, new, generation)
+
+    # --- before ------------------------------------------------------------------------------
+
+    def _scan(self) -> plan.Scan:
+        scan = plan.scan(
+            self._source,
+            include=self.settings.include,
+            exclude=self.settings.exclude,
+            skip=self.archive,
+        )
+        for path, reason in scan.failures:
+            self._fail(path, reason)
+        for path in scan.skipped:
+            self._on_event(Notice(f"{path}: not a file, directory or link; left out"))
+        return scan
+
+    def _emit_plan(self, new: Sequence[Item], n_tasks: int) -> None:
+        files = [item for item in new if item.kind == layout.FILE]
+        self._on_event(Planned(len(files), sum(item.size for item in files), n_tasks))
+
+    def _task(self, items: tuple[Item, ...], model: bytes) -> Task:
+        return Task(
+            source=self._source.resolve(),
+            archive=self.archive.resolve(),
+            items=items,
+            model=model,
+            tile=self.settings.tile or DEFAULT_TILE,
+            fidelity=self.settings.fidelity,
+            profile=self.settings.profile,
+        )
+
+    # --- tasks -------------------------------------------------------------------------------
+
+    def _run_tasks(self, writer: ArchiveWriter, tasks: Sequence[Task]) -> None:
+        s = self.settings
+        with cluster.open_workers(s.workers, s.scheduler, n_tasks=len(tasks)) as workers:
+            suspects = []
+            todo = (self._resumed(writer, task) for task in tasks)
+            for outcome in workers.run(work.run_task, todo):
+                if not self._accept(writer, outcome):
+                    suspects.append(outcome.task)
+            while suspects:  # alone, so that no bystander is blamed
+                task = suspects.pop(0)
+                [outcome] = workers.run(work.run_task, [self._resumed(writer, task)])
+                if self._accept(writer, outcome):
+                    continue
+                if len(task.items) > 1:
+                    middle = len(task.items) // 2
+                    suspects[:0] = [
+                        replace(task, items=task.items[:middle]),
+                        replace(task, items=task.items[middle:]),
+                    ]
+                else:
+                    self._fail(task.items[0].name, _blame(outcome.error))
+
+    def _resumed(self, writer: ArchiveWriter, task: Task) -> Task:
+        """Take over the shard that a killed run finished for this task, if any."""
+        finished = writer.finished(task.digest)
+        if finished is None:
+            return task
+        self._take(task, finished, attempt=0)
+        return replace(task, done=frozenset(record.sha256 for record in finished.objects))
+
+    def _accept(
+        self, writer: ArchiveWriter, outcome: cluster.Outcome[Task, work.TaskResult]
+    ) -> bool:
+        """Collect a finished task; False if it should be tried in smaller parts."""
+        if outcome.is_blamed_on_task:
+            return False
+        if isinstance(outcome.error, OSError):
+            raise ArchiverError(
+                f"{self.archive}: cannot be written: {outcome.error}; make room or check the "
+                "disk, then run the same command: it continues"
+            ) from outcome.error
+        if outcome.error is not None or outcome.result is None:
+            raise outcome.error or ArchiverError("a task ended without a result")
+        self._collect(writer, outcome.task, outcome.result)
+        return True
+
+    def _collect(self, writer: ArchiveWriter, task: Task, result: work.TaskResult) -> None:
+        if result.shard is not None:
+            if not task.done:
+                writer.record(task.digest, result.shard)
+            self._take(task, result.shard, attempt=1)
+        for notice in result.notices:
+            self._on_event(Notice(notice))
+        items = {item.path: item for item in task.items}
+        seen: set[bytes] = set()
+        for path, sha256 in result.contents:
+            self._contents[path] = sha256
+            if items[path].kind == layout.FILE:
+                self._done(items[path], sha256, is_copy=sha256 in seen)
+            seen.add(sha256)
+        for path, reason in result.failures:
+            self._fail(items[path].name, reason)
+
+    def _take(self, task: Task, shard: ShardRecord, *, attempt: int) -> None:
+        self._shards[shard.sha256] = (task.items[0].path, attempt, shard)
+        self._objects |= {record.sha256: record for record in shard.objects}
+
+    def _done(self, item: Item, sha256: bytes, *, is_copy: bool) -> None:
+        record = self._objects.get(sha256)
+        if record is None:  # its content was in the archive before
+            self._on_event(FileDone(item.name, item.size, 0, 0))
+        else:
+            self._on_event(self._tally.add(item, record, is_copy=is_copy))
+
+    def _fail(self, path: str, reason: str) -> None:
+        failure = FileFailed(path, reason)
+        self._tally.failures.append(failure)
+        self._on_event(failure)
+
+    # --- after -------------------------------------------------------------------------------
+
+    def _entries(self, items: Iterable[Item], known: present.Present) -> list[EntryRecord]:
+        """Return the entries of this generation: what is new, changed, or has another mode."""
+        entries = []
+        for item in items:
+            sha256 = self._contents.get(item.path) or known.content(item)
+            if sha256 is not None or item.kind == layout.DIRECTORY:
+                entries.append(EntryRecord(item.path, item.kind, item.mode, item.mtime_ns, sha256))
+        return entries
+
+    def _recorded(self) -> dict[str, object]:
+        return {
+            **self.settings.recorded(),
+            "model": self._model_name,
+            "model_sha256": hashlib.sha256(self._model).hexdigest(),
+            "tile": self.settings.tile or DEFAULT_TILE,
+            "failed": len(self._tally.failures),
+            "seconds": round(time.monotonic() - self._started, 3),
+        }
+
+    def _summary(
+        self, items: Sequence[Item], new: Sequence[Item], generation: int | None
+    ) -> Summary:
+        files = [item for item in items if item.kind == layout.FILE]
+        used = disk.usage(self.archive)
+        return Summary(
+            archive=self.archive,
+            generation=generation,
+            model=self._model_name,
+            files=len(files),
+            unchanged=len(files) - sum(item.kind == layout.FILE for item in new),
+            failures=tuple(self._tally.failures),
+            input_bytes=sum(item.size for item in files),
+            sample_bytes=self._tally.sample_bytes,
+            archive_bytes=used.total,
+            payload_bytes=used.payload,
+            model_bytes=used.models,
+            seconds=time.monotonic() - self._started,
+            tiles=self._tally.tiles,
+            formats=self._tally.formats,
+            kept=self._tally.kept,
+        )
+
+
+def _blame(error: Exception | None) -> str:
+    """Return why a file could not be packed even alone."""
+    if isinstance(error, cluster.WorkerDied):
+        return f"cannot be packed: {error}; look for its end in the system log, and report it"
+    return f"cannot be packed: {error!r}; please report this file"

@@ -1,0 +1,80 @@
+"""Own the sums of a pack job: what each finished file adds to the summary."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from archiver.archive.records import ObjectRecord
+from archiver.jobs.events import FileDone, FileFailed, FormatTotals, Kept
+from archiver.jobs.plan import Item
+from archiver.pipeline import records
+from archiver.sources import Format
+
+OTHER = "other"  # how files kept as they are appear among the formats
+
+
+def stored_bytes(record: ObjectRecord) -> int:
+    """Return what the payloads of an object take."""
+    tiles = int(record.tiles["length"].sum(dtype=np.int64))
+    return tiles + sum(residue.length for residue in record.residues)
+
+
+def sample_bytes(record: ObjectRecord) -> int:
+    """Return the uncompressed size of an object's samples."""
+    return sum(
+        math.prod((image.height, image.width, image.channels)) * np.dtype(image.dtype).itemsize
+        for image in record.images
+    )
+
+
+@dataclass
+class Tally:
+    """Sums over the files that a job coded."""
+
+    failures: list[FileFailed] = field(default_factory=list)
+    codecs: Counter[int] = field(default_factory=Counter)
+    sample_bytes: int = 0
+    _formats: dict[str, FormatTotals] = field(default_factory=dict)
+    _kept: dict[str, Kept] = field(default_factory=dict)
+
+    def add(self, item: Item, record: ObjectRecord, *, is_copy: bool) -> FileDone:
+        """Count a file whose content is ``record``; a copy of an earlier one costs nothing."""
+        stored = 0 if is_copy else stored_bytes(record)
+        samples = sample_bytes(record)
+        self.sample_bytes += samples
+        if not is_copy:
+            self.codecs.update(record.tiles["codec"].tolist())
+        self._add_format(item, record, stored)
+        if record.note and record.format == Format.OPAQUE:
+            first = self._kept.get(record.note, Kept(record.note, 0, 0, item.name))
+            self._kept[record.note] = Kept(
+                record.note, first.files + 1, first.input_bytes + item.size, first.example
+            )
+        return FileDone(item.name, item.size, stored, samples)
+
+    def _add_format(self, item: Item, record: ObjectRecord, stored: int) -> None:
+        name = OTHER if record.format == Format.OPAQUE else Format(record.format).name
+        old = self._formats.get(name, FormatTotals(name, 0, 0, 0))
+        self._formats[name] = FormatTotals(
+            name, old.files + 1, old.input_bytes + item.size, old.stored_bytes + stored
+        )
+
+    @property
+    def tiles(self) -> dict[str, int]:
+        """Tiles by codec."""
+        return {records.codec_name(codec): n for codec, n in self.codecs.most_common()}
+
+    @property
+    def formats(self) -> tuple[FormatTotals, ...]:
+        """The formats, by name, those kept as they are last."""
+        order = sorted(self._formats.values(), key=lambda one: (one.name == OTHER, one.name))
+        return tuple(order)
+
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        """Why files are kept as they are, the most frequent reason first."""
+        return tuple(sorted(self._kept.values(), key=lambda one: (-one.files, one.reason)))

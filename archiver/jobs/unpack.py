@@ -1,0 +1,210 @@
+"""Own the unpack job: entries of an archive back to files, over the workers."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from archiver.errors import ArchiverError, UsageError
+from archiver.jobs import cluster, shares
+from archiver.jobs.events import FileDone, FileFailed, OnEvent, Planned, UnpackSummary
+from archiver.pipeline import Entry, OpenArchive, content, open_archive, writing
+from archiver.pipeline.restoring import Restorer
+
+
+@dataclass(frozen=True)
+class Target:
+    """One file to write."""
+
+    path: bytes
+    mode: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class UnpackTask:
+    """Objects to restore, each to all its places."""
+
+    archive: Path
+    dest: Path
+    objects: tuple[int, ...]
+    targets: tuple[tuple[Target, ...], ...]  # of each object
+
+
+@dataclass(frozen=True)
+class UnpackResult:
+    """Which objects were written, and why the others were not."""
+
+    done: tuple[int, ...]
+    failures: tuple[tuple[int, str], ...]
+
+
+def run_task(task: UnpackTask, threads: int) -> UnpackResult:
+    """Restore the objects of one task."""
+    restorer = Restorer(content.opened(task.archive), threads)
+    done, failures = [], []
+    places = dict(zip(task.objects, task.targets, strict=True))
+    for decoded in restorer.decoded(task.objects):
+        index = decoded.index
+        paths = [task.dest / os.fsdecode(target.path) for target in places[index]]
+        expected = restorer.archive.object(index).rebuilt_sha256
+        try:
+            writing.write_copies(paths, restorer.chunks(decoded), expected)
+            for path, target in zip(paths, places[index], strict=True):
+                writing.set_attributes(path, target.mode, target.mtime_ns)
+        except ArchiverError as error:
+            failures.append((index, str(error)))
+        else:
+            done.append(index)
+    return UnpackResult(tuple(done), tuple(failures))
+
+
+def unpack(
+    archive: Path,
+    dest: Path,
+    patterns: Sequence[str] = (),
+    *,
+    workers: int | None = None,
+    on_event: OnEvent | None = None,
+) -> UnpackSummary:
+    """Write the entries of ``archive`` that match ``patterns`` (all without any) below ``dest``.
+
+    Refuses to touch a file that is there with other content.  A file that cannot be restored is
+    an event and an entry in the summary; the job goes on.
+    """
+    return _Unpack(Path(archive), Path(dest), on_event or (lambda event: None)).run(
+        patterns, workers
+    )
+
+
+class _Unpack:
+    """One run of `unpack`."""
+
+    def __init__(self, archive: Path, dest: Path, on_event: OnEvent) -> None:
+        self._started = time.monotonic()
+        self._archive = archive
+        self._dest = dest
+        self._on_event = on_event
+        self._failures: list[FileFailed] = []
+        self._n_files = self._n_bytes = 0
+
+    def run(self, patterns: Sequence[str], workers: int | None) -> UnpackSummary:
+        opened = open_archive(self._archive)
+        entries = list(opened.entries(patterns))
+        files = [entry for entry in entries if entry.kind == "file"]
+        todo = self._missing(files)
+        self._make_directories(entries)
+        by_object: dict[int, list[Entry]] = {}
+        for entry in todo:
+            by_object.setdefault(entry.object, []).append(entry)
+        tasks = self._tasks(by_object)
+        self._on_event(Planned(len(files), sum(entry.size for entry in files), len(tasks)))
+        self._skip_present(files, todo)
+        with cluster.open_workers(workers, n_tasks=len(tasks)) as pool:
+            for outcome in pool.run(run_task, tasks):
+                self._collect(outcome, by_object)
+        self._make_links(opened, [entry for entry in entries if entry.kind == "symlink"])
+        self._finish_directories(entries)
+        return UnpackSummary(
+            dest=self._dest,
+            files=self._n_files,
+            failures=tuple(self._failures),
+            output_bytes=self._n_bytes,
+            seconds=time.monotonic() - self._started,
+        )
+
+    def _missing(self, files: Sequence[Entry]) -> list[Entry]:
+        """Return what is not in DEST yet; UsageError if something else is in its place."""
+        missing = []
+        for entry in files:
+            path = self._path(entry)
+            if not os.path.lexists(path):
+                missing.append(entry)
+            elif not writing.is_same_file(path, entry.rebuilt_sha256):
+                raise UsageError(
+                    f"{path}: is there with other content; nothing was written. Unpack to an empty "
+                    "directory, or move the file away"
+                )
+        return missing
+
+    def _path(self, entry: Entry) -> Path:
+        return self._dest / entry.path
+
+    def _make_directories(self, entries: Sequence[Entry]) -> None:
+        self._dest.mkdir(parents=True, exist_ok=True)
+        for entry in entries:
+            path = os.fsencode(entry.path)
+            writing.make_parents(self._dest, path + b"/" if entry.kind == "directory" else path)
+
+    def _tasks(self, by_object: dict[int, list[Entry]]) -> list[UnpackTask]:
+        sizes = [(index, entries[0].size) for index, entries in by_object.items()]
+        return [
+            UnpackTask(
+                self._archive.resolve(),
+                self._dest.resolve(),
+                objects,
+                tuple(tuple(_target(entry) for entry in by_object[i]) for i in objects),
+            )
+            for objects in shares.cut(sizes)
+        ]
+
+    def _skip_present(self, files: Sequence[Entry], todo: Sequence[Entry]) -> None:
+        """Count the files that are there already; their attributes are set again."""
+        missing = {entry.path for entry in todo}
+        for entry in files:
+            if entry.path not in missing:
+                writing.set_attributes(self._path(entry), entry.mode, entry.mtime_ns)
+                self._done(entry, stored=0)
+
+    def _collect(
+        self,
+        outcome: cluster.Outcome[UnpackTask, UnpackResult],
+        by_object: dict[int, list[Entry]],
+    ) -> None:
+        if outcome.result is None:
+            if not outcome.is_blamed_on_task and outcome.error is not None:
+                raise outcome.error
+            for index in outcome.task.objects:
+                self._fail(by_object[index], f"cannot be restored: {outcome.error}; try again")
+            return
+        for index in outcome.result.done:
+            for entry in by_object[index]:
+                self._done(entry, stored=entry.stored_bytes)
+        for index, message in outcome.result.failures:
+            self._fail(by_object[index], message)
+
+    def _done(self, entry: Entry, *, stored: int) -> None:
+        self._n_files += 1
+        self._n_bytes += entry.size
+        self._on_event(FileDone(entry.path, entry.size, stored, entry.sample_bytes))
+
+    def _fail(self, entries: Sequence[Entry], message: str) -> None:
+        for entry in entries:
+            failure = FileFailed(entry.path, message)
+            self._failures.append(failure)
+            self._on_event(failure)
+
+    def _make_links(self, opened: OpenArchive, links: Sequence[Entry]) -> None:
+        """Make symlinks last: nothing is ever written through one."""
+        for entry in links:
+            path = self._path(entry)
+            try:
+                writing.write_link(path, b"".join(entry.chunks()))
+                writing.set_attributes(path, entry.mode, entry.mtime_ns)
+            except FileExistsError:
+                self._fail([entry], "something else is there; move it away and unpack again")
+            except ArchiverError as error:
+                self._fail([entry], str(error))
+
+    def _finish_directories(self, entries: Sequence[Entry]) -> None:
+        """Set modes and times of directories from the deepest up: writing inside changes them."""
+        for entry in sorted(entries, key=lambda one: one.path, reverse=True):
+            if entry.kind == "directory":
+                writing.set_attributes(self._path(entry), entry.mode, entry.mtime_ns)
+
+
+def _target(entry: Entry) -> Target:
+    return Target(os.fsencode(entry.path), entry.mode, entry.mtime_ns)

@@ -1,0 +1,79 @@
+"""Own what a worker does with one pack task: files in, one shard and its records out.
+
+A task can be run again at any time: it leaves either a finished shard or nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from archiver.archive import layout
+from archiver.archive.records import ShardRecord
+from archiver.archive.shard import ShardWriter
+from archiver.jobs.plan import Item, Task
+from archiver.pipeline import Failure, Packed, content, engines, pack_content, pack_files
+from archiver.sources import Fidelity
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What came of a task: the content of each path, what failed, and the shard if one was due."""
+
+    contents: tuple[tuple[bytes, bytes], ...]  # path, SHA-256
+    failures: tuple[tuple[bytes, str], ...]  # path, reason
+    notices: tuple[str, ...]
+    shard: ShardRecord | None
+
+
+def run_task(task: Task, threads: int) -> TaskResult:
+    """Pack the items of ``task`` into one shard, with that many torch threads."""
+    fidelity = Fidelity[task.fidelity.upper()]
+    known = content.known(task.archive, fidelity) | task.done
+    files = [item for item in task.items if item.kind == layout.FILE]
+    links = [item for item in task.items if item.kind == layout.SYMLINK]
+    with ShardWriter(task.archive) as shard:
+        packed = pack_files(
+            [task.source / item.name for item in files],
+            shard,
+            engines.of_archive(task.archive, task.model, threads) if files else None,
+            tile=task.tile,
+            fidelity=fidelity,
+            known=known,
+        )
+        outcomes = list(zip(files, packed, strict=True))
+        outcomes += [(item, _pack_link(task, item, shard, known)) for item in links]
+        return _result(task, outcomes, shard)
+
+
+def _pack_link(
+    task: Task, item: Item, shard: ShardWriter, known: Collection[bytes]
+) -> Packed | Failure:
+    """Pack the target of a symlink; it is never followed."""
+    path = task.source / item.name
+    try:
+        target = os.readlink(os.fsencode(path))  # noqa: PTH115 - a Path would tidy it
+    except OSError as error:
+        return Failure(path, f"the link cannot be read: {error.strerror}")
+    return pack_content(path, target, shard, known)
+
+
+def _result(
+    task: Task, outcomes: Sequence[tuple[Item, Packed | Failure]], shard: ShardWriter
+) -> TaskResult:
+    """Finish the shard, if anything is in it, and say what came of each item."""
+    done = [(item, one) for item, one in outcomes if isinstance(one, Packed)]
+    objects = {one.sha256: one.record for _, one in done if one.record is not None}
+    record = None
+    if objects:
+        sha256, size = shard.finish()
+        record = ShardRecord(sha256, size, tuple(objects.values()), (task.model,))
+    return TaskResult(
+        contents=tuple((item.path, one.sha256) for item, one in done),
+        failures=tuple(
+            (item.path, one.message) for item, one in outcomes if isinstance(one, Failure)
+        ),
+        notices=tuple(notice for _, one in done for notice in one.notices),
+        shard=record,
+    )
