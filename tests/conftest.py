@@ -12,8 +12,9 @@ REAL_IMAGES = Path(__file__).parents[2] / "shared" / "images"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --slow."""
+    """Add --slow and --kills."""
     parser.addoption("--slow", action="store_true", help="run tests that take minutes, too")
+    parser.addoption("--kills", default="2", help="how often the crash tests kill (default 2)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,0 +1,59 @@
+"""Where tasks run: here, on local processes; and what becomes of tasks that kill their worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from archiver.errors import UsageError
+from archiver.jobs import cluster
+
+
+def square(number: int, threads: int) -> tuple[int, int, int]:
+    """Return something that tells where it ran."""
+    return number * number, os.getpid(), threads
+
+
+def fail(number: int, threads: int) -> int:
+    """Fail on odd numbers; kill the worker on 4."""
+    if number == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if number % 2:
+        raise RuntimeError(f"odd: {number}")
+    return number
+
+
+def test_in_process() -> None:
+    """Zero workers is this process; errors become outcomes."""
+    with cluster.open_workers(0, n_tasks=3) as workers:
+        outcomes = list(workers.run(square, range(3)))
+        failed = list(workers.run(fail, [1, 2]))
+    assert [one.result and one.result[0] for one in outcomes] == [0, 1, 4]
+    assert {one.result[1] for one in outcomes if one.result} == {os.getpid()}
+    assert [one.is_blamed_on_task for one in failed] == [True, False]
+
+
+def test_processes() -> None:
+    """Two workers share the tasks; a killed worker costs its task alone, not its neighbours."""
+    with cluster.open_workers(2, n_tasks=9) as workers:
+        outcomes = list(workers.run(square, range(9)))
+        killed = {one.task: one for one in workers.run(fail, range(9))}
+    assert sorted(one.result[0] for one in outcomes if one.result) == [n * n for n in range(9)]
+    assert os.getpid() not in {one.result[1] for one in outcomes if one.result}
+    assert {one.result[2] for one in outcomes if one.result} == {1}
+    assert isinstance(killed[4].error, cluster.WorkerDied)
+    assert [n for n in range(9) if killed[n].result == n] == [0, 2, 6, 8]
+    assert all(isinstance(killed[n].error, RuntimeError) for n in (1, 3, 5, 7))
+
+
+def test_scheduler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address without a scheduler is a usage error that names it, soon."""
+    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT_S", 1)
+    start = time.monotonic()
+    unreachable = cluster.open_workers(None, "tcp://127.0.0.1:1", n_tasks=1)
+    with pytest.raises(UsageError, match=r"127\.0\.0\.1:1"), unreachable:
+        pass
+    assert time.monotonic() - start < 20
