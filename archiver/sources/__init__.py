@@ -1,0 +1,125 @@
+"""Split files into images and residue, and rebuild them; exact by check, or kept byte for byte.
+
+    parse(path)  ->  ParsedFile: format, images, residue, digests, note
+    rebuild(format, residue, images)  ->  the bytes of the file
+
+A new format is one module with ``split`` and ``rebuild``, one id in :class:`Format`, one row in
+``_MAGIC`` and ``_REBUILD``, and its tests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from archiver.errors import ArchiverError, SourceError, UsageError
+from archiver.image import Image, Samples
+from archiver.sources import jpeg, opaque, png
+from archiver.sources.contract import Fidelity, Format, ParsedFile, Split, Unsupported
+
+__all__ = ["Fidelity", "Format", "ParsedFile", "decode_samples", "parse", "rebuild"]
+
+_BLOCK = 1 << 20
+_MAGIC: tuple[tuple[bytes, Format], ...] = (
+    (b"\x89PNG\r\n\x1a\n", Format.PNG),
+    (b"\xff\xd8\xff", Format.JPEG),
+)
+_SPLIT: dict[Format, Callable[..., Split]] = {
+    Format.PNG: png.split,
+    Format.JPEG: jpeg.split,
+}
+_REBUILD: dict[Format, Callable[[bytes, Sequence[Image]], Iterator[bytes]]] = {
+    Format.OPAQUE: opaque.rebuild,
+    Format.PNG: png.rebuild,
+    Format.JPEG: jpeg.rebuild,
+}
+
+
+def parse(path: Path, *, fidelity: Fidelity = Fidelity.BYTES) -> ParsedFile:
+    """Split a file; what cannot be rebuilt exactly comes back as OPAQUE with a note.
+
+    Parameters
+    ----------
+    path
+        A regular file.  It has to stay in place: images read it window by window.
+    fidelity
+        SAMPLES allows compressed samples to be compressed again when the settings of the
+        original encoder are not found; the result says in ``fidelity`` whether that happened.
+
+    Raises
+    ------
+    SourceError
+        If the file cannot be read.  Nothing else: content never raises.
+    """
+    try:
+        with path.open("rb") as file:
+            digest, size = _digest(iter(lambda: file.read(_BLOCK), b""))
+            file.seek(0)
+            format = _recognise(file.read(16))
+        return _parse_as(format, path, digest, size, fidelity)
+    except OSError as error:
+        raise SourceError(
+            f"{path}: expected a readable file, found: {error.strerror or error};"
+            " check its permissions and the disk, then run again"
+        ) from error
+
+
+def rebuild(format: Format, residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
+    """Yield the bytes of a file in pieces.
+
+    Images are read by windows in the order of the file, each once per plane, top to bottom (BMP:
+    bottom to top).  Raises IntegrityError for a residue that no writer wrote or images that do
+    not belong to it, ParityError if an encoder of this machine gives other bytes.
+    """
+    return _REBUILD[format](residue, images)
+
+
+def decode_samples(format: Format, data: bytes) -> list[Samples]:
+    """Decode the samples of a rebuilt file of a format without images (JPEG), (H, W, C) each."""
+    if format is not Format.JPEG:
+        raise UsageError(
+            f"{format.name}: expected a format whose samples are inside the file (JPEG);"
+            " read the images of the entry, or unpack the file"
+        )
+    return jpeg.decode(data)
+
+
+def _recognise(head: bytes) -> Format:
+    return next((format for magic, format in _MAGIC if head.startswith(magic)), Format.OPAQUE)
+
+
+def _parse_as(
+    format: Format, path: Path, digest: bytes, size: int, fidelity: Fidelity
+) -> ParsedFile:
+    if format is Format.OPAQUE:
+        return ParsedFile(format, (), b"", "", digest, size, digest, Fidelity.BYTES)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = _SPLIT[format](path, fidelity=fidelity)
+            rebuilt, _ = _digest(rebuild(format, found.residue, found.images))
+        if rebuilt != digest and found.fidelity is Fidelity.BYTES:
+            raise Unsupported(f"{format.name}: rebuilt file differs")
+    except OSError:
+        raise
+    except Exception as error:  # whatever a decoder raises on damaged content
+        note = str(error) if isinstance(error, Unsupported) else f"{format.name}: {_brief(error)}"
+        return ParsedFile(Format.OPAQUE, (), b"", note, digest, size, digest, Fidelity.BYTES)
+    return ParsedFile(
+        format, found.images, found.residue, found.note, digest, size, rebuilt, found.fidelity
+    )
+
+
+def _brief(error: Exception) -> str:
+    kind = "cannot rebuild" if isinstance(error, ArchiverError) else "damaged or unusual"
+    return f"{kind} ({type(error).__name__}: {str(error)[:120]})".replace("\n", " ")
+
+
+def _digest(pieces: Iterable[bytes]) -> tuple[bytes, int]:
+    total, size = hashlib.sha256(), 0
+    for piece in pieces:
+        total.update(piece)
+        size += len(piece)
+    return total.digest(), size
