@@ -1,0 +1,34 @@
+"""Own the bytes at rest: an archive is immutable shards and models under a Zarr manifest.
+
+Never decodes a payload.  `ArchiveWriter` and `ShardWriter` change an archive, `Archive` reads it,
+`check_structure` says what is damaged; the records are what goes in.
+"""
+
+from archiver.archive.reader import Archive, Entry, StoredImage, StoredObject, StoredResidue, Totals
+from archiver.archive.records import (
+    TILE,
+    EntryRecord,
+    ImageRecord,
+    ObjectRecord,
+    ResidueRecord,
+    ShardRecord,
+)
+from archiver.archive.shard import ShardWriter
+from archiver.archive.writer import ArchiveWriter
+
+__all__ = [
+    "TILE",
+    "Archive",
+    "ArchiveWriter",
+    "Entry",
+    "EntryRecord",
+    "ImageRecord",
+    "ObjectRecord",
+    "ResidueRecord",
+    "ShardRecord",
+    "ShardWriter",
+    "StoredImage",
+    "StoredObject",
+    "StoredResidue",
+    "Totals",
+]

@@ -1,0 +1,69 @@
+"""Own the way back from damage to entries: which paths need a shard, a payload, a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archiver.archive.index import Index, owner_of
+from archiver.errors import ArchiverError
+
+if TYPE_CHECKING:
+    from archiver.archive.reader import Archive
+
+Rows = NDArray[np.int64]
+
+
+def entries_of_payload(archive: Archive, shard: int, offset: int) -> list[bytes]:
+    """Return the paths whose object has a payload at that offset of a shard."""
+    return entries_of_objects(archive, _objects(archive.index, shard=shard, offset=offset))
+
+
+def entries_of_shard(archive: Archive, shard: int) -> list[bytes]:
+    """Return the paths whose object has a payload in a shard."""
+    return entries_of_objects(archive, _objects(archive.index, shard=shard))
+
+
+def entries_of_model(archive: Archive, model: int) -> list[bytes]:
+    """Return the paths whose object needs a model."""
+    return entries_of_objects(archive, _objects(archive.index, model=model))
+
+
+def entries_of_objects(archive: Archive, objects: Rows) -> list[bytes]:
+    """Return the current paths of some objects, () if the entries cannot be read."""
+    wanted = np.unique(objects)
+    if not len(wanted):
+        return []
+    try:
+        owners = archive.index.whole("entries", "object")
+        is_hit = np.isin(owners, wanted)
+        return [path for path, row in archive.view.items() if is_hit[row]]
+    except ArchiverError:
+        return []
+
+
+def _objects(index: Index, **wanted: int) -> Rows:
+    """Return the objects with a tile or residue whose columns all have the wanted values."""
+    found = [np.zeros(0, np.int64)]
+    for table in ("tiles", "residues"):
+        for place in index.places(table):
+            try:
+                found.append(_owners(index, place, table, wanted))
+            except ArchiverError:
+                continue  # damaged itself, and reported as such
+    return np.concatenate(found)
+
+
+def _owners(index: Index, place: int, table: str, wanted: dict[str, int]) -> NDArray[Any]:
+    columns = index.table(place, table)
+    if not columns.keys() >= wanted.keys():
+        return np.zeros(0, np.int64)
+    is_hit = np.ones(len(columns["codec"]), np.bool_)
+    for name, value in wanted.items():
+        is_hit &= columns[name] == value
+    owners = columns[owner_of(table)][is_hit]
+    if table == "tiles":
+        owners = index.table(place, "images")["object"][owners - index.start(place, "images")]
+    return owners

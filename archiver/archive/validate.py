@@ -1,0 +1,137 @@
+"""Own the rules that hold between the columns of a manifest: ranges, order, extents, paths.
+
+Pure functions over one table of one generation; each raises IntegrityError naming the row.  Sizes
+are compared by subtraction on the known side, so hostile values cannot overflow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archiver.archive import layout
+from archiver.archive.tables import Columns, from_text
+from archiver.errors import IntegrityError
+
+Mask = NDArray[np.bool_]
+Range = tuple[int, int]  # low <= index < high
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What global indices of one generation may refer to."""
+
+    objects: Range  # of this generation
+    images: Range  # of this generation
+    n_models: int  # up to this generation
+    shard_sizes: NDArray[np.int64]  # up to this generation
+
+
+def entries(where: str, columns: Columns, n_objects: int) -> None:
+    """Check entries: paths, kinds, and that each refers to an object as its kind says."""
+    kind, index = columns["kind"], columns["object"]
+    is_directory = kind == layout.DIRECTORY
+    _require(where, kind <= layout.SYMLINK, "kind is unknown")
+    _require(where, columns["mode"] <= layout.MAX_MODE, "mode has bits that are not permissions")
+    _require(where, (index == -1) == is_directory, "a directory has an object or a file none")
+    _require(where, (index >= -1) & (index < n_objects), "object is out of range")
+    seen: set[bytes] = set()
+    for row, path in enumerate(text(where, columns, "path")):
+        fault = layout.path_fault(path) or ("it occurs twice" if path in seen else "")
+        if fault:
+            raise _error(where, row, f"path {layout.display(path)!r} is refused: {fault}")
+        seen.add(path)
+
+
+def objects(where: str, columns: Columns) -> None:
+    """Check objects: sizes and notes."""
+    _require(where, columns["size"] >= 0, "size is negative")
+    for row, note in enumerate(text(where, columns, "note")):
+        _check_utf8(where, row, note)
+
+
+def images(where: str, columns: Columns, bounds: Bounds) -> None:
+    """Check images: owner, dimensions and sample type."""
+    _check_owner(where, columns["object"], bounds.objects)
+    _require(where, (columns["shape"] > 0).all(axis=1), "a dimension is 0")
+    _require(where, (columns["tile_shape"] > 0).all(axis=1), "a tile dimension is 0")
+    known = np.array(sorted(layout.DTYPES))
+    _require(where, np.isin(columns["dtype"], known), "dtype is unknown")
+    depth = columns["bit_depth"]
+    _require(where, (depth >= 1) & (depth <= 64), "bit_depth is not 1 to 64")
+
+
+def tiles(where: str, columns: Columns, bounds: Bounds, shape: NDArray[np.uint32]) -> None:
+    """Check tiles: owner, window inside the image, extent inside the shard, model."""
+    index = columns["image"]
+    _check_owner(where, index, bounds.images)
+    _check_extents(where, columns, bounds.shard_sizes)
+    limits = shape[index - bounds.images[0]].astype(np.int64)  # (rows, 3)
+    window = columns["window"].astype(np.int64)
+    _require(where, (window[:, 2:] > 0).all(axis=1), "the window is empty")
+    _require(
+        where,
+        (window[:, :2] + window[:, 2:] <= limits[:, :2]).all(axis=1),
+        "the window leaves the image",
+    )
+    _require(where, columns["component"] < limits[:, 2], "component is out of range")
+    model = columns["model"]
+    _require(where, (model >= -1) & (model < bounds.n_models), "model is out of range")
+
+
+def residues(where: str, columns: Columns, bounds: Bounds) -> None:
+    """Check residues: owner and extent inside the shard."""
+    _check_owner(where, columns["object"], bounds.objects)
+    _check_extents(where, columns, bounds.shard_sizes)
+
+
+def files(where: str, columns: Columns) -> None:
+    """Check shards or models: sizes, and names of models."""
+    _require(where, columns["size"] >= 0, "size is negative")
+    if "name_data" in columns:
+        for row, name in enumerate(text(where, columns, "name")):
+            _check_utf8(where, row, name)
+
+
+def text(where: str, columns: Columns, name: str) -> list[bytes]:
+    """Return the byte strings of a text column after checking its offsets."""
+    data, offsets = columns[f"{name}_data"], columns[f"{name}_offsets"]
+    _require(where, offsets[1:] >= offsets[:-1], f"{name}_offsets decrease")
+    if offsets[0] != 0 or offsets[-1] != len(data):
+        raise _error(where, 0, f"{name}_offsets do not span {len(data)} bytes")
+    return from_text(data, offsets)
+
+
+def _check_owner(where: str, index: NDArray[Any], owners: Range) -> None:
+    low, high = owners
+    _require(where, (index >= low) & (index < high), f"owner is not in {low} to {high - 1}")
+    _require(where, np.concatenate([[True], index[1:] >= index[:-1]]), "rows are not in order")
+
+
+def _check_extents(where: str, columns: Columns, sizes: NDArray[np.int64]) -> None:
+    shard, offset = columns["shard"], columns["offset"]
+    _require(where, shard < len(sizes), "shard is out of range")
+    room = sizes[shard] - columns["length"]  # int64 - uint32 -> int64
+    _require(where, (offset >= 0) & (offset <= room), "the extent leaves the shard")
+
+
+def _check_utf8(where: str, row: int, value: bytes) -> None:
+    try:
+        value.decode()
+    except UnicodeDecodeError as error:
+        raise _error(where, row, "text is not UTF-8") from error
+
+
+def _require(where: str, is_good: Mask, fault: str) -> None:
+    if not is_good.all():
+        raise _error(where, int(np.argmin(is_good)), fault)
+
+
+def _error(where: str, row: int, fault: str) -> IntegrityError:
+    return IntegrityError(
+        f"{where}: row {row}: {fault}; the program that wrote it is at fault: "
+        "restore a backup of the archive"
+    )

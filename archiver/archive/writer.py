@@ -1,0 +1,323 @@
+"""Own changing an archive: the lock, recovery after a kill, and the one commit point.
+
+Order on disk (FORMAT.md, "Commit"): shards and models are in place and synced before commit();
+then the generation is written below wip/, synced, renamed into manifest/; then zarr.json is
+replaced.  A kill before the last step leaves the old archive, after it the new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import socket
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import filelock
+import numpy as np
+
+from archiver.archive import commit, durable, layout, validate
+from archiver.archive.assemble import Known, assemble_entries, assemble_objects, object_index
+from archiver.archive.commit import Commit, TableInfo
+from archiver.archive.manifest import read_table, write_table
+from archiver.archive.reader import Archive
+from archiver.archive.records import EntryRecord, ShardRecord
+from archiver.archive.shard import remove_abandoned
+from archiver.archive.tables import GROUP, TABLES, Columns, size_of
+from archiver.archive.tasks import TaskRecords
+from archiver.errors import ArchiverError, IntegrityError, LockedError, UsageError
+
+_SCRATCH = "wip/generation"
+_ROOT_SCRATCH = "wip/zarr.json"
+
+
+class ArchiveWriter:
+    """The one writer of an archive, from open() to close(); use as a context manager."""
+
+    def __init__(self, path: Path, lock: filelock.BaseFileLock) -> None:
+        self.path = path
+        self._lock = lock
+        self._models: dict[bytes, tuple[str, int]] = {}
+        self._tasks = TaskRecords(path)
+        self.archive: Archive | None = None  # what is committed, None before the first commit
+        self._known = Known()
+
+    @classmethod
+    def open(cls, path: Path, *, wait_s: float = 0) -> Self:
+        """Open an archive for writing, or start one; clean up after a killed run.
+
+        Raise LockedError if another writer still holds it after ``wait_s`` seconds.
+        """
+        _prepare(path)
+        lock = filelock.FileLock(path / layout.LOCK, thread_local=False)
+        _acquire(path, lock, wait_s)
+        writer = cls(path, lock)
+        try:
+            writer._recover()
+        except BaseException:
+            writer.close()
+            raise
+        return writer
+
+    def known_objects(self, *, fidelity: int = 255) -> set[bytes]:
+        """Return the SHA-256 of every content kept at ``fidelity`` or better (0 is best)."""
+        return {digest for digest, (_, kept) in self._known.objects.items() if kept <= fidelity}
+
+    def current_entries(self) -> dict[bytes, EntryRecord]:
+        """Return the entries of the newest generation by path."""
+        if self.archive is None:
+            return {}
+        digests = self.archive.index.whole("objects", "sha256")
+        return {
+            entry.path: EntryRecord(
+                entry.path,
+                entry.kind,
+                entry.mode,
+                entry.mtime_ns,
+                digests[entry.object].tobytes() if entry.object >= 0 else None,
+            )
+            for entry in self.archive.entries()
+        }
+
+    def add_model(self, name: str, data: bytes) -> bytes:
+        """Keep a model that tiles may refer to; return its SHA-256.  Listed only once it is used."""
+        digest = hashlib.sha256(data).digest()
+        if digest not in self._models:
+            scratch = self.path / layout.WIP / f"{digest.hex()}.wip"
+            durable.replace_file(layout.model_path(self.path, digest), data, scratch=scratch)
+        self._models[digest] = (name, len(data))
+        return digest
+
+    def finished(self, task_digest: str) -> ShardRecord | None:
+        """Return what a run that did not commit had finished, None if the task has to run."""
+        return self._tasks.finished(task_digest)
+
+    def record(self, task_digest: str, shard: ShardRecord) -> None:
+        """Keep what a task finished, so that a kill does not lose it."""
+        self._tasks.record(task_digest, shard)
+
+    def commit(
+        self,
+        entries: Sequence[EntryRecord],
+        shards: Sequence[ShardRecord],
+        settings: Mapping[str, Any],
+    ) -> int:
+        """Add a generation with what is new; return its number, or the newest if nothing is new."""
+        self._check_shards(shards)
+        known = self._next_known()
+        tables = assemble_objects(shards, known, self._all_models(shards))
+        changed = [entry for entry in entries if not self._is_current(entry, known)]
+        tables["entries"] = assemble_entries(changed, known)
+        number = self.archive.generation if self.archive else 0
+        if not number or len(tables["entries"]["kind"]) or len(tables["objects"]["size"]):
+            self._validate(tables, known)
+            number = self._write(tables, settings)
+        self._tasks.clear()
+        self._reload()
+        return number
+
+    def close(self) -> None:
+        """Give the archive back."""
+        if self.archive is not None:
+            self.archive.close()
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        """Return self."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _recover(self) -> None:
+        """Finish the switch of a killed run, then remove what nothing refers to."""
+        newest = commit.read_root(self.path) if (self.path / layout.ROOT).exists() else None
+        if later := commit.unswitched(self.path, newest):
+            self._switch(later.generation)
+        elif newest is None and any((self.path / layout.MANIFEST).glob("[0-9]*")):
+            commit.read_root(self.path)  # raises: manifests without a root
+        self._reload()
+        shutil.rmtree(self.path / _SCRATCH, ignore_errors=True)
+        remove_abandoned(self.path)
+        self._remove_orphans()
+
+    def _reload(self) -> None:
+        if not (self.path / layout.ROOT).exists():
+            return
+        if self.archive is not None:
+            self.archive.close()
+        self.archive = Archive.open(self.path)
+        self._known = Known.of(self.archive.index)
+
+    def _remove_orphans(self) -> None:
+        """Remove shards and models that neither a generation nor a task record refers to."""
+        records = list(self._tasks.all())
+        shards = {*self._known.shards, *(record.sha256 for record in records)}
+        models = {*self._known.models, *(digest for record in records for digest in record.models)}
+        for folder, kept in ((layout.SHARDS, shards), (layout.MODELS, models)):
+            for path in (self.path / folder).iterdir():
+                if layout.is_digest_name(path.name) and bytes.fromhex(path.name) not in kept:
+                    path.unlink(missing_ok=True)
+
+    def _next_known(self) -> Known:
+        known = self._known
+        return Known(
+            dict(known.objects),
+            dict(known.shards),
+            dict(known.models),
+            known.n_objects,
+            known.n_images,
+        )
+
+    def _check_shards(self, shards: Sequence[ShardRecord]) -> None:
+        for shard in shards:
+            path = layout.shard_path(self.path, shard.sha256)
+            if not path.is_file() or path.stat().st_size != shard.size:
+                raise IntegrityError(
+                    f"{path}: expected a finished shard of {shard.size} bytes; "
+                    "run again, its task is repeated"
+                )
+
+    def _all_models(self, shards: Sequence[ShardRecord]) -> dict[bytes, tuple[str, int]]:
+        """Return name and size of every model that the shards list; they must be on disk."""
+        models = dict(self._models)
+        for digest in {digest for shard in shards for digest in shard.models} - models.keys():
+            path = layout.model_path(self.path, digest)
+            if not path.is_file():
+                raise UsageError(f"{path}: a shard needs this model; call add_model() first")
+            models[digest] = ("", path.stat().st_size)
+        return models
+
+    def _is_current(self, entry: EntryRecord, known: Known) -> bool:
+        if self.archive is None or (row := self.archive.view.get(entry.path)) is None:
+            return False
+        place, local = self.archive.index.locate("entries", row)
+        columns = self.archive.index.table(place, "entries")
+        new = (entry.kind, entry.mode & layout.MAX_MODE, entry.mtime_ns, object_index(entry, known))
+        names = ("kind", "mode", "mtime_ns", "object")
+        return new == tuple(int(columns[name][local]) for name in names)
+
+    def _validate(self, tables: Mapping[str, Columns], known: Known) -> None:
+        """Hold the new tables against the rules that readers apply."""
+        low = (self._known.n_objects, self._known.n_images)
+        sizes = tables["shards"]["size"]
+        if self.archive is not None:
+            sizes = np.concatenate([self.archive.index.whole("shards", "size"), sizes])
+        bounds = validate.Bounds(
+            (low[0], known.n_objects), (low[1], known.n_images), len(known.models), sizes
+        )
+        validate.entries("entries", tables["entries"], known.n_objects)
+        validate.objects("objects", tables["objects"])
+        validate.images("images", tables["images"], bounds)
+        validate.tiles("tiles", tables["tiles"], bounds, tables["images"]["shape"])
+        validate.residues("residues", tables["residues"], bounds)
+
+    def _write(self, tables: Mapping[str, Columns], settings: Mapping[str, Any]) -> int:
+        newest = self.archive.commits[-1] if self.archive else None
+        number = newest.generation + 1 if newest else 1
+        if number > layout.MAX_GENERATION:
+            raise UsageError(f"{self.path}: {number - 1} generations are the limit; start another")
+        scratch = self.path / _SCRATCH
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        document = commit.render(
+            Commit(
+                generation=number,
+                previous=commit.document_digest(self.path, newest),
+                writer=f"archiver {_release()}",
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
+                tables={
+                    name: _write_verified(scratch / name, name, tables[name])
+                    for name in TABLES
+                    if size_of(name, tables[name]).rows
+                },
+                settings=settings,
+            )
+        )
+        durable.write_file(scratch / "zarr.json", document)
+        durable.sync_tree(scratch)
+        scratch.rename(layout.generation_path(self.path, number))
+        durable.sync(self.path / layout.MANIFEST)
+        self._switch(number)
+        return number
+
+    def _switch(self, number: int) -> None:
+        """Make a complete generation the newest: the commit point."""
+        path = layout.generation_path(self.path, number) / "zarr.json"
+        document = durable.read_file(path, limit=commit.MAX_BYTES)
+        commit.parse(path, document)
+        durable.replace_file(
+            self.path / layout.ROOT, document, scratch=self.path / _ROOT_SCRATCH
+        )
+
+
+def _write_verified(folder: Path, name: str, columns: Columns) -> TableInfo:
+    """Write a table and read it back before anything refers to it."""
+    size = size_of(name, columns)
+    info = TableInfo(size, write_table(folder, name, columns, size))
+    stored = read_table(folder, name, size, sha256=info.sha256)
+    for column, values in stored.items():
+        if not np.array_equal(values, columns[column]):
+            raise IntegrityError(
+                f"{folder / column}: reads back other than it was written; "
+                "check this machine's memory and disk, then run again"
+            )
+    return info
+
+
+def _prepare(path: Path) -> None:
+    """Make the directories of an archive, unless ``path`` holds something else."""
+    path.mkdir(parents=True, exist_ok=True)
+    others = {item.name for item in path.iterdir()} - layout.OUR_NAMES
+    if others and not (path / layout.MANIFEST).is_dir():
+        raise UsageError(
+            f"{path}: not empty and not an archive (it contains {min(others)!r}); "
+            "name a new or empty directory"
+        )
+    for name in (layout.MODELS, layout.SHARDS, layout.MANIFEST, layout.TASKS):
+        (path / name).mkdir(parents=True, exist_ok=True)
+    group = path / layout.MANIFEST / "zarr.json"
+    if not group.exists() and not (path / layout.ROOT).exists():
+        durable.replace_file(group, GROUP, scratch=path / layout.WIP / f"group.{os.getpid()}.wip")
+    durable.sync(path)
+    durable.sync(path.parent)
+
+
+def _acquire(path: Path, lock: filelock.BaseFileLock, wait_s: float) -> None:
+    owner = path / layout.OWNER
+    try:
+        lock.acquire(timeout=wait_s)
+    except filelock.Timeout as error:
+        raise LockedError(
+            f"{path}: {_owner(owner)} is writing to this archive; "
+            "wait for it to finish, or stop it and run again"
+        ) from error
+    host, since = socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds")
+    owner.write_text(json.dumps({"process": os.getpid(), "host": host, "since": since}))
+
+
+def _owner(path: Path) -> str:
+    try:
+        owner = json.loads(durable.read_file(path, limit=4096))
+        return f"process {owner['process']} on {owner['host']}, since {owner['since']},"
+    except (ArchiverError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def _release() -> str:
+    try:
+        return importlib.metadata.version("archiver")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
