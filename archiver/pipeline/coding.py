@@ -40,6 +40,7 @@ class CodedTile:
     codec: int
     payload: bytes
     sample_crc32c: int
+    needs_model: bool
     notice: str = ""
     offset: int = -1
     length: int = 0
@@ -118,7 +119,7 @@ def encode_checked(tiles: Sequence[Samples], engine: Engine | None) -> list[Code
             one, notice = _encode_classic(tile), FELL_BACK
             log.error(notice)
         crc = crc32c(little_endian(tile))
-        coded.append(CodedTile(int(one.codec), one.payload, crc, notice))
+        coded.append(CodedTile(int(one.codec), one.payload, crc, one.needs_model, notice))
     return coded
 
 

@@ -11,8 +11,7 @@ from archiver.image import Image
 from archiver.pipeline.coding import CodedTile
 from archiver.pipeline.geometry import Place, tile_side
 
-CODECS = ("stored", "constant", "zstd", "jpegxl", "learned")  # codec.tiles.TileCodec, by its ids
-LEARNED = CODECS.index("learned")
+CODECS = ("stored", "constant", "zstd", "jpegxl", "learned", "repeated")  # TileCodec, by its ids
 
 
 def codec_name(codec: int) -> str:
@@ -48,7 +47,7 @@ def tile_rows(places: Sequence[tuple[int, Place]], tiles: Sequence[CodedTile]) -
             tile.crc32c,
             tile.sample_crc32c,
             tile.codec,
-            0 if tile.codec == LEARNED else -1,
+            0 if tile.needs_model else -1,
         )
         for (image, place), tile in zip(places, tiles, strict=True)
     ]
