@@ -16,7 +16,7 @@ from pathlib import Path
 
 from archiver.errors import ArchiverError, SourceError, UsageError
 from archiver.image import Image, Samples
-from archiver.sources import jpeg, opaque, png
+from archiver.sources import bitmap, jpeg, opaque, png, segments, tiff
 from archiver.sources.contract import Fidelity, Format, ParsedFile, Split, Unsupported
 
 __all__ = ["Fidelity", "Format", "ParsedFile", "decode_samples", "parse", "rebuild"]
@@ -25,15 +25,27 @@ _BLOCK = 1 << 20
 _MAGIC: tuple[tuple[bytes, Format], ...] = (
     (b"\x89PNG\r\n\x1a\n", Format.PNG),
     (b"\xff\xd8\xff", Format.JPEG),
+    (b"II*\0", Format.TIFF),
+    (b"MM\0*", Format.TIFF),
+    (b"II+\0", Format.TIFF),
+    (b"MM\0+", Format.TIFF),
+    (b"BM", Format.BITMAP),
+    (b"P4", Format.BITMAP),
+    (b"P5", Format.BITMAP),
+    (b"P6", Format.BITMAP),
 )
 _SPLIT: dict[Format, Callable[..., Split]] = {
     Format.PNG: png.split,
+    Format.TIFF: tiff.split,
     Format.JPEG: jpeg.split,
+    Format.BITMAP: bitmap.split,
 }
 _REBUILD: dict[Format, Callable[[bytes, Sequence[Image]], Iterator[bytes]]] = {
     Format.OPAQUE: opaque.rebuild,
     Format.PNG: png.rebuild,
+    Format.TIFF: segments.rebuild,
     Format.JPEG: jpeg.rebuild,
+    Format.BITMAP: segments.rebuild,
 }
 
 

@@ -24,7 +24,7 @@ from archiver.sources.wire import Cursor
 _CHUNK = 1 << 16
 _LEVEL_ORDER = (6, 9, 1, 7, 8, 5, 4, 3, 2)
 _STORED_LIMIT = 65535
-# CRC-32 of _probe() compressed by zlib 1.2.11 ... 1.3.1 at levels 1 ... 9, defaults otherwise.
+# CRC-32 of probe() compressed by zlib 1.2.11 ... 1.3.1 at levels 1 ... 9, defaults otherwise.
 _CLASSIC_ANSWERS = (
     0xE88112A0,
     0x64774936,
@@ -130,12 +130,12 @@ def check_encoder(encoder: Encoder) -> None:
 @cache
 def is_classic() -> bool:
     """Whether Python's zlib writes the bytes of classic zlib."""
-    return tuple(zlib.crc32(zlib.compress(_probe(), n)) for n in range(1, 10)) == _CLASSIC_ANSWERS
+    return tuple(zlib.crc32(zlib.compress(probe(), n)) for n in range(1, 10)) == _CLASSIC_ANSWERS
 
 
 @cache
 def _has_classic_door() -> bool:
-    answers = (zlib.crc32(imagecodecs.zlib_encode(_probe(), n)) for n in range(1, 10))
+    answers = (zlib.crc32(imagecodecs.zlib_encode(probe(), n)) for n in range(1, 10))
     return tuple(answers) == _CLASSIC_ANSWERS
 
 
@@ -230,7 +230,7 @@ def _compressor(settings: Settings) -> zlib._Compress:
 
 
 @cache
-def _probe() -> bytes:
+def probe() -> bytes:
     """Return 128 KiB that reach every part of an encoder: literals, short and long matches."""
     i = np.arange(1 << 17, dtype=np.uint32)
     noise = (i * np.uint32(2654435761)) >> np.uint32(16)
@@ -238,4 +238,4 @@ def _probe() -> bytes:
 
 
 def _answers_libdeflate() -> tuple[int, ...]:
-    return tuple(zlib.crc32(imagecodecs.deflate_encode(_probe(), n)) for n in range(1, 13))
+    return tuple(zlib.crc32(imagecodecs.deflate_encode(probe(), n)) for n in range(1, 13))

@@ -1,0 +1,178 @@
+"""Own how the bytes of a strip or tile are encoded: found in a file, and replayed.
+
+For every encoding there is a fixed program that writes it (a "door"); whether this machine's
+version of that program still writes the same bytes is asked by known answers before replay.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+
+import imagecodecs
+import numpy as np
+from PIL import Image as Pillow
+
+from archiver.errors import ParityError
+from archiver.sources import deflate
+from archiver.sources.contract import Unsupported
+from archiver.sources.packing import Bytes
+from archiver.sources.wire import Cursor
+
+_TIFF_OFFSETS, _TIFF_ROWS, _TIFF_LENGTHS = 273, 278, 279
+
+
+class Compression(IntEnum):
+    """Compressions of the TIFF standard that can be replayed."""
+
+    NONE = 1
+    LZW = 5
+    DEFLATE = 8
+    PACKBITS = 32773
+    DEFLATE_OLD = 32946
+
+
+class Encoding(IntEnum):
+    """What writes the stored bytes; on-disk ids, append only."""
+
+    PLAIN = 0
+    ZLIB = 1  # as the settings say
+    LZW_IMAGECODECS = 2
+    LZW_LIBTIFF = 3
+    PACKBITS_IMAGECODECS = 4  # row by row
+    PACKBITS_LIBTIFF = 5
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one segment is encoded."""
+
+    encoding: Encoding
+    settings: deflate.Settings = deflate.DEFAULT  # of zlib
+
+    def pack(self) -> bytes:
+        """Write what :meth:`read` reads, 8 bytes."""
+        return struct.pack("<B", self.encoding) + self.settings.pack()
+
+    @classmethod
+    def read(cls, cursor: Cursor) -> Recipe:
+        """Read a recipe from a residue."""
+        (encoding,) = cursor.unpack("<B")
+        if encoding not in Encoding._value2member_map_:
+            raise cursor.damaged("a known encoding", encoding)
+        return cls(Encoding(encoding), deflate.Settings.read(cursor))
+
+
+PLAIN = Recipe(Encoding.PLAIN)
+_CANDIDATES = {
+    Compression.LZW: (Recipe(Encoding.LZW_LIBTIFF), Recipe(Encoding.LZW_IMAGECODECS)),
+    Compression.PACKBITS: (
+        Recipe(Encoding.PACKBITS_IMAGECODECS),
+        Recipe(Encoding.PACKBITS_LIBTIFF),
+    ),
+}
+
+
+def decode(compression: Compression, stored: bytes, n_bytes: int) -> tuple[bytes, int]:
+    """Return ``n_bytes`` decoded bytes and how many stored ones they took, as far as known."""
+    used = len(stored)
+    if compression is Compression.NONE:
+        raw, used = stored[:n_bytes], min(n_bytes, used)
+    elif compression is Compression.LZW:
+        raw = bytes(imagecodecs.lzw_decode(stored, out=n_bytes))
+    elif compression is Compression.PACKBITS:
+        raw = bytes(imagecodecs.packbits_decode(stored, out=n_bytes))
+    else:
+        raw, used = deflate.inflate(stored, n_bytes)
+    if len(raw) != n_bytes:
+        raise Unsupported(f"a strip or tile of {len(raw)} bytes, expected {n_bytes}")
+    return raw, used
+
+
+def find(
+    compression: Compression, rows: Bytes, stored: bytes, used: int, hint: Recipe | None
+) -> tuple[Recipe, int] | None:
+    """Return the recipe that turns rows (R, bytes) into the start of ``stored``, and its length."""
+    if compression is Compression.NONE:
+        return (PLAIN, used) if rows.tobytes() == stored[:used] else None
+    if compression in _CANDIDATES:
+        candidates = _CANDIDATES[compression]
+        for recipe in sorted(candidates, key=lambda recipe: recipe != hint):
+            encoded = _ENCODERS[recipe.encoding](rows)
+            if encoded and stored.startswith(encoded):
+                return recipe, len(encoded)
+        return None
+    settings = deflate.find(rows.tobytes(), stored[:used], hint.settings if hint else None)
+    return None if settings is None else (Recipe(Encoding.ZLIB, settings), used)
+
+
+def replay(recipe: Recipe, rows: Bytes) -> bytes:
+    """Encode rows (R, bytes) by the recipe; ParityError if this machine writes other bytes."""
+    if recipe.encoding is Encoding.PLAIN:
+        return rows.tobytes()
+    if recipe.encoding is Encoding.ZLIB:
+        return deflate.replay(rows.tobytes(), recipe.settings)
+    check_encoder(recipe.encoding)
+    return _ENCODERS[recipe.encoding](rows)
+
+
+@cache
+def check_encoder(encoding: Encoding) -> None:
+    """Compare this machine's encoder with its stored known answer."""
+    rows = np.frombuffer(deflate.probe(), np.uint8).reshape(256, 512)
+    found = zlib.crc32(_ENCODERS[encoding](rows))
+    if found != _ANSWERS[encoding]:
+        raise ParityError(
+            f"{encoding.name}: expected the bytes of its first version"
+            f" ({_ANSWERS[encoding]:#010x}), found others ({found:#010x}); install imagecodecs"
+            " 2026.3.6 and Pillow 13.0 to restore"
+        )
+
+
+def _lzw(rows: Bytes) -> bytes:
+    return bytes(imagecodecs.lzw_encode(rows.tobytes()))
+
+
+def _packbits(rows: Bytes) -> bytes:
+    return bytes(imagecodecs.packbits_encode(np.ascontiguousarray(rows), axis=-1))
+
+
+def _lzw_libtiff(rows: Bytes) -> bytes:
+    return _encode_by_libtiff(rows, "tiff_lzw")
+
+
+def _packbits_libtiff(rows: Bytes) -> bytes:
+    return _encode_by_libtiff(rows, "packbits")
+
+
+def _encode_by_libtiff(rows: Bytes, compression: str) -> bytes:
+    """Let the libtiff inside Pillow write the rows as one strip of a grey image, and cut it out."""
+    file = io.BytesIO()
+    picture = Pillow.fromarray(np.ascontiguousarray(rows))
+    picture.save(file, "TIFF", compression=compression, tiffinfo={_TIFF_ROWS: rows.shape[0]})
+    with Pillow.open(file) as written:
+        tags = written.tag_v2  # type: ignore[attr-defined]
+        offsets, lengths = tags[_TIFF_OFFSETS], tags[_TIFF_LENGTHS]
+    if len(offsets) != 1:
+        raise Unsupported("libtiff wrote more than one strip")
+    return file.getvalue()[offsets[0] : offsets[0] + lengths[0]]
+
+
+_ENCODERS: dict[Encoding, Callable[[Bytes], bytes]] = {
+    Encoding.LZW_IMAGECODECS: _lzw,
+    Encoding.LZW_LIBTIFF: _lzw_libtiff,
+    Encoding.PACKBITS_IMAGECODECS: _packbits,
+    Encoding.PACKBITS_LIBTIFF: _packbits_libtiff,
+}
+# CRC-32 of the encoded probe, by imagecodecs 2026.3.6 and libtiff 4.7.
+_ANSWERS: dict[Encoding, int] = {
+    Encoding.LZW_IMAGECODECS: 0xD81F62B9,
+    Encoding.LZW_LIBTIFF: 0xDDE20E5E,
+    Encoding.PACKBITS_IMAGECODECS: 0x718ED4CE,
+    Encoding.PACKBITS_LIBTIFF: 0xC92A626B,
+}

@@ -1,0 +1,182 @@
+"""Own the pass over a segmented file that finds, for every segment, the recipe that rebuilds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from archiver.image import Samples
+from archiver.sources import deflate, encodings
+from archiver.sources.contract import Fidelity, Split, Unsupported
+from archiver.sources.encodings import Compression, Encoding, Recipe
+from archiver.sources.geometry import Geometry
+from archiver.sources.packing import Bytes
+from archiver.sources.segments import EDGE, MAX_SEGMENTS, PATCHED, Page, PageReader, Table
+
+_MAX_RESIDUE = 64 << 20  # bytes that are not samples, held in memory
+_PLAIN_BYTES = 1 << 20  # an unencoded strip is cut into strips of about this size
+_TRIALS = 4  # failures, after which a file that is mostly failures is given up early
+_KEPT_SHARE = 10  # at most a tenth of the payload may be kept as it is
+_AGAIN = {
+    Compression.LZW: Recipe(Encoding.LZW_LIBTIFF),
+    Compression.PACKBITS: Recipe(Encoding.PACKBITS_IMAGECODECS),
+    Compression.DEFLATE: Recipe(Encoding.ZLIB, deflate.DEFAULT),
+    Compression.DEFLATE_OLD: Recipe(Encoding.ZLIB, deflate.DEFAULT),
+}
+
+
+def split(path: Path, pages: Sequence[Page], *, fidelity: Fidelity) -> Split:
+    """Find all recipes; Unsupported if too much of the file cannot be rebuilt from samples."""
+    scan = _Scan(path, pages, fidelity)
+    scan.run()
+    achieved = Fidelity.SAMPLES if scan.encoded_again else Fidelity.BYTES
+    return Split(PageReader(path, pages).images(), scan.table.pack(), achieved, scan.note)
+
+
+def cut_plain(page: Page) -> Page:
+    """Cut unencoded strips into smaller ones, so that a window reads only its own rows."""
+    old = page.geometry
+    rows = small_strips(old).segment_height
+    if page.compression is not Compression.NONE or old.tiled or old.segment_height <= rows:
+        return page
+    if old.down > 1:  # all strips have to be cut evenly
+        rows = max(n for n in range(1, rows + 1) if old.segment_height % n == 0)
+    new = replace(old, segment_height=rows)
+    if new.n_segments > MAX_SEGMENTS:
+        raise Unsupported("too many strips")
+    plane, down = np.divmod(np.arange(new.n_segments), new.down)
+    strip, inside = np.divmod(down * rows, old.segment_height)
+    offsets = page.offsets[plane * old.down + strip] + inside * old.row_bytes
+    lengths = np.minimum(rows, old.height - down * rows) * old.row_bytes
+    present = page.lengths[plane * old.down + strip] > 0
+    return Page(new, page.compression, offsets, np.where(present, lengths, 0))
+
+
+def small_strips(geometry: Geometry) -> Geometry:
+    """Return the same raster cut into strips of about a megabyte."""
+    rows = min(geometry.height, max(1, _PLAIN_BYTES // geometry.row_bytes))
+    return replace(geometry, segment_height=rows)
+
+
+class _Scan:
+    """One pass in the order of the file."""
+
+    def __init__(self, path: Path, pages: Sequence[Page], wanted: Fidelity) -> None:
+        self._path, self._pages, self._wanted = path, pages, wanted
+        self.table = Table([page.geometry for page in pages])
+        self.encoded_again = 0
+        self._hints: dict[int, Recipe] = {}
+        self._at = 0  # everything in the file before it is in the table or in the gaps
+        self._gap_bytes = 0  # gap since the last segment
+        self._found_bytes = self._kept_bytes = self._failures = 0
+
+    @property
+    def note(self) -> str:
+        """What was given up."""
+        if self.encoded_again:
+            return f"{self.encoded_again} strips or tiles compressed again"
+        return f"{self._failures} strips or tiles kept as they are" if self._failures else ""
+
+    def run(self) -> None:
+        """Walk over the file."""
+        with self._path.open("rb") as file:
+            size = file.seek(0, 2)
+            for number, index, offset, length in _in_file_order(self._pages, size):
+                self._fill_gap(file, offset)
+                file.seek(offset)
+                self._segment(number, index, file.read(length))
+            self._fill_gap(file, size)
+        if self._kept_bytes * _KEPT_SHARE > self._kept_bytes + self._found_bytes:
+            raise Unsupported("encoder parameters of strips or tiles not found")
+        if not self.table.image:
+            raise Unsupported("no strips or tiles")
+
+    def _fill_gap(self, file: BinaryIO, end: int) -> None:
+        n_bytes = end - self._at
+        if n_bytes + len(self.table.gaps) > _MAX_RESIDUE:
+            raise Unsupported("too many bytes that are not samples")
+        file.seek(self._at)
+        self.table.gaps += file.read(n_bytes)
+        self._gap_bytes += n_bytes
+        self._at = end
+
+    def _segment(self, number: int, index: int, stored: bytes) -> None:
+        """Add a segment, or leave its bytes to the next gap if no recipe gives them."""
+        page = self._pages[number]
+        box = page.geometry.box(index)
+        n_bytes = page.geometry.n_rows(box) * page.geometry.row_bytes
+        raw, used = encodings.decode(page.compression, stored, n_bytes)
+        rows = np.frombuffer(raw, np.uint8).reshape(-1, page.geometry.row_bytes)
+        found = encodings.find(page.compression, rows, stored, used, self._hints.get(number))
+        again = found is None and self._wanted is Fidelity.SAMPLES
+        if again:
+            found = _encode_again(page.compression, rows, len(stored))
+        if found is None:
+            self._keep(len(stored))
+            return
+        recipe, used = found
+        self._hints[number] = recipe
+        self._found_bytes += used
+        flags = self._padding(page.geometry, rows, page.geometry.from_rows(raw, box))
+        self.table.add(number, index, self._gap_bytes, recipe, flags)
+        self._gap_bytes = 0
+        self._at += used
+        if again:
+            self._blank(len(stored) - used)
+
+    def _padding(self, geometry: Geometry, rows: Bytes, samples: Samples) -> int:
+        """Return the flags that say how padding is made, with a patch where no rule fits."""
+        computed = geometry.to_rows(samples, edge=False)
+        if np.array_equal(computed, rows):
+            return 0
+        if geometry.tiled and np.array_equal(geometry.to_rows(samples, edge=True), rows):
+            return EDGE
+        if rows.size + len(self.table.patches) > _MAX_RESIDUE:
+            raise Unsupported("too much padding that is not zero")
+        self.table.patches += (computed ^ rows).tobytes()
+        return PATCHED
+
+    def _keep(self, n_bytes: int) -> None:
+        self._failures += 1
+        self._kept_bytes += n_bytes
+        if self._failures >= _TRIALS and self._kept_bytes > self._found_bytes:
+            raise Unsupported("encoder parameters of strips or tiles not found")
+
+    def _blank(self, n_bytes: int) -> None:
+        """Fill the rest of a segment that became shorter, so that no offset moves."""
+        self.encoded_again += 1
+        self.table.gaps += bytes(n_bytes)
+        self._gap_bytes = n_bytes
+        self._at += n_bytes
+
+
+def _encode_again(compression: Compression, rows: Bytes, limit: int) -> tuple[Recipe, int] | None:
+    """Return our own recipe if what it writes fits into the place of the original."""
+    recipe = _AGAIN.get(compression)
+    if recipe is None:
+        return None
+    n_bytes = len(encodings.replay(recipe, rows))
+    return (recipe, n_bytes) if n_bytes <= limit else None
+
+
+def _in_file_order(pages: Sequence[Page], size: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (page, index, offset, length) of all segments, which must not overlap."""
+    if sum(len(page.offsets) for page in pages) > MAX_SEGMENTS:
+        raise Unsupported("too many strips or tiles")
+    number = np.concatenate([np.full(len(page.offsets), i) for i, page in enumerate(pages)])
+    index = np.concatenate([np.arange(len(page.offsets)) for page in pages])
+    offset = np.concatenate([page.offsets for page in pages])
+    length = np.concatenate([page.lengths for page in pages])
+    order = np.flatnonzero(length)
+    order = order[np.argsort(offset[order], kind="stable")]
+    end = offset[order] + length[order]
+    if np.any(offset[order] < 0) or np.any(length < 0) or np.any(end > size) or np.any(end < 0):
+        raise Unsupported("strips or tiles outside the file")
+    if np.any(offset[order][1:] < end[:-1]):
+        raise Unsupported("strips or tiles overlap")
+    columns = (column[order].tolist() for column in (number, index, offset, length))
+    yield from zip(*columns, strict=True)

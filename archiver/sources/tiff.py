@@ -1,0 +1,181 @@
+"""Own TIFF structure: which strips and tiles of which pages hold samples, by tifffile.
+
+Classic and BigTIFF, both byte orders, all pages and sub-IFDs.  Every byte that is not a strip or
+tile stays in the residue, so tags (GeoTIFF, OME, vendors') need not be understood.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from archiver.sources import scan
+from archiver.sources.contract import MAX_SIDE, Fidelity, Split, Unsupported
+from archiver.sources.encodings import Compression
+from archiver.sources.geometry import Geometry
+from archiver.sources.segments import MAX_SEGMENTS, Page
+
+_MAX_PAGES = 1 << 16
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
+_STRIP_OFFSETS, _CHANNELS, _STRIP_ROWS, _STRIP_LENGTHS, _PLANAR = 273, 277, 278, 279, 284
+_PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_LENGTHS = 317, 322, 323, 324, 325
+_SAMPLE_FORMAT, _SUBSAMPLING, _NODATA = 339, 530, 42113
+_YCBCR = 6
+
+
+def split(path: Path, *, fidelity: Fidelity) -> Split:
+    """Split a TIFF file, or raise Unsupported."""
+    pages, reasons = [], []
+    with _silence(), tifffile.TiffFile(path) as tif:
+        for ifd in _ifds(tif.pages, set()):
+            try:
+                pages.append(scan.cut_plain(_page(ifd, tif.byteorder == ">")))
+            except Unsupported as reason:
+                reasons.append(str(reason))
+    payload = sum(int(page.lengths.sum()) for page in pages)
+    if not pages or (reasons and 2 * payload < path.stat().st_size):
+        raise Unsupported(f"TIFF: {reasons[0] if reasons else 'no pages'}")
+    try:
+        found = scan.split(path, pages, fidelity=fidelity)
+    except Unsupported as reason:
+        raise Unsupported(f"TIFF: {reason}") from reason
+    skipped = f"{len(reasons)} pages kept as they are: {reasons[0]}" if reasons else ""
+    note = "; ".join(filter(None, (skipped, found.note)))
+    return Split(found.images, found.residue, found.fidelity, note and f"TIFF: {note}")
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep tifffile's complaints about damaged files out of the log."""
+
+    def refuse(record: logging.LogRecord) -> bool:
+        return False
+
+    logger = logging.getLogger("tifffile")
+    logger.addFilter(refuse)
+    try:
+        yield
+    finally:
+        logger.removeFilter(refuse)
+
+
+def _ifds(pages: Any, seen: set[int]) -> Iterator[Any]:
+    """Yield all IFDs, sub-IFDs after their parent; Unsupported when they form a cycle."""
+    for page in pages:
+        if page.offset in seen or len(seen) >= _MAX_PAGES:
+            raise Unsupported("IFDs in a cycle, or too many")
+        seen.add(page.offset)
+        yield page
+        if page.subifds:
+            yield from _ifds(page.pages, seen)
+
+
+def _page(ifd: Any, big_endian: bool) -> Page:
+    """Return where the samples of one IFD lie; Unsupported for what is not understood."""
+    tags = ifd.tags
+    compression = _compression(tags)
+    geometry = _geometry(tags, big_endian)
+    _check(geometry, compression)
+    offsets_tag, lengths_tag = (
+        (_TILE_OFFSETS, _TILE_LENGTHS) if geometry.tiled else (_STRIP_OFFSETS, _STRIP_LENGTHS)
+    )
+    offsets = _numbers(tags, offsets_tag)
+    n_plain = geometry.segment_height * geometry.row_bytes
+    plain = np.array([n_plain], np.int64) if geometry.n_segments == 1 else None
+    lengths = _numbers(tags, lengths_tag) if lengths_tag in tags else plain
+    if lengths is None or not len(offsets) == len(lengths) == geometry.n_segments:
+        raise Unsupported(f"{len(offsets)} strips or tiles, expected {geometry.n_segments}")
+    if np.any(lengths == 0) and _NODATA in tags:
+        raise Unsupported("absent tiles that stand for a no-data value")
+    if compression is Compression.NONE:
+        lengths = _plain_lengths(geometry, lengths)
+    return Page(geometry, compression, offsets, lengths)
+
+
+def _geometry(tags: Any, big_endian: bool) -> Geometry:
+    height, width = _number(tags, _HEIGHT), _number(tags, _WIDTH)
+    channels, planar = _number(tags, _CHANNELS, 1), _number(tags, _PLANAR, 1) == 2
+    bits, kinds = _same(tags, _BITS, 1), _same(tags, _SAMPLE_FORMAT, 1)
+    predictor, tiled = _number(tags, _PREDICTOR, 1), _TILE_WIDTH in tags
+    if predictor not in (1, 2):
+        raise Unsupported(f"predictor {predictor}")
+    if _number(tags, _FILL_ORDER, 1) != 1:
+        raise Unsupported("reversed bit order")
+    is_ycbcr = tags.valueof(_PHOTOMETRIC) == _YCBCR
+    if is_ycbcr and _numbers(tags, _SUBSAMPLING, (2, 2)).max() > 1:
+        raise Unsupported("subsampled chroma")
+    return Geometry(
+        height=height,
+        width=width,
+        channels=channels,
+        segment_height=_number(tags, _TILE_HEIGHT)
+        if tiled
+        else min(height, _number(tags, _STRIP_ROWS, MAX_SIDE)),
+        segment_width=_number(tags, _TILE_WIDTH) if tiled else width,
+        bits=bits,
+        signed=kinds == 2 and bits < 32,
+        big_endian=big_endian,
+        planar=planar and channels > 1,
+        predictor=predictor == 2 and _compression(tags) is not Compression.NONE,
+        tiled=tiled,
+    )
+
+
+def _check(geometry: Geometry, compression: Compression) -> None:
+    """Refuse what cannot be cut into segments that fit in memory."""
+    strips = compression is Compression.NONE and not geometry.tiled
+    cut = scan.small_strips(geometry) if strips else geometry
+    if not cut.is_sound or geometry.n_segments > MAX_SEGMENTS:
+        raise Unsupported(
+            f"{geometry.width} x {geometry.height} x {geometry.channels} samples of"
+            f" {geometry.bits} bits in pieces of {geometry.segment_width} x"
+            f" {geometry.segment_height}"
+        )
+
+
+def _compression(tags: Any) -> Compression:
+    value = _number(tags, _COMPRESSION, 1)
+    if value not in Compression._value2member_map_:
+        raise Unsupported(f"compression {value}")
+    return Compression(value)
+
+
+def _plain_lengths(geometry: Geometry, lengths: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the bytes of samples of each segment; what a strip has beyond them is a gap."""
+    rows = [geometry.n_rows(geometry.box(i)) for i in range(geometry.n_segments)]
+    expected = np.array(rows, np.int64) * geometry.row_bytes
+    if np.any((lengths < expected) & (lengths > 0)):
+        raise Unsupported("strips or tiles with too few bytes")
+    return np.where(lengths > 0, expected, 0)
+
+
+def _numbers(tags: Any, code: int, default: Any = None) -> np.ndarray[Any, Any]:
+    value = tags.valueof(code, default)
+    if value is None or isinstance(value, (str, bytes)):
+        raise Unsupported(f"tag {code} is missing")
+    array = np.atleast_1d(np.asarray(value))
+    if array.dtype.kind not in "iu" or array.ndim != 1 or len(array) == 0:
+        raise Unsupported(f"tag {code} is not numbers")
+    if array.max() > np.iinfo(np.int64).max:
+        raise Unsupported(f"tag {code} is too large")
+    return array.astype(np.int64)
+
+
+def _number(tags: Any, code: int, default: int | None = None) -> int:
+    value = int(_numbers(tags, code, default)[0])
+    if not 0 < value <= 0xFFFFFFFF:
+        raise Unsupported(f"tag {code} is {value}")
+    return value
+
+
+def _same(tags: Any, code: int, default: int) -> int:
+    values = _numbers(tags, code, default)
+    if np.any(values != values[0]):
+        raise Unsupported(f"channels differ in tag {code}")
+    return int(values[0])
