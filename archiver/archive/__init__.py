@@ -4,7 +4,8 @@ Never decodes a payload.  `ArchiveWriter` and `ShardWriter` change an archive, `
 `check_structure` says what is damaged; the records are what goes in.
 """
 
-from archiver.archive.reader import Archive, Entry, StoredImage, StoredObject, StoredResidue, Totals
+from archiver.archive.check import Problem, check_structure
+from archiver.archive.reader import Archive, Entry, StoredModel, StoredObject, Totals
 from archiver.archive.records import (
     TILE,
     EntryRecord,
@@ -24,11 +25,12 @@ __all__ = [
     "EntryRecord",
     "ImageRecord",
     "ObjectRecord",
+    "Problem",
     "ResidueRecord",
     "ShardRecord",
     "ShardWriter",
-    "StoredImage",
+    "StoredModel",
     "StoredObject",
-    "StoredResidue",
     "Totals",
+    "check_structure",
 ]

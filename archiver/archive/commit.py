@@ -7,6 +7,7 @@ own text ("check"), of its predecessor ("previous") and of its tables, so the ro
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -72,7 +73,7 @@ def render(commit: Commit) -> bytes:
 
 
 def parse(path: Path, data: bytes) -> Commit:
-    """Read a commit document.  FormatError: not ours or another version; IntegrityError: damaged."""
+    """Read a commit document.  FormatError: not ours, another version; IntegrityError: damaged."""
     attributes = _attributes(path, data)
     check = attributes.get("check")
     expected = hashlib.sha256(_canonical({**attributes, "check": ""})).hexdigest()
@@ -122,7 +123,19 @@ def read_history(archive: Path, newest: Commit) -> list[Commit]:
         commits.append(_predecessor(archive, commits[-1]))
     if commits[-1].previous:
         raise FormatError(f"{archive}: generation 1 names a predecessor; restore a backup")
+    for commit in commits:
+        _check_names(layout.generation_path(archive, commit.generation), commit)
     return commits[::-1]
+
+
+def candidates(archive: Path) -> list[Commit]:
+    """Return what could stand in for a damaged root: itself if whole, then the copies."""
+    paths = [archive / layout.ROOT, *_good_copies(archive)]
+    found = []
+    for path in paths:
+        with contextlib.suppress(FormatError, IntegrityError):
+            found.append(parse(path, durable.read_file(path, limit=MAX_BYTES)))
+    return found
 
 
 def unswitched(archive: Path, newest: Commit | None) -> Commit | None:
@@ -249,6 +262,20 @@ def _predecessor(archive: Path, commit: Commit) -> Commit:
     if earlier.generation != number:
         raise FormatError(f"{path}: is generation {earlier.generation}, expected {number}")
     return earlier
+
+
+def _check_names(folder: Path, commit: Commit) -> None:
+    found = {item.name for item in folder.iterdir()}
+    expected = {"zarr.json", *commit.tables}
+    if missing := expected - found:
+        raise IntegrityError(
+            f"{folder / min(missing)}: expected a table, found nothing; "
+            "restore it from a backup of the archive"
+        )
+    if extra := found - expected:
+        raise IntegrityError(
+            f"{folder / min(extra)}: this does not belong to the archive; move it elsewhere"
+        )
 
 
 def _check_copy(archive: Path, number: int, data: bytes) -> None:

@@ -77,6 +77,12 @@ class Index:
         for place in self.places(table):
             yield from validate.text(self.where(place, table), self.table(place, table), name)
 
+    def load_all(self) -> None:
+        """Load every table: raise if any is damaged."""
+        for place, item in enumerate(self.commits):
+            for table in item.tables:
+                self.table(place, table)
+
     def places(self, table: str) -> list[int]:
         """Return the generations, from 0, that have rows of that table."""
         return [place for place, item in enumerate(self.commits) if item.size(table).rows]

@@ -29,7 +29,6 @@ SHARDS: Final = "shards"
 WIP: Final = "wip"
 TASKS: Final = "wip/tasks"
 LOCK: Final = "lock"
-OWNER: Final = "wip/owner.json"
 OUR_NAMES: Final = frozenset({ROOT, MANIFEST, MODELS, SHARDS, WIP, LOCK})
 
 DTYPES: Final[dict[int, str]] = {  # on-disk ids: append only, never reuse

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archiver.archive import commit, durable, layout, validate
+from archiver.archive import commit, durable, layout
 from archiver.archive.affected import entries_of_payload
 from archiver.archive.commit import Commit
 from archiver.archive.index import Index
 from archiver.archive.records import TILE, ImageRecord
 from archiver.archive.shard import ShardReader, crc32c
+from archiver.archive.tables import TABLES
 from archiver.archive.view import View, matches
 from archiver.errors import IntegrityError, NotFoundError
 
-STORED_TILE: Final = np.dtype([*((name, TILE[name]) for name in TILE.names or ()), ("shard", "<u4")])
+STORED_TILE: Final = np.dtype(
+    [*((name, TILE[name]) for name in TILE.names or ()), ("shard", "<u4")]
+)
+STORED_RESIDUE: Final = np.dtype(
+    [(item.name, item.dtype) for item in TABLES["residues"] if item.name != "object"]
+)
 _MAX_MODEL_BYTES = 4 << 30
 
 
@@ -53,24 +59,12 @@ class StoredObject:
 
 
 @dataclass(frozen=True)
-class StoredImage:
-    """One raster of an object."""
+class StoredModel:
+    """One model file; ``sha256`` in hexadecimal, as its file is named."""
 
-    index: int
-    object: int
-    record: ImageRecord
-
-
-@dataclass(frozen=True)
-class StoredResidue:
-    """One payload of an object that holds no samples."""
-
-    shard: int
-    offset: int
-    length: int
-    raw_length: int
-    crc32c: int
-    codec: int
+    name: str
+    sha256: str
+    size: int
 
 
 @dataclass(frozen=True)
@@ -159,15 +153,26 @@ class Archive:
             columns["note_data"][low:high].tobytes().decode(),
         )
 
-    def images(self, index: int) -> tuple[StoredImage, ...]:
-        """Return the images of an object, by the object's global index."""
+    def object_sha256s(self) -> Iterator[bytes]:
+        """Yield the SHA-256 of every content, by global index."""
+        raw = self.index.whole("objects", "sha256").tobytes()
+        return (raw[at : at + 32] for at in range(0, len(raw), 32))
+
+    def images(self, index: int) -> range:
+        """Return the global indices of the images of an object, by the object's global index."""
         place, _ = self.index.locate("objects", index)
         rows = self.index.row_range(place, "images", index)
         start = self.index.start(place, "images")
-        return tuple(
-            StoredImage(start + row, index, self._image(place, row))
-            for row in range(rows.start, rows.stop)
-        )
+        return range(start + rows.start, start + rows.stop)
+
+    def image(self, index: int) -> ImageRecord:
+        """Return an image by its global index."""
+        place, row = self.index.locate("images", index)
+        columns = self.index.table(place, "images")
+        height, width, channels = columns["shape"][row].tolist()
+        tile_height, tile_width = columns["tile_shape"][row].tolist()
+        dtype, depth = layout.DTYPES[int(columns["dtype"][row])], int(columns["bit_depth"][row])
+        return ImageRecord(height, width, channels, dtype, depth, tile_height, tile_width)
 
     def tiles(self, image: int) -> NDArray[np.void]:
         """Return the tiles (STORED_TILE) of an image, by the image's global index.
@@ -185,14 +190,15 @@ class Archive:
             tiles[name] = columns["window"][rows, number]
         return tiles
 
-    def residues(self, index: int) -> tuple[StoredResidue, ...]:
-        """Return the residues of an object in order, by the object's global index."""
+    def residues(self, index: int) -> NDArray[np.void]:
+        """Return the residues (STORED_RESIDUE) of an object in order, by its global index."""
         place, _ = self.index.locate("objects", index)
         columns = self.index.table(place, "residues")
         rows = self.index.row_range(place, "residues", index)
-        names = ("shard", "offset", "length", "raw_length", "crc32c", "codec")
-        values = zip(*(columns[name][rows].tolist() for name in names), strict=True)
-        return tuple(StoredResidue(*value) for value in values)
+        residues = np.zeros(rows.stop - rows.start, STORED_RESIDUE)
+        for name in STORED_RESIDUE.names or ():
+            residues[name] = columns[name][rows]
+        return residues
 
     def payload(self, shard: int, offset: int, length: int, crc: int) -> bytes:
         """Return a payload whose CRC-32C was checked; by the shard's global index."""
@@ -204,13 +210,14 @@ class Archive:
         try:
             payload = self._shards.read(digest, size, (offset, length))
         except IntegrityError as error:
-            raise IntegrityError(f"{error}{self._hit(shard, offset)}") from error
+            fault, _, advice = str(error).rpartition("; ")
+            raise IntegrityError(f"{fault}{self._hit(shard, offset)}; {advice}") from error
         found = crc32c(payload)
         if found != crc:
             raise IntegrityError(
                 f"{layout.shard_path(self.path, digest)}: payload at {offset}, {length} bytes: "
-                f"CRC-32C is {found:#010x}, manifest says {crc:#010x}; restore the shard from a "
-                f"backup, or see `archiver verify {self.path}`{self._hit(shard, offset)}"
+                f"CRC-32C is {found:#010x}, manifest says {crc:#010x}{self._hit(shard, offset)}; "
+                "restore the shard from a backup of the archive"
             )
         return payload
 
@@ -228,17 +235,29 @@ class Archive:
             )
         return data
 
-    def model_names(self) -> list[str]:
-        """Return the names of all models, by global index."""
-        return [name.decode() for name in self.index.text("models", "name")]
+    @cached_property
+    def models(self) -> tuple[StoredModel, ...]:
+        """Every model, by global index."""
+        names = self.index.text("models", "name")
+        digests, sizes = self.index.whole("models", "sha256"), self.index.whole("models", "size")
+        return tuple(
+            StoredModel(name.decode(), digest.tobytes().hex(), int(size))
+            for name, digest, size in zip(names, digests, sizes, strict=True)
+        )
 
-    def model_digests(self) -> list[bytes]:
-        """Return the SHA-256 of all models, by global index."""
-        return [row.tobytes() for row in self.index.whole("models", "sha256")]
-
-    def shard_digests(self) -> list[bytes]:
-        """Return the SHA-256 of all shards, by global index."""
-        return [row.tobytes() for row in self.index.whole("shards", "sha256")]
+    @property
+    def generations(self) -> tuple[Mapping[str, Any], ...]:
+        """What each commit recorded, oldest first."""
+        return tuple(
+            {
+                "name": layout.generation_name(one.generation),
+                "created": one.created,
+                "writer": one.writer,
+                "rows": {name: info.size.rows for name, info in one.tables.items()},
+                "settings": dict(one.settings),
+            }
+            for one in self.commits
+        )
 
     def totals(self) -> Totals:
         """Return bytes on disk by kind; what no generation refers to counts as uncommitted."""
@@ -281,20 +300,14 @@ class Archive:
     def _entry(self, path: bytes, row: int) -> Entry:
         place, local = self.index.locate("entries", row)
         columns = self.index.table(place, "entries")
-        values = (int(columns[name][local]) for name in ("kind", "mode", "mtime_ns", "object"))
-        return Entry(path, *values, place + 1)
-
-    def _image(self, place: int, row: int) -> ImageRecord:
-        columns = self.index.table(place, "images")
-        return ImageRecord(
-            *columns["shape"][row].tolist(),
-            layout.DTYPES[int(columns["dtype"][row])],
-            int(columns["bit_depth"][row]),
-            *columns["tile_shape"][row].tolist(),
+        kind, mode, mtime_ns, index = (
+            int(columns[name][local]) for name in ("kind", "mode", "mtime_ns", "object")
         )
+        return Entry(path, kind, mode, mtime_ns, index, place + 1)
 
     def _hit(self, shard: int, offset: int) -> str:
+        """Name the entries that a damaged payload belongs to."""
         paths = entries_of_payload(self, shard, offset)
         names = ", ".join(repr(layout.display(path)) for path in paths[:5])
         more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
-        return f"; hit: {names}{more}" if paths else ""
+        return f"; it belongs to {names}{more}" if paths else ""

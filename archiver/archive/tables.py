@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -36,7 +36,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Column:
-    """One array: (rows,) or (rows, width); offsets have rows + 1, text has bytes instead of rows."""
+    """One array: (rows,) or (rows, width); offsets have rows + 1, text has its own length."""
 
     name: str
     dtype: str
@@ -181,4 +181,4 @@ def to_text(values: list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 def from_text(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> list[bytes]:
     """Return the byte strings that `to_text` was given."""
     raw, ends = data.tobytes(), offsets.tolist()
-    return [raw[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return [raw[start:end] for start, end in pairwise(ends)]

@@ -16,7 +16,7 @@ from archiver.archive import layout
 from archiver.archive.tables import Columns, from_text
 from archiver.errors import IntegrityError
 
-Mask = NDArray[np.bool_]
+Mask = NDArray[np.bool_] | np.bool_
 Range = tuple[int, int]  # low <= index < high
 
 

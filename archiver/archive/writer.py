@@ -25,6 +25,7 @@ import numpy as np
 from archiver.archive import commit, durable, layout, validate
 from archiver.archive.assemble import Known, assemble_entries, assemble_objects, object_index
 from archiver.archive.commit import Commit, TableInfo
+from archiver.archive.index import Index
 from archiver.archive.manifest import read_table, write_table
 from archiver.archive.reader import Archive
 from archiver.archive.records import EntryRecord, ShardRecord
@@ -65,9 +66,9 @@ class ArchiveWriter:
             raise
         return writer
 
-    def known_objects(self, *, fidelity: int = 255) -> set[bytes]:
-        """Return the SHA-256 of every content kept at ``fidelity`` or better (0 is best)."""
-        return {digest for digest, (_, kept) in self._known.objects.items() if kept <= fidelity}
+    def known_objects(self) -> set[bytes]:
+        """Return the SHA-256 of every content in the archive."""
+        return set(self._known.objects)
 
     def current_entries(self) -> dict[bytes, EntryRecord]:
         """Return the entries of the newest generation by path."""
@@ -86,11 +87,12 @@ class ArchiveWriter:
         }
 
     def add_model(self, name: str, data: bytes) -> bytes:
-        """Keep a model that tiles may refer to; return its SHA-256.  Listed only once it is used."""
+        """Keep a model that tiles may refer to; return its SHA-256.  Listed once a tile uses it."""
         digest = hashlib.sha256(data).digest()
-        if digest not in self._models:
+        path = layout.model_path(self.path, digest)
+        if not path.is_file() or path.read_bytes() != data:
             scratch = self.path / layout.WIP / f"{digest.hex()}.wip"
-            durable.replace_file(layout.model_path(self.path, digest), data, scratch=scratch)
+            durable.replace_file(path, data, scratch=scratch)
         self._models[digest] = (name, len(data))
         return digest
 
@@ -144,10 +146,14 @@ class ArchiveWriter:
     def _recover(self) -> None:
         """Finish the switch of a killed run, then remove what nothing refers to."""
         newest = commit.read_root(self.path) if (self.path / layout.ROOT).exists() else None
-        if later := commit.unswitched(self.path, newest):
-            self._switch(later.generation)
-        elif newest is None and any((self.path / layout.MANIFEST).glob("[0-9]*")):
-            commit.read_root(self.path)  # raises: manifests without a root
+        latest = newest
+        while later := commit.unswitched(self.path, latest):
+            latest = later
+        if latest is None and any((self.path / layout.MANIFEST).glob("[0-9]*")):
+            commit.read_root(self.path)  # raises: manifests, but no way to the newest
+        if latest is not None and latest is not newest:
+            Index(self.path, commit.read_history(self.path, latest)).load_all()
+            self._switch(latest.generation)
         self._reload()
         shutil.rmtree(self.path / _SCRATCH, ignore_errors=True)
         remove_abandoned(self.path)
@@ -258,9 +264,7 @@ class ArchiveWriter:
         path = layout.generation_path(self.path, number) / "zarr.json"
         document = durable.read_file(path, limit=commit.MAX_BYTES)
         commit.parse(path, document)
-        durable.replace_file(
-            self.path / layout.ROOT, document, scratch=self.path / _ROOT_SCRATCH
-        )
+        durable.replace_file(self.path / layout.ROOT, document, scratch=self.path / _ROOT_SCRATCH)
 
 
 def _write_verified(folder: Path, name: str, columns: Columns) -> TableInfo:
@@ -296,16 +300,17 @@ def _prepare(path: Path) -> None:
 
 
 def _acquire(path: Path, lock: filelock.BaseFileLock, wait_s: float) -> None:
-    owner = path / layout.OWNER
     try:
         lock.acquire(timeout=wait_s)
     except filelock.Timeout as error:
         raise LockedError(
-            f"{path}: {_owner(owner)} is writing to this archive; "
+            f"{path}: {_owner(path / layout.LOCK)} is writing to this archive; "
             "wait for it to finish, or stop it and run again"
         ) from error
     host, since = socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds")
-    owner.write_text(json.dumps({"process": os.getpid(), "host": host, "since": since}))
+    (path / layout.LOCK).write_text(
+        json.dumps({"process": os.getpid(), "host": host, "since": since})
+    )
 
 
 def _owner(path: Path) -> str:
