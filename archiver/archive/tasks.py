@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from archiver.archive import durable, layout
@@ -37,6 +37,13 @@ class TaskRecords:
         for path in sorted(self._folder.glob("*.json")):
             if record := self._read(path):
                 yield record
+
+    def drop(self, shards: Container[bytes]) -> None:
+        """Remove the records of shards that were committed."""
+        for path in self._folder.glob("*.json"):
+            record = self._read(path)
+            if record is None or record.sha256 in shards:
+                path.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Remove all records: what they say is committed, or was given up."""

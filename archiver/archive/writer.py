@@ -7,13 +7,14 @@ replaced.  A kill before the last step leaves the old archive, after it the new 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import os
 import shutil
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +49,7 @@ class ArchiveWriter:
         self._tasks = TaskRecords(path)
         self.archive: Archive | None = None  # what is committed, None before the first commit
         self._known = Known()
+        self._is_known = False  # whether _known is what is committed: else nothing may be removed
 
     @classmethod
     def open(cls, path: Path, *, wait_s: float = 0) -> Self:
@@ -55,12 +57,14 @@ class ArchiveWriter:
 
         Raise LockedError if another writer still holds it after ``wait_s`` seconds.
         """
-        _prepare(path)
         lock = filelock.FileLock(path / layout.LOCK, thread_local=False)
-        _acquire(path, lock, wait_s)
+        with _writing(path):
+            _prepare(path)
+            _acquire(path, lock, wait_s)
         writer = cls(path, lock)
         try:
-            writer._recover()
+            with _writing(path):
+                writer._recover()
         except BaseException:
             writer.close()
             raise
@@ -111,6 +115,15 @@ class ArchiveWriter:
         settings: Mapping[str, Any],
     ) -> int:
         """Add a generation with what is new; return its number, or the newest if nothing is new."""
+        with _writing(self.path):
+            return self._commit(entries, shards, settings)
+
+    def _commit(
+        self,
+        entries: Sequence[EntryRecord],
+        shards: Sequence[ShardRecord],
+        settings: Mapping[str, Any],
+    ) -> int:
         self._check_shards(shards)
         known = self._next_known()
         tables = assemble_objects(shards, known, self._all_models(shards))
@@ -122,13 +135,18 @@ class ArchiveWriter:
             number = self._write(tables, settings)
         self._tasks.clear()
         self._reload()
+        self._is_known = True
         return number
 
     def close(self) -> None:
-        """Give the archive back."""
-        if self.archive is not None:
-            self.archive.close()
-        self._lock.release()
+        """Give the archive back, without the models that no tile came to use."""
+        try:
+            if self._is_known:
+                self._remove_orphans(layout.MODELS)
+        finally:
+            if self.archive is not None:
+                self.archive.close()
+            self._lock.release()
 
     def __enter__(self) -> Self:
         """Return self."""
@@ -157,7 +175,10 @@ class ArchiveWriter:
         self._reload()
         shutil.rmtree(self.path / _SCRATCH, ignore_errors=True)
         remove_abandoned(self.path)
-        self._remove_orphans()
+        self._tasks.drop(self._known.shards)
+        self._is_known = True
+        self._remove_orphans(layout.SHARDS)
+        self._remove_orphans(layout.MODELS)
 
     def _reload(self) -> None:
         if not (self.path / layout.ROOT).exists():
@@ -167,15 +188,16 @@ class ArchiveWriter:
         self.archive = Archive.open(self.path)
         self._known = Known.of(self.archive.index)
 
-    def _remove_orphans(self) -> None:
-        """Remove shards and models that neither a generation nor a task record refers to."""
+    def _remove_orphans(self, folder: str) -> None:
+        """Remove shards or models that neither a generation nor a task record refers to."""
         records = list(self._tasks.all())
-        shards = {*self._known.shards, *(record.sha256 for record in records)}
-        models = {*self._known.models, *(digest for record in records for digest in record.models)}
-        for folder, kept in ((layout.SHARDS, shards), (layout.MODELS, models)):
-            for path in (self.path / folder).iterdir():
-                if layout.is_digest_name(path.name) and bytes.fromhex(path.name) not in kept:
-                    path.unlink(missing_ok=True)
+        if folder == layout.SHARDS:
+            kept = {*self._known.shards, *(record.sha256 for record in records)}
+        else:
+            kept = {*self._known.models, *(model for record in records for model in record.models)}
+        for path in (self.path / folder).iterdir():
+            if layout.is_digest_name(path.name) and bytes.fromhex(path.name) not in kept:
+                path.unlink(missing_ok=True)
 
     def _next_known(self) -> Known:
         known = self._known
@@ -254,6 +276,7 @@ class ArchiveWriter:
         )
         durable.write_file(scratch / "zarr.json", document)
         durable.sync_tree(scratch)
+        self._is_known = False
         scratch.rename(layout.generation_path(self.path, number))
         durable.sync(self.path / layout.MANIFEST)
         self._switch(number)
@@ -281,11 +304,25 @@ def _write_verified(folder: Path, name: str, columns: Columns) -> TableInfo:
     return info
 
 
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what the operating system refuses into an error that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise ArchiverError(
+            f"{path}: cannot be written ({error}); make room or check disk and permissions, then "
+            "run the same command: it continues"
+        ) from error
+
+
 def _prepare(path: Path) -> None:
     """Make the directories of an archive, unless ``path`` holds something else."""
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path}: is a file; name a new or empty directory for the archive")
     path.mkdir(parents=True, exist_ok=True)
     others = {item.name for item in path.iterdir()} - layout.OUR_NAMES
-    if others and not (path / layout.MANIFEST).is_dir():
+    if others and not (path / layout.MANIFEST / "zarr.json").is_file():
         raise UsageError(
             f"{path}: not empty and not an archive (it contains {min(others)!r}); "
             "name a new or empty directory"
