@@ -112,6 +112,7 @@ def _parse_as(
             warnings.simplefilter("ignore")
             found = _SPLIT[format](path, fidelity=fidelity)
             rebuilt, _ = _digest(rebuild(format, found.residue, found.images))
+            found.forget()
         if rebuilt != digest and found.fidelity is Fidelity.BYTES:
             raise Unsupported(f"{format.name}: rebuilt file differs")
     except OSError:

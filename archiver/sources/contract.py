@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -51,6 +52,7 @@ class Split:
     residue: bytes
     fidelity: Fidelity = Fidelity.BYTES
     note: str = ""
+    forget: Callable[[], None] = lambda: None  # drop what the images hold in memory
 
 
 class Unsupported(Exception):

@@ -95,6 +95,8 @@ def find(raw: bytes, stream: bytes, hint: Settings | None = None) -> Settings | 
     header = stream[:2]
     if hint is not None and hint.header == header and _compress(raw, hint) == stream:
         return hint
+    if not is_classic():
+        return _find_by_second_door(raw, stream) or _find_libdeflate(raw, stream)
     budget = max(3 * len(raw), 4 << 20)
     for settings in _candidates(header, len(raw)):
         matched, used = _matches(raw, stream, settings)
@@ -110,6 +112,14 @@ def replay(raw: bytes, settings: Settings) -> bytes:
     """Compress ``raw`` as the settings say; ParityError if this machine's encoder differs."""
     check_encoder(settings.encoder)
     return _compress(raw, settings)
+
+
+def encode_again(raw: bytes) -> int:
+    """Return the length of ``raw`` compressed by our own settings, checked to inflate again."""
+    stream = replay(raw, DEFAULT)
+    if inflate(stream, len(raw)) != (raw, len(stream)):
+        raise ParityError("zlib: expected what was compressed, found other bytes; check this host")
+    return len(stream)
 
 
 @cache
@@ -186,6 +196,14 @@ def _matches(raw: bytes, stream: bytes, settings: Settings) -> tuple[bool, int]:
 def _agrees(piece: bytes, stream: bytes, at: int) -> bool:
     skip = max(0, 2 - at)  # the header is stored literally
     return piece[skip:] == stream[at + skip : at + max(skip, len(piece))]
+
+
+def _find_by_second_door(raw: bytes, stream: bytes) -> Settings | None:
+    for level in _LEVEL_ORDER:
+        settings = Settings(level=level, header=stream[:2])
+        if _has_classic_door() and _compress(raw, settings) == stream:
+            return settings
+    return None
 
 
 def _find_libdeflate(raw: bytes, stream: bytes) -> Settings | None:

@@ -18,7 +18,7 @@ import imagecodecs
 import numpy as np
 from PIL import Image as Pillow
 
-from archiver.errors import ParityError
+from archiver.errors import IntegrityError, ParityError
 from archiver.sources import deflate
 from archiver.sources.contract import Unsupported
 from archiver.sources.packing import Bytes
@@ -118,14 +118,23 @@ def replay(recipe: Recipe, rows: Bytes) -> bytes:
     if recipe.encoding is Encoding.ZLIB:
         return deflate.replay(rows.tobytes(), recipe.settings)
     check_encoder(recipe.encoding)
-    return _ENCODERS[recipe.encoding](rows)
+    try:
+        return _ENCODERS[recipe.encoding](rows)
+    except Exception as error:
+        raise IntegrityError(
+            f"segment of {rows.shape} bytes: expected one that {recipe.encoding.name} encodes,"
+            f" found {error}; the archive is damaged, run `archiver verify` on it"
+        ) from error
 
 
 @cache
 def check_encoder(encoding: Encoding) -> None:
     """Compare this machine's encoder with its stored known answer."""
     rows = np.frombuffer(deflate.probe(), np.uint8).reshape(256, 512)
-    found = zlib.crc32(_ENCODERS[encoding](rows))
+    try:
+        found = zlib.crc32(_ENCODERS[encoding](rows))
+    except Exception as error:
+        raise ParityError(f"{encoding.name}: expected an encoder, found none ({error})") from error
     if found != _ANSWERS[encoding]:
         raise ParityError(
             f"{encoding.name}: expected the bytes of its first version"

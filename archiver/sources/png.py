@@ -101,6 +101,8 @@ class _Chunks:
 
 def split(path: Path, *, fidelity: Fidelity) -> Split:
     """Split a PNG file, or raise Unsupported."""
+    if path.stat().st_size > MAX_WHOLE_BYTES:
+        raise Unsupported("PNG: too large to hold in memory")
     data = path.read_bytes()
     chunks = _read_chunks(data)
     header = _read_header(chunks.prefix)
@@ -116,7 +118,7 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
             raise Unsupported("PNG: deflate parameters not found")
         note = "PNG: deflate parameters not found, compressed again"
         settings, tail = deflate.DEFAULT, b""
-        lengths = [len(deflate.replay(raw, settings))]
+        lengths = [deflate.encode_again(raw)]
     residue = b"".join(
         (
             _pack_header(header, settings),
@@ -217,7 +219,9 @@ def _pack_header(header: _Header, settings: deflate.Settings) -> bytes:
 def _unpack_header(cursor: Cursor) -> tuple[_Header, deflate.Settings]:
     width, height, depth, channels, interlaced = cursor.unpack("<IIBBB")
     header = _Header(width, height, depth, channels, bool(interlaced))
-    if depth not in (1, 2, 4, 8, 16) or not 1 <= channels <= 4 or min(width, height) == 0:
+    if depth not in _DEPTHS[0] or (channels > 1 and depth < 8):
+        raise cursor.damaged("a bit depth of PNG", depth)
+    if not 1 <= channels <= 4 or min(width, height) == 0:
         raise cursor.damaged("the header of a PNG", header)
     return header, deflate.Settings.read(cursor)
 

@@ -34,7 +34,8 @@ def split(path: Path, pages: Sequence[Page], *, fidelity: Fidelity) -> Split:
     scan = _Scan(path, pages, fidelity)
     scan.run()
     achieved = Fidelity.SAMPLES if scan.encoded_again else Fidelity.BYTES
-    return Split(PageReader(path, pages).images(), scan.table.pack(), achieved, scan.note)
+    reader = PageReader(path, pages)
+    return Split(reader.images(), scan.table.pack(), achieved, scan.note, reader.forget)
 
 
 def cut_plain(page: Page) -> Page:
@@ -159,8 +160,10 @@ def _encode_again(compression: Compression, rows: Bytes, limit: int) -> tuple[Re
     recipe = _AGAIN.get(compression)
     if recipe is None:
         return None
-    n_bytes = len(encodings.replay(recipe, rows))
-    return (recipe, n_bytes) if n_bytes <= limit else None
+    encoded = encodings.replay(recipe, rows)
+    if encodings.decode(compression, encoded, rows.size)[0] != rows.tobytes():
+        return None
+    return (recipe, len(encoded)) if len(encoded) <= limit else None
 
 
 def _in_file_order(pages: Sequence[Page], size: int) -> Iterator[tuple[int, int, int, int]]:

@@ -69,6 +69,12 @@ class PageReader:
         """Return one Image per page."""
         return tuple(self._image(i) for i in range(len(self._pages)))
 
+    def forget(self) -> None:
+        """Drop all decoded segments."""
+        with self._lock:
+            self._cache.clear()
+            self._cached_bytes = 0
+
     def _image(self, page: int) -> Image:
         geometry = self._pages[page].geometry
 

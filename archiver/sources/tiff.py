@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
         raise Unsupported(f"TIFF: {reason}") from reason
     skipped = f"{len(reasons)} pages kept as they are: {reasons[0]}" if reasons else ""
     note = "; ".join(filter(None, (skipped, found.note)))
-    return Split(found.images, found.residue, found.fidelity, note and f"TIFF: {note}")
+    return replace(found, note=note and f"TIFF: {note}")
 
 
 @contextmanager

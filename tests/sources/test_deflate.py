@@ -1,0 +1,124 @@
+"""Deflate: settings are found for what known programs write, quickly, and replayed or refused."""
+
+from __future__ import annotations
+
+import zlib
+
+import imagecodecs
+import numpy as np
+import pytest
+
+from archiver.errors import ParityError
+from archiver.sources import deflate, encodings
+from archiver.sources.deflate import Encoder, Settings
+
+
+@pytest.fixture(autouse=True)
+def _fresh_answers() -> None:
+    for asked in (deflate.is_classic, deflate._has_classic_door, deflate.check_encoder):
+        asked.cache_clear()
+    encodings.check_encoder.cache_clear()
+
+
+def sample(n_bytes: int) -> bytes:
+    """Make bytes with literals, short and long matches."""
+    return (deflate.probe() * (n_bytes // len(deflate.probe()) + 1))[:n_bytes]
+
+
+@pytest.mark.parametrize("level", range(1, 10))
+@pytest.mark.parametrize("memory", [8, 9])
+@pytest.mark.parametrize("strategy", range(5))
+@pytest.mark.parametrize("n_bytes", [0, 1, 70_000])
+def test_zlib_settings_are_found(level: int, memory: int, strategy: int, n_bytes: int) -> None:
+    """Levels, memory levels and strategies of zlib are found and replayed for any length."""
+    compressor = zlib.compressobj(level, zlib.DEFLATED, 15, memory, strategy)
+    raw = sample(n_bytes)
+    stream = compressor.compress(raw) + compressor.flush()
+    found = deflate.find(raw, stream)
+    if strategy == zlib.Z_FIXED and found is None:
+        return  # depends on the level too; only the likeliest level is tried
+    assert found is not None
+    assert deflate.replay(raw, found) == stream
+
+
+@pytest.mark.parametrize("level", range(1, 13))
+def test_libdeflate_settings_are_found(level: int) -> None:
+    """Streams of libdeflate, as tifffile and GDAL write them, are found and replayed."""
+    raw = sample(1_500_000 if level < 3 else 200_000)
+    stream = bytes(imagecodecs.deflate_encode(raw, level))
+    found = deflate.find(raw, stream)
+    assert found is not None
+    assert deflate.replay(raw, found) == stream
+
+
+def test_small_window_with_optimised_header() -> None:
+    """libpng shrinks the window that the header states for small images."""
+    raw = sample(3000)
+    compressor = zlib.compressobj(9, zlib.DEFLATED, 12)
+    stream = compressor.compress(raw) + compressor.flush()
+    found = deflate.find(raw, stream)
+    assert found is not None
+    assert deflate.replay(raw, found) == stream
+
+
+def test_unknown_encoder_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that nothing reproduces is given up after a bounded number of bytes."""
+    raw = np.random.default_rng(0).integers(0, 200, 6 << 20, np.uint8).tobytes()
+    odd = zlib.compressobj(6)
+    stream = odd.compress(raw[:1000]) + odd.flush(zlib.Z_SYNC_FLUSH) + odd.compress(raw[1000:])
+    fed = []
+    matches = deflate._matches
+
+    def counted(raw: bytes, stream: bytes, settings: Settings) -> tuple[bool, int]:
+        matched, used = matches(raw, stream, settings)
+        fed.append(used)
+        return matched, used
+
+    monkeypatch.setattr(deflate, "_matches", counted)
+    assert deflate.find(raw, stream + odd.flush()) is None
+    assert sum(fed) <= 4 * len(raw)
+
+
+def test_hint_is_tried_first() -> None:
+    """The settings of the strip before are checked before any search."""
+    raw = sample(10_000)
+    hint = Settings(Encoder.ZLIB, 4, 7, zlib.Z_FILTERED, 15, b"\x78\x5e")
+    assert deflate.find(raw, deflate.replay(raw, hint), hint) == hint
+
+
+def test_parity_error_on_another_zlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a foreign zlib, default streams use the second door and others are refused loudly."""
+    raw = sample(50_000)
+    default, tuned = Settings(), Settings(memory=9)
+    expected = deflate.replay(raw, default)
+    monkeypatch.setattr(deflate, "is_classic", lambda: False)
+    deflate.check_encoder.cache_clear()
+    assert deflate.replay(raw, default) == expected
+    assert deflate.find(raw, expected) == default
+    with pytest.raises(ParityError, match="classic zlib"):
+        deflate.replay(raw, tuned)
+    monkeypatch.setattr(deflate, "_has_classic_door", lambda: False)
+    deflate.check_encoder.cache_clear()
+    with pytest.raises(ParityError, match="zlib-ng"):
+        deflate.replay(raw, default)
+
+
+def test_parity_error_of_other_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libdeflate, LZW and PackBits that write other bytes than they did are refused."""
+    monkeypatch.setattr(deflate, "_LIBDEFLATE_ANSWERS", ())
+    with pytest.raises(ParityError, match="libdeflate"):
+        deflate.replay(b"x", Settings(Encoder.LIBDEFLATE))
+    rows = np.zeros((2, 2), np.uint8)
+    for encoding in encodings._ENCODERS:
+        monkeypatch.setitem(encodings._ANSWERS, encoding, 0)
+        with pytest.raises(ParityError, match=encoding.name):
+            encodings.replay(encodings.Recipe(encoding), rows)
+
+
+def test_inflate_is_bounded() -> None:
+    """A bomb, a cut stream and a longer one than announced are refused."""
+    bomb = zlib.compress(bytes(1 << 24))
+    for stream in (bomb, bomb[:-3], b""):
+        with pytest.raises(zlib.error):
+            deflate.inflate(stream, 1 << 10)
+    assert deflate.inflate(zlib.compress(b"abc") + b"tail", 3) == (b"abc", 11)

@@ -1,0 +1,137 @@
+"""The front door: recognition, errors, JPEG, hostile residues, and a zoo of real files."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as Pillow
+
+from archiver.errors import ArchiverError, IntegrityError, SourceError, UsageError
+from archiver.image import Image
+from archiver.sources import Fidelity, Format, ParsedFile, decode_samples, parse, rebuild
+
+ZOO = Path(__file__).parents[3] / "shared" / "images" / "zoo"
+
+
+def photo(height: int = 40, width: int = 50) -> Pillow.Image:
+    """Make a smooth colour image."""
+    rng = np.random.default_rng(2)
+    values = np.cumsum(rng.integers(-4, 5, (height, width, 3)), axis=1) + 128
+    return Pillow.fromarray(values.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ParsedFile]:
+    """One parsed file of every format; images are held in memory."""
+    folder = tmp_path_factory.mktemp("formats")
+    photo().save(folder / "a.png")
+    photo().save(folder / "a.jpg", quality=90)
+    photo().save(folder / "a.bmp")
+    photo().save(folder / "lzw.tif", compression="tiff_lzw")
+    tifffile.imwrite(folder / "a.tif", np.asarray(photo()), tile=(16, 16), compression="zlib")
+    return {path.name: parse(path) for path in sorted(folder.iterdir())}
+
+
+def test_opaque_is_untouched(tmp_path: Path) -> None:
+    """Other content, empty files too, is opaque without a note, and SHA-256 is of the file."""
+    for data in (b"", b"\x89PN", b"hello", bytes(3 << 20)):
+        path = tmp_path / "a"
+        path.write_bytes(data)
+        found = parse(path)
+        assert (found.format, found.note, found.residue) == (Format.OPAQUE, "", b"")
+        assert found.sha256 == found.rebuilt_sha256 == hashlib.sha256(data).digest()
+        assert found.size == len(data)
+    assert b"".join(rebuild(Format.OPAQUE, b"abc", ())) == b"abc"
+
+
+def test_unreadable_file(tmp_path: Path) -> None:
+    """Only an operating system's refusal raises, and it names the file."""
+    for path in (tmp_path / "missing.png", tmp_path):
+        with pytest.raises(SourceError, match=str(path)):
+            parse(path)
+
+
+def test_jpeg(tmp_path: Path) -> None:
+    """A JPEG is transcoded, comes back byte for byte, and its samples can be decoded."""
+    path = tmp_path / "a.jpg"
+    photo().save(path, quality=90, progressive=True)
+    data = path.read_bytes()
+    found = parse(path)
+    assert (found.format, found.images) == (Format.JPEG, ())
+    assert len(found.residue) < len(data)
+    assert b"".join(rebuild(found.format, found.residue, ())) == data
+    with Pillow.open(io.BytesIO(data)) as picture:
+        np.testing.assert_array_equal(decode_samples(Format.JPEG, data)[0], np.asarray(picture))
+    with pytest.raises(UsageError):
+        decode_samples(Format.OPAQUE, data)
+
+
+def test_jpeg_that_libjxl_refuses(tmp_path: Path) -> None:
+    """A damaged JPEG stays opaque, and the note says so."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"\xff\xd8\xff" + bytes(100))
+    assert parse(path).note == "JPEG: libjxl cannot transcode it"
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "lzw.tif", "a.tif"])
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_hostile_residue(parsed: dict[str, ParsedFile], name: str, data: st.DataObject) -> None:
+    """A residue with flipped, cut or inserted bytes gives other bytes or an ArchiverError."""
+    victim = parsed[name]
+    residue = bytearray(victim.residue)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, min(len(residue), 400) - 1))
+        residue[at] = data.draw(st.sampled_from([0, 1, 2, 127, 128, 255]))
+    cut = data.draw(st.sampled_from([0, 0, 0, 1, 9]))
+    try:
+        for _ in rebuild(victim.format, bytes(residue[: len(residue) - cut]), victim.images):
+            pass
+    except ArchiverError:
+        pass
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "lzw.tif", "a.tif"])
+def test_residue_with_wrong_images(parsed: dict[str, ParsedFile], name: str) -> None:
+    """A residue refuses images that are not its own, other versions, and bytes behind its end."""
+    victim = parsed[name]
+    wrong = Image.from_array(np.zeros((3, 3, 3), np.uint8))
+    cases = [(victim.residue, [wrong]), (b"", victim.images), (b"\2", victim.images)]
+    cases.append((victim.residue, [wrong, wrong]))
+    if victim.images:
+        cases.append((victim.residue + b"?", list(victim.images)))
+        cases.append((victim.residue, []))
+    for residue, images in cases:
+        with pytest.raises(IntegrityError):
+            list(rebuild(victim.format, residue, images))
+
+
+@pytest.mark.skipif(not ZOO.is_dir(), reason="no folder of odd files at ../shared/images/zoo")
+@pytest.mark.parametrize("fidelity", list(Fidelity))
+def test_zoo(fidelity: Fidelity) -> None:
+    """Odd and damaged files parse quickly without an error, and rebuild as promised."""
+    folders = {Fidelity.BYTES: "*/*", Fidelity.SAMPLES: "[dtg]*/*"}
+    for path in sorted(ZOO.glob(folders[fidelity])):
+        begin = time.monotonic()
+        found = parse(path, fidelity=fidelity)
+        assert time.monotonic() - begin < 10, path
+        pieces = rebuild(found.format, found.residue or path.read_bytes(), found.images)
+        assert hashlib.sha256(b"".join(pieces)).digest() == found.rebuilt_sha256, path
+        if fidelity is Fidelity.BYTES:
+            assert found.rebuilt_sha256 == found.sha256, path
+
+
+@pytest.mark.skipif(not ZOO.is_dir(), reason="no folder of odd files at ../shared/images/zoo")
+def test_zoo_is_rebuilt_from_samples() -> None:
+    """At least nine of ten undamaged PNG files of PngSuite are images, not opaque bytes."""
+    files = sorted((ZOO / "pngsuite").glob("[!x]*.png"))
+    formats = [parse(path).format for path in files]
+    assert formats.count(Format.PNG) >= 0.9 * len(files)
