@@ -42,7 +42,7 @@ _DTYPES: dict[str, np.dtype[np.signedinteger[Any]]] = {
     "i2": np.dtype("<i2"),
     "i4": np.dtype("<i4"),
 }
-_MAX_DIM, _MAX_BLOCKS, _MAX_HIDDEN, _MAX_MIXTURES = 1024, 64, 16, 5
+_MAX_DIM, _MAX_BLOCKS, _MAX_HIDDEN, _MAX_MIXTURES = 512, 16, 8, 5
 Tensors = dict[str, Integers]
 
 
@@ -167,9 +167,7 @@ def quantise(net: mgcf.MGCF) -> Tensors:
 
 def build(model: ModelFile) -> mgcf.MGCF:
     """Return the coding network of a model file, every exactness bound proven."""
-    with torch.device("meta"):
-        net = mgcf.MGCF(model.architecture)
-    net = net.to_empty(device="cpu").eval().requires_grad_(False)
+    net = mgcf.MGCF(model.architecture).eval().requires_grad_(False)
     for name, layer in _layers(net):
         if isinstance(layer, mgcf.BasePredictor):
             mantissa = _tensor(model, f"{name}.weight", layer.weight.shape)
