@@ -26,6 +26,7 @@ Function = Callable[[T, int], R]
 ALLOWED_FAILURES = 1  # workers that may die under a task before it is tried alone
 IN_FLIGHT = 2  # tasks per worker handed to the scheduler at once
 CONNECT_TIMEOUT_S = 30
+START_ATTEMPTS = 3
 _HOST = "127.0.0.1"  # a local cluster never leaves the machine
 
 
@@ -131,10 +132,8 @@ def _outcome(task: T, future: Any) -> Outcome[T, Any]:
 
 @contextmanager
 def _connect(address: str) -> Iterator[Client]:
-    from distributed import Client
-
     try:
-        client = Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
+        client = _client(address, timeout=CONNECT_TIMEOUT_S)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"scheduler {address}: cannot be reached ({error}); start one with `dask scheduler` "
@@ -151,7 +150,6 @@ def _connect(address: str) -> Iterator[Client]:
 @contextmanager
 def _local(workers: int | None, n_tasks: int) -> Iterator[Workers]:
     import dask
-    from distributed import Client
 
     threads, specs = _specs(workers, n_tasks)
     config = {
@@ -159,30 +157,33 @@ def _local(workers: int | None, n_tasks: int) -> Iterator[Workers]:
         "distributed.worker.multiprocessing-method": "spawn",
         "distributed.admin.log-format": "%(message)s",
     }
-    with (
-        dask.config.set(config),
-        _cluster(specs) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with dask.config.set(config), _cluster(specs) as cluster, _client(cluster) as client:
         client.wait_for_workers(1)
         yield _Cluster(client, threads=threads)
 
 
+def _client(address: object, **options: Any) -> Client:
+    from distributed import Client
+
+    return Client(address, set_as_default=False, **options)  # type: ignore[no-untyped-call]
+
+
 def _cluster(specs: dict[int, dict[str, Any]]) -> SpecCluster:
+    """Start a cluster; again if a worker died while it started."""
     from distributed import Scheduler, SpecCluster
 
-    options = {
-        "dashboard": False,
-        "dashboard_address": f"{_HOST}:0",
-        "host": _HOST,
-        "port": 0,
-        "protocol": "tcp://",
-    }
-    return SpecCluster(
-        workers=specs,
-        scheduler={"cls": Scheduler, "options": options},
-        silence_logs=logging.CRITICAL,
-    )
+    address = {"host": _HOST, "port": 0, "protocol": "tcp://"}
+    options = {"dashboard": False, "dashboard_address": f"{_HOST}:0", **address}
+    scheduler = {"cls": Scheduler, "options": options}
+    fault: Exception | None = None
+    for _ in range(START_ATTEMPTS):
+        try:
+            return SpecCluster(workers=specs, scheduler=scheduler, silence_logs=logging.CRITICAL)  # type: ignore[no-untyped-call]
+        except (RuntimeError, OSError) as error:
+            fault = error
+    raise ArchiverError(
+        f"the local cluster does not start ({fault}); run with --workers 0, or fewer workers"
+    ) from fault
 
 
 def _specs(workers: int | None, n_tasks: int) -> tuple[int, dict[int, dict[str, Any]]]:
@@ -218,6 +219,5 @@ def _gpus() -> list[str]:
 
 
 def _n_cores() -> int:
-    from archiver.codec.engine import usable_cores
-
-    return usable_cores()
+    """Return how many cores this process may use; needs no torch."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import compress
 from pathlib import Path
 
 from archiver.archive import layout
@@ -40,9 +41,7 @@ def _opened(archive: Path, version: tuple[int, ...]) -> Archive:
 @lru_cache(maxsize=_OPEN)
 def _known(archive: Path, fidelity: Fidelity, version: tuple[int, ...]) -> frozenset[bytes]:
     reader = _opened(archive, version)
-    objects = (reader.object(i) for i in range(reader.n_objects))
-    return frozenset(
-        one.sha256
-        for one in objects
-        if fidelity == Fidelity.SAMPLES or one.sha256 == one.rebuilt_sha256
-    )
+    if fidelity == Fidelity.SAMPLES:
+        return frozenset(reader.object_sha256s())
+    whole = (reader.index.whole("objects", "fidelity") == Fidelity.BYTES).tolist()
+    return frozenset(compress(reader.object_sha256s(), whole))

@@ -201,12 +201,19 @@ class Raster:
             raise FormatError(f"the archive has no tile {key} of an image that needs it") from error
 
     def _with_ahead(self, missing: Sequence[Key]) -> list[Key]:
-        """Return what to decode: the rows of tiles that miss something, and some after them."""
+        """Return what to decode: the rows of tiles that miss something, and some beyond them.
+
+        Beyond is after, or before if what comes after is there already (a BMP starts at the end).
+        """
         record = self._record
         first = min(key[1] for key in missing)
         last = max(key[1] for key in missing)
         bands = max(1, BATCH_PIXELS // max(1, record.tile_height * record.width))
-        end = max(last + 1, first + bands * record.tile_height)
+        reach = bands * record.tile_height
+        end = max(last + 1, first + reach)
+        if (0, last + record.tile_height, 0) in self._cache:
+            end = last + 1
+            first = max(0, min(first, last + record.tile_height - reach))
         keys = self._keys(first, 0, min(end, record.height) - first, record.width)
         return [key for key in keys if key not in self._cache]
 

@@ -237,7 +237,7 @@ class Entry:
                 "unpack it and open the file"
             )
         data = b"".join(self.chunks())
-        samples = self._page(sources.decode_samples(Format[self.format], data), page)
+        samples: Samples = self._page(sources.decode_samples(Format[self.format], data), page)
         top, left, height, width = _bounds(region, samples.shape[0], samples.shape[1], self.path)
         return samples[top : top + height, left : left + width]
 
