@@ -23,7 +23,8 @@ from archiver.sources.wire import Cursor
 
 _CHUNK = 1 << 16
 _LEVEL_ORDER = (6, 9, 1, 7, 8, 5, 4, 3, 2)
-_STORED_LIMIT = 65535
+_MIN_BUDGET = 8 << 20  # bytes that a search may compress even for a short stream
+_SLOW = 4  # what a byte costs at levels 8 and 9
 # CRC-32 of probe() compressed by zlib 1.2.11 ... 1.3.1 at levels 1 ... 9, defaults otherwise.
 _CLASSIC_ANSWERS = (
     0xE88112A0,
@@ -97,12 +98,12 @@ def find(raw: bytes, stream: bytes, hint: Settings | None = None) -> Settings | 
         return hint
     if not is_classic():
         return _find_by_second_door(raw, stream) or _find_libdeflate(raw, stream)
-    budget = max(3 * len(raw), 4 << 20)
+    budget = max(3 * len(raw), _MIN_BUDGET)
     for settings in _candidates(header, len(raw)):
         matched, used = _matches(raw, stream, settings)
         if matched:
             return settings
-        budget -= used
+        budget -= used * (_SLOW if settings.level > 7 else 1)
         if budget < 0:
             break
     return _find_libdeflate(raw, stream)
@@ -175,7 +176,7 @@ def _candidates(header: bytes, n_bytes: int) -> Iterator[Settings]:
                 for level in few:
                     for window in windows:
                         yield Settings(Encoder.ZLIB, level, memory, strategy, window, header)
-        for strategy in (zlib.Z_RLE, zlib.Z_HUFFMAN_ONLY, zlib.Z_FIXED):
+        for strategy in (zlib.Z_RLE, zlib.Z_HUFFMAN_ONLY):
             for memory in (8, 9):
                 yield Settings(Encoder.ZLIB, few[0], memory, strategy, 15, header)
 
@@ -207,7 +208,7 @@ def _find_by_second_door(raw: bytes, stream: bytes) -> Settings | None:
 
 
 def _find_libdeflate(raw: bytes, stream: bytes) -> Settings | None:
-    levels = ((1,), (5, 4, 3, 2), (6, 7), (9, 8, 12, 10, 11))[stream[1] >> 6]
+    levels = ((1,), (5, 4, 3, 2), (6, 7), (9, 8, 12))[stream[1] >> 6]
     head = raw[: 1 << 20]
     for level in levels:
         settings = Settings(Encoder.LIBDEFLATE, level, header=stream[:2])
