@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from archiver.archive.writer import ArchiveWriter
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from archiver import sources
 from archiver.archive.shard import ShardWriter
+from archiver.archive.writer import ArchiveWriter
 from archiver.codec import pretrained, tiles
 from archiver.codec.engine import Engine
 from archiver.errors import IntegrityError, UsageError
@@ -239,9 +239,11 @@ def opened(tmp_path: Path, tiny_model: bytes, monkeypatch: pytest.MonkeyPatch) -
     root = tmp_path / "source"
     root.mkdir()
     for name, samples in known_images().items():
-        tifffile.imwrite(root / name, samples, metadata=None, photometric="minisblack")
+        kind = "rgb" if samples.ndim == 3 else "minisblack"
+        tifffile.imwrite(root / name, samples, metadata=None, photometric=kind)
     (root / "notes.txt").write_text("no image", encoding="utf-8")
-    Pillow.fromarray(known_images()["grey.tif"]).save(root / "photo.jpg")
+    photo = np.kron(known_images()["grey.tif"], np.ones((8, 8), np.uint8))
+    Pillow.fromarray(photo).save(root / "photo.jpg")
     run.pack(root, tmp_path / "a.archive", PackSettings(workers=0, tile=16))
     return open_archive(tmp_path / "a.archive")
 

@@ -23,7 +23,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 Function = Callable[[T, int], R]
 
-ALLOWED_FAILURES = 1  # workers that may die under a task before it is tried alone
+ALLOWED_FAILURES = 0  # a task whose worker died is tried again alone, by the job itself
 IN_FLIGHT = 2  # tasks per worker handed to the scheduler at once
 CONNECT_TIMEOUT_S = 30
 START_ATTEMPTS = 3

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import poison
 import pytest
 from trees import make_tree, snapshot
 
 from archiver.archive import layout
+from archiver.archive.writer import ArchiveWriter
+from archiver.codec.engine import Engine
 from archiver.errors import NotFoundError, UsageError
-from archiver.jobs import plan, run
+from archiver.jobs import plan, run, work
 from archiver.jobs.events import Committed, Event, FileDone, FileFailed, Planned
 from archiver.jobs.spec import PackSettings
 from archiver.pipeline import open_archive
@@ -106,6 +109,46 @@ def test_shards_do_not_depend_on_workers(
     assert not run.verify(tmp_path / "2.archive", workers=2).problems
     run.unpack(tmp_path / "1.archive", tmp_path / "out", workers=2)
     assert snapshot(tmp_path / "out") == snapshot(tree)
+
+
+def test_poison_files_are_found_and_left_out(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that kills its worker and one that hits a bug are failures; all others are packed."""
+    monkeypatch.setattr(work, "run_task", poison.run_poisoned)
+    monkeypatch.setattr(plan, "MIN_TASK_BYTES", 4096)
+    summary = run.pack(tree, tmp_path / "a.archive", PackSettings(workers=2))
+    assert {failure.path for failure in summary.failures} == {"notes.txt", "slides/1.tif"}
+    assert all("cannot be packed" in failure.message for failure in summary.failures)
+    monkeypatch.undo()
+    run.unpack(tmp_path / "a.archive", tmp_path / "out", workers=0)
+    expected = snapshot(tree)
+    del expected["notes.txt"], expected["slides/1.tif"]
+    assert snapshot(tmp_path / "out") == expected
+
+
+def test_finished_tasks_are_not_repeated(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that fails before its commit leaves its shards to the next one."""
+    monkeypatch.setattr(plan, "MIN_TASK_BYTES", 4096)
+    archive = tmp_path / "a.archive"
+
+    def fail(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ArchiveWriter, "commit", fail)
+        with pytest.raises(KeyboardInterrupt):
+            run.pack(tree, archive, HERE)
+    finished = shards(archive)
+    assert finished
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "encode", fail)
+        summary = run.pack(tree, archive, HERE)
+    assert summary.generation == 1
+    assert shards(archive) == finished
+    assert not run.verify(archive, workers=0).problems
 
 
 def test_dry_run_writes_nothing(tree: Path, tmp_path: Path) -> None:
