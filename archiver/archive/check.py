@@ -46,8 +46,7 @@ def check_structure(path: Path, *, read_shards: bool = True) -> list[Problem]:
     if commits:
         with Archive(path, commits) as archive:
             problems += _Check(archive, read_shards).run()
-    unique = {(problem.where, problem.found): problem for problem in reversed(problems)}
-    return list(unique.values())[::-1]
+    return problems
 
 
 def _history(path: Path) -> tuple[list[Problem], list[Commit]]:
@@ -87,13 +86,15 @@ class _Check:
     def _tables(self) -> Iterator[Problem]:
         for place, one in enumerate(self._index.commits):
             for table in one.tables:
+                where = self._index.where(place, table)
                 try:
                     self._index.table(place, table)
                 except ArchiverError as error:
+                    if not str(error).startswith(where):
+                        continue  # a table that this one needs: reported there
                     low, high = self._index.rows(place, "objects")
                     hit = affected.entries_of_objects(self._archive, np.arange(low, high))
-                    where = Path(self._index.where(place, table))
-                    yield _problem(where, "the table that was committed", error, hit)
+                    yield _problem(Path(where), "the table that was committed", error, hit)
 
     def _view(self) -> Iterator[Problem]:
         try:

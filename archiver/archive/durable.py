@@ -13,7 +13,7 @@ from archiver.errors import ArchiverError, IntegrityError
 _SYNC_THREADS = 8  # a journal commits many fsyncs at once if they are in flight together
 
 
-def open_regular(path: Path) -> int:
+def open_regular(path: Path | str) -> int:
     """Open a regular file for reading and return its descriptor; never blocks on a pipe."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -32,7 +32,7 @@ def open_regular(path: Path) -> int:
     return descriptor
 
 
-def read_file(path: Path, *, limit: int) -> bytes:
+def read_file(path: Path | str, *, limit: int) -> bytes:
     """Return the content of a file of at most ``limit`` bytes."""
     descriptor = open_regular(path)
     try:
@@ -50,7 +50,7 @@ def read_file(path: Path, *, limit: int) -> bytes:
         os.close(descriptor)
 
 
-def unreadable(path: Path, error: OSError) -> ArchiverError:
+def unreadable(path: Path | str, error: OSError) -> ArchiverError:
     """Return the error to raise when the operating system refuses to read ``path``."""
     if isinstance(error, PermissionError):
         return ArchiverError(f"{path}: may not be read ({error.strerror}); check its permissions")

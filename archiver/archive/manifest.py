@@ -28,7 +28,8 @@ from archiver.archive.tables import (
 )
 from archiver.errors import IntegrityError
 
-_MAX_CHUNK_FILE = 16 << 20
+_MAX_FILE = 16 << 20
+_KEPT_BYTES = 64 << 20
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
@@ -51,95 +52,106 @@ def write_table(folder: Path, table: str, columns: Columns, size: Size) -> str:
 
 def digest(folder: Path) -> str:
     """Return the SHA-256 of what `sha256sum` prints for all files below ``folder``, sorted."""
-    listing = hashlib.sha256()
-    for name, _ in sorted(durable.regular_files(folder)):
-        listing.update(f"{_file_digest(folder / name)}  {name}\n".encode())
-    return listing.hexdigest()
+    return _digest(_Files(folder))
 
 
 def read_table(folder: Path, table: str, size: Size, *, sha256: str) -> dict[str, NDArray[Any]]:
     """Return the columns of a table after its files were checked against ``sha256``."""
-    _check_names(folder, table, size)
-    found = digest(folder)
+    files = _Files(folder)
+    _check_names(files, table, size)
+    found = _digest(files)
+    columns = _read_columns(files, table, size)  # names the damaged file if its checks notice
     if found != sha256:
-        _read_columns(folder, table, size)  # names the damaged file if its own checks notice
         raise IntegrityError(
-            f"{folder}: damaged; its files have SHA-256 {found}, expected {sha256}; "
+            f"{folder}: damaged, its files have SHA-256 {found}, expected {sha256}; "
             "restore the folder from a backup of the archive"
         )
-    return _read_columns(folder, table, size)
+    return columns
 
 
-def _file_digest(path: Path) -> str:
-    descriptor = durable.open_regular(path)
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
-        try:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise durable.unreadable(path, error) from error
+class _Files:
+    """The files of one table by name, each read once unless they are too many bytes to keep."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sizes = dict(durable.regular_files(folder))
+        self._is_kept = sum(self.sizes.values()) <= _KEPT_BYTES
+        self._kept: dict[str, bytes] = {}
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file."""
+        data = self._kept.get(name)
+        if data is None:
+            data = durable.read_file(f"{self.folder}/{name}", limit=_MAX_FILE)
+            if self._is_kept:
+                self._kept[name] = data
+        return data
 
 
-def _check_names(folder: Path, table: str, size: Size) -> None:
-    found = {name for name, _ in durable.regular_files(folder)}
-    missing = next((name for name in file_names(table, size) if name not in found), None)
-    if missing is not None:  # found by the time len(found) + 1 names were tried
+def _digest(files: _Files) -> str:
+    listing = hashlib.sha256()
+    for name in sorted(files.sizes):
+        listing.update(f"{hashlib.sha256(files.read(name)).hexdigest()}  {name}\n".encode())
+    return listing.hexdigest()
+
+
+def _check_names(files: _Files, table: str, size: Size) -> None:
+    expected = file_names(table, size)
+    missing = next((name for name in expected if name not in files.sizes), None)
+    if missing is not None:  # found after at most as many names as there are files
         raise IntegrityError(
-            f"{folder / missing}: expected a file, found nothing; "
-            f"restore {folder} from a backup of the archive"
+            f"{files.folder / missing}: expected a file, found nothing; "
+            f"restore {files.folder} from a backup of the archive"
         )
-    if len(found) != n_files(table, size):
-        extra = min(found.difference(file_names(table, size)))
+    if len(files.sizes) != n_files(table, size):
+        extra = min(files.sizes.keys() - set(file_names(table, size)))
         raise IntegrityError(
-            f"{folder / extra}: this file does not belong to the archive; move it elsewhere"
+            f"{files.folder / extra}: this file does not belong to the archive; move it elsewhere"
         )
 
 
-def _read_columns(folder: Path, table: str, size: Size) -> dict[str, NDArray[Any]]:
-    return {item.name: _read_column(folder / item.name, item, size) for item in TABLES[table]}
+def _read_columns(files: _Files, table: str, size: Size) -> dict[str, NDArray[Any]]:
+    return {column.name: _read_column(files, column, size) for column in TABLES[table]}
 
 
-def _read_column(folder: Path, column: Column, size: Size) -> NDArray[Any]:
-    metadata = durable.read_file(folder / "zarr.json", limit=_MAX_CHUNK_FILE)
-    if metadata != column.metadata(size):
-        raise IntegrityError(
-            f"{folder / 'zarr.json'}: expected {column.metadata(size)!r}, found other metadata; "
-            "restore it from a backup of the archive"
-        )
+def _read_column(files: _Files, column: Column, size: Size) -> NDArray[Any]:
+    name = f"{column.name}/zarr.json"
+    if files.read(name) != column.metadata(size):
+        raise _damaged(files, name, f"expected {column.metadata(size)!r}, found other metadata")
     shape, step = column.shape(size), column.chunk_rows(size)
     values = np.zeros(shape, column.dtype)
     for index in range(column.n_chunks(size)):
-        path = folder / column.chunk_name(index)
-        values[index * step : (index + 1) * step] = _read_chunk(path, column, step, shape)
+        name = f"{column.name}/{column.chunk_name(index)}"
+        part = values[index * step : (index + 1) * step]
+        part[...] = _read_chunk(files, name, column, step)[: len(part)]
     values.flags.writeable = False
     return values
 
 
-def _read_chunk(path: Path, column: Column, rows: int, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return one chunk; the last one is stored padded to ``rows`` and cut here."""
-    stored = durable.read_file(path, limit=_MAX_CHUNK_FILE)
+def _read_chunk(files: _Files, name: str, column: Column, rows: int) -> NDArray[Any]:
+    """Return one chunk; the last one of a column is stored padded to ``rows``."""
+    stored = files.read(name)
     frame, crc = stored[:-4], stored[-4:]
     if int(google_crc32c.value(frame)) != int.from_bytes(crc, "little"):
-        raise _chunk_error(path, "its CRC-32C does not match")
+        raise _damaged(files, name, "its CRC-32C does not match")
     dtype = np.dtype(column.dtype)
-    expected = rows * max(1, column.width) * dtype.itemsize
-    raw = _inflate(path, frame, expected)
-    chunk = np.frombuffer(raw, dtype).reshape(rows, *shape[1:])
-    start = int(path.parent.name if column.width else path.name) * rows
-    return chunk[: shape[0] - start]
+    try:
+        raw = _inflate(frame, rows * max(1, column.width) * dtype.itemsize)
+    except (RuntimeError, ValueError) as error:
+        raise _damaged(files, name, f"its Zstandard frame is invalid ({error})") from error
+    return np.frombuffer(raw, dtype).reshape(rows, *([column.width] if column.width else []))
 
 
-def _inflate(path: Path, frame: bytes, expected: int) -> bytes:
+def _inflate(frame: bytes, expected: int) -> bytes:
+    """Return the content of a frame that must have ``expected`` bytes; RuntimeError, ValueError."""
     from numcodecs.zstd import Zstd
 
     found = _declared_length(frame)
     if found != expected:
-        raise _chunk_error(path, f"its Zstandard frame declares {found} bytes, expected {expected}")
-    try:
-        raw = bytes(Zstd().decode(frame))
-    except (RuntimeError, ValueError) as error:
-        raise _chunk_error(path, f"its Zstandard frame is invalid ({error})") from error
+        raise ValueError(f"it declares {found} bytes, expected {expected}")
+    raw = bytes(Zstd().decode(frame))
     if len(raw) != expected:
-        raise _chunk_error(path, f"it inflates to {len(raw)} bytes, expected {expected}")
+        raise ValueError(f"it inflates to {len(raw)} bytes, expected {expected}")
     return raw
 
 
@@ -157,5 +169,7 @@ def _declared_length(frame: bytes) -> int:
     return int.from_bytes(field, "little") + (256 if n_bytes == 2 else 0)
 
 
-def _chunk_error(path: Path, fault: str) -> IntegrityError:
-    return IntegrityError(f"{path}: {fault}; restore it from a backup of the archive")
+def _damaged(files: _Files, name: str, fault: str) -> IntegrityError:
+    return IntegrityError(
+        f"{files.folder / name}: {fault}; restore it from a backup of the archive"
+    )

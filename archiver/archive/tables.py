@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain, pairwise
 from typing import Any, Final
 
@@ -64,6 +64,7 @@ class Column:
         """Return the file name of a chunk inside the column's directory."""
         return f"c/{index}/0" if self.width else f"c/{index}"
 
+    @lru_cache(maxsize=1024)  # noqa: B019 - columns are constants
     def metadata(self, size: Size) -> bytes:
         """Return the one valid zarr.json of this column: readers compare, they need not parse."""
         shape = self.shape(size)
