@@ -21,6 +21,7 @@ from archiver.errors import FormatError, IntegrityError, NotFoundError, UsageErr
 
 MAX_BYTES: Final = 1 << 20
 _MAX_ROWS: Final = 1 << 48  # sums and products of two row counts stay inside int64
+_N_ATTRIBUTES: Final = 10
 _HEX: Final = frozenset("0123456789abcdef")
 
 
@@ -121,8 +122,6 @@ def read_history(archive: Path, newest: Commit) -> list[Commit]:
     commits = [newest]
     while commits[-1].generation > 1:
         commits.append(_predecessor(archive, commits[-1]))
-    if commits[-1].previous:
-        raise FormatError(f"{archive}: generation 1 names a predecessor; restore a backup")
     for commit in commits:
         _check_names(layout.generation_path(archive, commit.generation), commit)
     return commits[::-1]
@@ -216,9 +215,14 @@ def _commit(attributes: Mapping[str, Any]) -> Commit:
     tables = {str(name): _table(str(name), info) for name, info in attributes["tables"].items()}
     if not isinstance(attributes["settings"], dict):
         raise TypeError("settings")
+    if len(attributes) != _N_ATTRIBUTES:
+        raise ValueError(f"{len(attributes)} attributes, expected {_N_ATTRIBUTES}")
+    generation = _integer(attributes, "generation", 1, layout.MAX_GENERATION)
     previous = attributes["previous"]
+    if bool(previous) != (generation > 1):
+        raise ValueError(f"generation {generation} with predecessor {previous!r:.80}")
     return Commit(
-        generation=_integer(attributes, "generation", 1, layout.MAX_GENERATION),
+        generation=generation,
         previous=_digest(previous) if previous else "",
         writer=str(attributes["writer"]),
         created=str(attributes["created"]),

@@ -19,7 +19,7 @@ from archiver.errors import ArchiverError
 
 OLD = GENERATIONS[0] | GENERATIONS[1]
 Kill = Callable[[Path, int], list[str]]
-N_RANDOM = 4
+N_RANDOM = 3
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def check_completed(archive: Path) -> None:
 def test_kill_while_making_the_first(tmp_path: Path, kill: Kill) -> None:
     """Before the first commit there is no archive, after it a whole one; the next run completes."""
     events = kill(tmp_path / "0", 0)
-    for number in moments(events, seed=2):
+    for number in moments(events, seed=2)[::3]:
         archive = tmp_path / str(number)
         kill(archive, number)
         try:
