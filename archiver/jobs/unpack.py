@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from archiver.errors import ArchiverError, UsageError
+from archiver.errors import ArchiverError, ParityError, UsageError
 from archiver.jobs import cluster, shares
 from archiver.jobs.events import FileDone, FileFailed, OnEvent, Planned, UnpackSummary
 from archiver.pipeline import Entry, OpenArchive, content, open_archive, writing
@@ -57,6 +57,9 @@ def run_task(task: UnpackTask, threads: int) -> UnpackResult:
                 writing.set_attributes(path, target.mode, target.mtime_ns)
         except ArchiverError as error:
             failures.append((index, str(error)))
+        except OSError as error:
+            advice = "make room or check permissions, then unpack again"
+            failures.append((index, f"cannot be written: {error.strerror or error}; {advice}"))
         else:
             done.append(index)
     return UnpackResult(tuple(done), tuple(failures))
@@ -165,7 +168,7 @@ class _Unpack:
         by_object: dict[int, list[Entry]],
     ) -> None:
         if outcome.result is None:
-            if not outcome.is_blamed_on_task and outcome.error is not None:
+            if isinstance(outcome.error, ParityError):
                 raise outcome.error
             for index in outcome.task.objects:
                 self._fail(by_object[index], f"cannot be restored: {outcome.error}; try again")

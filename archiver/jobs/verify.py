@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from archiver.archive.check import Problem, check_structure
-from archiver.errors import ArchiverError, UsageError
+from archiver.errors import ArchiverError, ParityError, UsageError
 from archiver.jobs import cluster, shares
 from archiver.jobs.events import FileDone, FileFailed, OnEvent, Planned, VerifySummary
 from archiver.pipeline import Entry, OpenArchive, content, disk, open_archive
@@ -133,7 +133,7 @@ class _Verify:
         users: dict[int, list[Entry]],
     ) -> None:
         if outcome.result is None:
-            if not outcome.is_blamed_on_task and outcome.error is not None:
+            if isinstance(outcome.error, ParityError):
                 raise outcome.error
             for index in outcome.task.objects:
                 self._report(users[index], f"cannot be decoded: {outcome.error}; verify again")
