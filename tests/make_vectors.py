@@ -1,8 +1,9 @@
-"""Write the golden vectors of codec version 1.  Run by hand; tests never create a golden file.
+"""Write the golden vectors: tiles of codec version 1, a whole archive of format version 1.
 
-    python tests/make_vectors.py tests/vectors/codec-v1
+    python tests/make_vectors.py tests/vectors
 
-Refuses to overwrite: vectors are append-only.  ``tiny.model`` is made first, if it is missing.
+Run by hand; tests never create a golden file.  Refuses to overwrite: vectors are append-only.
+``codec-v1/tiny.model`` is made first, if it is missing.
 """
 
 from __future__ import annotations
@@ -10,13 +11,19 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
+import tifffile
 import torch
+from PIL import Image
 
+import archiver
 from archiver.codec import mgcf, tiles
 from archiver.codec.engine import Engine
+from archiver.jobs import run
+from archiver.jobs.spec import PackSettings
 from archiver.training.export import export
 
 
@@ -82,5 +89,43 @@ def save(stem: Path, samples: np.ndarray, encoded: tiles.Encoded) -> None:
     stem.with_suffix(".json").write_text(json.dumps(description, indent=1) + "\n")
 
 
+def write_archive(folder: Path) -> None:
+    """Pack a small tree in two generations; write the digests of its files beside it."""
+    if folder.exists():
+        return
+    folder.mkdir()
+    with tempfile.TemporaryDirectory() as temporary:
+        tree = Path(temporary)
+        grow_tree(tree)
+        settings = PackSettings(profile="fast", workers=0, tile=16)
+        run.pack(tree, folder / "example.archive", settings, lambda _: None)
+        (tree / "added.txt").write_text("the second night\n")
+        run.pack(tree, folder / "example.archive", settings, lambda _: None)
+        files = sorted(p for p in tree.rglob("*") if p.is_file())
+        digests = {
+            str(p.relative_to(tree)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files
+        }
+    (folder / "sha256.json").write_text(json.dumps(digests, indent=1) + "\n")
+
+
+def grow_tree(tree: Path) -> None:
+    """Write one small file of every kind that version 0.1.0 takes apart."""
+    samples = pictures()
+    rgb, grey = samples["01-rgb-ramp"], samples["02-grey-ramp"][..., 0]
+    Image.fromarray(rgb).save(tree / "ramp.bmp")
+    Image.fromarray(np.tile(rgb, (3, 1, 1))).save(tree / "ramp.png")
+    Image.fromarray(rgb).save(tree / "ramp.jpg", quality=90)
+    Image.fromarray(grey).save(tree / "grey.bmp")
+    Image.fromarray(rgb).quantize(16).save(tree / "palette.png")
+    (tree / "deep").mkdir()
+    tifffile.imwrite(tree / "deep" / "pages.tif", np.stack([grey, grey // 2]), compression="zlib")
+    tifffile.imwrite(tree / "deep" / "wide.tif", samples["09-grey-16"][..., 0])
+    (tree / "deep" / "notes.txt").write_text("kept as it is\n")
+    (tree / "empty").mkdir()
+    (tree / "link").symlink_to("deep/notes.txt")
+
+
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    vectors = Path(sys.argv[1])
+    write(vectors / "codec-v1")
+    write_archive(vectors / f"archive-v1-by-{archiver.__version__}")

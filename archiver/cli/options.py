@@ -35,7 +35,10 @@ profile = click.option(
     " it on the data first; that is not in this release, both use the base model and say so.",
 )
 model = click.option(
-    "--model", metavar="NAME", help="Base model to use.  [default: the best general one]"
+    "--model",
+    metavar="NAME",
+    help="Base model to use: a name, or the path of a .model file."
+    "  [default: the best general one]",
 )
 fidelity = click.option(
     "--fidelity",

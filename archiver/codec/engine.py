@@ -7,10 +7,10 @@ strict float32, then given up for the CPU; a CPU that fails raises ParityError.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -34,27 +34,28 @@ class Engine:
     Use :meth:`open`; the constructor trusts its arguments.
     """
 
-    def __init__(self, net: mgcf.MGCF, name: str, digest: str) -> None:
+    def __init__(self, net: mgcf.MGCF, name: str, digest: str, *, threads: int = 1) -> None:
         self.net = net
         self.name = name
         self.digest = digest
+        self.threads = threads
 
     @classmethod
-    def open(cls, model: bytes, *, device: str = "auto", threads: int | None = None) -> Engine:
+    def open(cls, model: bytes, *, device: str = "auto", threads: int = 1) -> Engine:
         """Load ``model`` on ``device`` ("auto", "cpu", "cuda", "cuda:1") and self-test it.
 
-        ``threads`` bounds torch's CPU threads.  Raises FormatError or IntegrityError for a bad
-        model and ParityError if not even the CPU computes the exact bits.
+        ``threads`` is what torch uses on a CPU while the engine works.  More than one pays only
+        on an idle machine: operations are short, and threads that wait for a busy core cost far
+        more than they save; processes scale better.  Raises FormatError or IntegrityError for a
+        bad model and ParityError if not even the CPU computes the exact bits.
         """
-        if threads is not None:
-            torch.set_num_threads(threads)
         file = weights.ModelFile.from_bytes(model)
         net = weights.build(file)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         for place, tf32 in _attempts(device):
             _allow_tf32(tf32)
-            engine = cls(net.to(place), file.name, weights.digest(model))
+            engine = cls(net.to(place), file.name, weights.digest(model), threads=threads)
             fault = engine.self_test_fault(file.self_test)
             if fault is None:
                 return engine
@@ -72,7 +73,7 @@ class Engine:
     def encode(self, tiles: Sequence[Uint8]) -> list[bytes]:
         """Return one payload per tile (H, W, C); tiles may differ in shape."""
         payloads: list[bytes] = [b""] * len(tiles)
-        with torch.inference_mode():
+        with _computing(self.threads):
             for indices in _batches([t.shape for t in tiles], ENCODE_PIXELS[self.device.type]):
                 same = np.stack([tiles[i] for i in indices])
                 for i, payload in zip(indices, scan.encode(self.net, same), strict=True):
@@ -84,7 +85,7 @@ class Engine:
     ) -> list[Uint8]:
         """Return the tiles (H, W, C) that :meth:`encode` was given."""
         tiles: list[Uint8] = [np.empty(0, np.uint8)] * len(payloads)
-        with torch.inference_mode():
+        with _computing(self.threads):
             for indices in _wavefronts(shapes, DECODE_PIXELS[self.device.type]):
                 sides = [shapes[i][:2] for i in indices]
                 wavefront = scan.Wavefront(self.net, sides, shapes[indices[0]][2])
@@ -95,7 +96,8 @@ class Engine:
 
     def self_test_fault(self, expected: str) -> str | None:
         """Return what is wrong with this device's arithmetic, or None if it is exact."""
-        computed = self_test_digest(self.net)
+        with _computing(self.threads):
+            computed = self_test_digest(self.net)
         if computed != expected:
             return f"digest {computed[:16]}, expected {expected[:16]}"
         images = [t for channels in mgcf.PORTS.values() for t in self_test_tiles(channels)]
@@ -108,9 +110,16 @@ class Engine:
         return None
 
 
-def usable_cores() -> int:
-    """Return how many CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+@contextlib.contextmanager
+def _computing(threads: int) -> Iterator[None]:
+    """Compute without gradients on that many threads; leave the caller's setting as it was."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def self_test_tiles(channels: int) -> Uint8:

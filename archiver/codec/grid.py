@@ -41,7 +41,7 @@ def row_exponents(weight: Tensor) -> Tensor:
 
     ``weight`` is (rows, ...); the result is (rows,) int32 within [MIN_EXPONENT, MAX_EXPONENT].
     """
-    largest = weight.detach().flatten(1).abs().amax(1).double() / WEIGHT
+    largest = weight.detach().flatten(1).abs().amax(1) / WEIGHT
     mantissa, exponent = torch.frexp(largest)
     exponent = exponent - (mantissa == 0.5).to(exponent.dtype)  # an exact power of two fits
     return exponent.clamp(MIN_EXPONENT, MAX_EXPONENT).to(torch.int32)

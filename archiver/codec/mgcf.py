@@ -320,7 +320,7 @@ class MGCF(nn.Module):
         centred = samples - MID
         with torch.autocast(samples.device.type, enabled=False):
             base = port.base(centred)
-        h = port.embed(port.planes(centred, base))
+        h = port.embed(port.planes(centred, base)).float()
         for block in self.blocks:
             h = block(h)
         with torch.autocast(samples.device.type, enabled=False):

@@ -12,7 +12,6 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from archiver.codec import classic
 from archiver.errors import FormatError, IntegrityError, UsageError
@@ -80,7 +79,7 @@ def _has_equal_channels(tile: Samples) -> bool:
 
 def _encode_distinct(tiles: Sequence[Samples], engine: Engine | None) -> list[Encoded]:
     effort = classic.EFFORT if engine else classic.EFFORT_ALONE
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with ThreadPoolExecutor(engine.threads if engine else 1) as pool:
         best = list(pool.map(lambda tile: _encode_classic(tile, effort), tiles))
     if engine is None:
         return best

@@ -75,13 +75,12 @@ def open_workers(
 
 
 class _InProcess:
-    """Run tasks one after the other, here, with all cores."""
+    """Run tasks one after the other, here, on one core: see `Engine.open` for why."""
 
     def run(self, function: Function[T, R], tasks: Iterable[T]) -> Iterator[Outcome[T, R]]:
-        threads = _n_cores()
         for task in tasks:
             try:
-                result = function(task, threads)
+                result = function(task, 1)
             except Exception as error:
                 yield Outcome(task, error=error)
             else:

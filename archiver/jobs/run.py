@@ -68,8 +68,9 @@ class _Pack:
         self._started = time.monotonic()
         self._source = source
         self._on_event = on_event
-        self._model_name = settings.model or pretrained.DEFAULT
-        self._model = pretrained.load(self._model_name)
+        model = settings.model or pretrained.DEFAULT
+        self._model_name = Path(model).stem
+        self._model = pretrained.load(model)
         self._tally = Tally()
         self._contents: dict[bytes, bytes] = {}  # path -> SHA-256, of what is in the archive now
         self._shards: dict[bytes, tuple[bytes, int, ShardRecord]] = {}  # by digest, with its place

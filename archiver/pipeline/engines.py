@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,11 +26,9 @@ def of_archive(archive: Path, sha256: bytes, threads: int | None) -> Engine:
 @lru_cache(maxsize=_OPEN)
 def of_model(model: bytes, threads: int | None) -> Engine:
     """Return the engine of a model file's bytes, tested on this machine."""
-    # Before torch is loaded: threads that wait by spinning cost a factor of 20 on a busy machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from archiver.codec.engine import Engine
 
-    return Engine.open(model, threads=threads)
+    return Engine.open(model, threads=threads or 1)
 
 
 def _checked(path: Path, sha256: bytes) -> bytes:

@@ -41,16 +41,6 @@ def digest(payloads: list[bytes]) -> str:
 
 
 @contextlib.contextmanager
-def threads(n: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
 def without_onednn() -> Iterator[None]:
     """Use torch's own kernels, and NNPACK where it offers itself."""
     with warnings.catch_warnings():
@@ -66,12 +56,11 @@ def encode_in_batches(engine: Engine, tiles: list[np.ndarray], size: int) -> lis
 def test_encoding_ignores_threads_batches_order_and_kernels(model: bytes) -> None:
     """One digest for 1, 2 and 8 threads, batches of 1, 7 and 64, with and without oneDNN."""
     engine, tiles = Engine.open(model, device="cpu"), make_tiles()
-    with threads(1):
-        expected = digest(encode_in_batches(engine, tiles, 1))
+    expected = digest(encode_in_batches(engine, tiles, 1))
     for n_threads in (1, 2, 8):
         for size in (7, 64):
-            with threads(n_threads):
-                assert digest(encode_in_batches(engine, tiles, size)) == expected
+            engine.threads = n_threads
+            assert digest(encode_in_batches(engine, tiles, size)) == expected
     with without_onednn():
         assert digest(engine.encode(tiles)) == expected
     order = np.random.default_rng(0).permutation(len(tiles))
@@ -90,9 +79,9 @@ def test_decoding_ignores_threads_batches_order_and_kernels(model: bytes) -> Non
             np.testing.assert_array_equal(tile, tiles[i])
 
     for n_threads, size in ((1, 70), (2, 7), (8, 64)):
-        with threads(n_threads):
-            for i in range(0, len(tiles), size):
-                check(list(range(i, min(i + size, len(tiles)))))
+        engine.threads = n_threads
+        for i in range(0, len(tiles), size):
+            check(list(range(i, min(i + size, len(tiles)))))
     with without_onednn():
         check(list(range(len(tiles))))
     check([int(i) for i in np.random.default_rng(1).permutation(len(tiles))])

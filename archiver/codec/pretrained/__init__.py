@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
+from pathlib import Path
 
 from archiver.errors import UsageError
 
@@ -18,7 +19,22 @@ def names() -> list[str]:
 
 
 def load(name: str = DEFAULT) -> bytes:
-    """Return the bytes of the model file ``name``; UsageError if there is none."""
+    """Return the bytes of a shipped model, or of the file ``name`` if that ends in ".model".
+
+    UsageError if there is no such model.
+    """
+    if name.endswith(SUFFIX):
+        return _read_file(Path(name))
     if name not in names():
-        raise UsageError(f"no model {name!r}; this release ships: {', '.join(names())}")
+        raise UsageError(
+            f"no model {name!r}; this release ships: {', '.join(names())}. "
+            f"A model of your own is given as the path of its {SUFFIX} file"
+        )
     return (resources.files(__name__) / f"{name}{SUFFIX}").read_bytes()
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: this model file cannot be read: {error.strerror}") from error
