@@ -1,4 +1,4 @@
-"""FORMAT.md is enough: a tile is read with zarr, NumPy and constriction, without importing archiver.
+"""FORMAT.md is enough: tiles are read with zarr, NumPy and constriction, without archiver.
 
 Everything below was written from the text of manifests/FORMAT.md, one pixel at a time.
 """

@@ -3,8 +3,8 @@
     python tests/bench/compare.py FOLDER [--cores 2] [--model NAME] [--tile 128]
 
 FOLDER holds one subfolder per set of images (as ../shared/images/dev).  Every 8-bit grey or RGB
-image is coded by every codec, all cores busy: the other codecs code one image per core, archiver one
-batch of tiles per core.  Bytes of archiver are payloads only in the codec table, and everything on
+image is coded by every codec, all cores busy: the other codecs code one image per core, archiver
+one batch of tiles per core.  Bytes of archiver are payloads only in the codec table, and everything on
 disk (index and model too) in the last table, from ``archiver pack``.  Times are wall seconds of one
 run on one machine: read them as ratios.
 """
