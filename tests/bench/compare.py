@@ -4,9 +4,9 @@
 
 FOLDER holds one subfolder per set of images (as ../shared/images/dev).  Every 8-bit grey or RGB
 image is coded by every codec, all cores busy: the other codecs code one image per core, archiver
-one batch of tiles per core.  Bytes of archiver are payloads only in the codec table, and everything on
-disk (index and model too) in the last table, from ``archiver pack``.  Times are wall seconds of one
-run on one machine: read them as ratios.
+one batch of tiles per core.  Bytes of archiver are payloads only in the codec tables, and all bytes
+on disk (index, model) in the last table, from ``archiver pack``.  Times are wall seconds of one run
+on one machine: read them as ratios.
 """
 
 from __future__ import annotations
