@@ -170,9 +170,20 @@ def _environment(threads: int) -> dict[str, str]:
     return {**dict.fromkeys(names, str(threads)), "OMP_WAIT_POLICY": "PASSIVE"}
 
 
+def _quiet() -> None:
+    """Let Dask say no more than the program does; it sets its own level when it is imported.
+
+    What matters of a dead worker or a lost task is an event of ours.
+    """
+    wanted = logging.getLogger().level
+    quiet = logging.INFO if wanted <= logging.DEBUG else logging.CRITICAL
+    logging.getLogger("distributed").setLevel(quiet)
+
+
 def _client(address: object, **options: Any) -> Client:
     from distributed import Client
 
+    _quiet()
     return Client(address, set_as_default=False, **options)  # type: ignore[no-untyped-call]
 
 
@@ -180,6 +191,7 @@ def _cluster(specs: dict[int, dict[str, Any]]) -> SpecCluster:
     """Start a cluster; again if a worker died while it started."""
     from distributed import Scheduler, SpecCluster
 
+    _quiet()
     address = {"host": _HOST, "port": 0, "protocol": "tcp://"}
     options = {"dashboard": False, "dashboard_address": f"{_HOST}:0", **address}
     scheduler = {"cls": Scheduler, "options": options}
