@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from archiver.errors import ArchiverError, UsageError
 
@@ -25,7 +27,7 @@ Function = Callable[[T, int], R]
 
 ALLOWED_FAILURES = 0  # a task whose worker died is tried again alone, by the job itself
 IN_FLIGHT = 2  # tasks per worker handed to the scheduler at once
-CONNECT_TIMEOUT_S = 30
+CONNECT_TIMEOUT_S = 10
 START_ATTEMPTS = 3
 _HOST = "127.0.0.1"  # a local cluster never leaves the machine
 
@@ -129,9 +131,18 @@ def _outcome(task: T, future: Any) -> Outcome[T, Any]:
 # --- clusters ------------------------------------------------------------------------------------
 
 
+def _knock(address: str) -> None:
+    """Connect once before Dask does, which takes minutes to give up; OSError, ValueError if not."""
+    parts = urlsplit(address if "://" in address else f"tcp://{address}")
+    if parts.hostname is None or parts.port is None:
+        raise ValueError("expected an address like tcp://head:8786")
+    socket.create_connection((parts.hostname, parts.port), CONNECT_TIMEOUT_S).close()
+
+
 @contextmanager
 def _connect(address: str) -> Iterator[Client]:
     try:
+        _knock(address)
         client = _client(address, timeout=CONNECT_TIMEOUT_S)
     except (OSError, ValueError) as error:
         raise UsageError(

@@ -15,7 +15,7 @@ from archiver.archive import layout
 from archiver.archive.records import EntryRecord, ObjectRecord, ShardRecord
 from archiver.archive.writer import ArchiveWriter
 from archiver.codec import pretrained
-from archiver.errors import ArchiverError
+from archiver.errors import ArchiverError, UsageError
 from archiver.jobs import cluster, plan, present, work
 from archiver.jobs.events import (
     Committed,
@@ -50,7 +50,8 @@ def pack(
     if job.settings.dry_run:
         return job.dry_run()
     with ArchiveWriter.open(job.archive) as writer:
-        return job.run(writer)
+        outcome = job.run(writer)
+    return job.summary(*outcome)  # what is on disk is known when the writer has cleaned up
 
 
 def _ignore(event: object) -> None:
@@ -82,10 +83,10 @@ class _Pack:
         new = present.Present.read(self.archive, self.settings.fidelity).new(scan.items)
         tasks = plan.make(self._source, new)
         self._emit_plan(new, len(tasks))
-        return self._summary(scan.items, new, None)
+        return self.summary(scan.items, new, None)
 
-    def run(self, writer: ArchiveWriter) -> Summary:
-        """Pack what is new and commit it."""
+    def run(self, writer: ArchiveWriter) -> tuple[Sequence[Item], Sequence[Item], int | None]:
+        """Pack what is new and commit it; return what there was, what was new, the generation."""
         scan = self._scan()
         known = present.Present.read(self.archive, self.settings.fidelity)
         new = known.new(scan.items)
@@ -100,7 +101,7 @@ class _Pack:
             shards = [shard for _, _, shard in places]
             generation = writer.commit(entries, shards, self._recorded())
             self._on_event(Committed(generation))
-        return self._summary(scan.items, new, generation)
+        return scan.items, new, generation
 
     # --- before ------------------------------------------------------------------------------
 
@@ -111,6 +112,11 @@ class _Pack:
             exclude=self.settings.exclude,
             skip=self.archive,
         )
+        if self.settings.include and not scan.items:
+            raise UsageError(
+                f"{self._source}: nothing in it matches --include "
+                f"{' '.join(self.settings.include)}; * does not cross '/', ** does"
+            )
         for path, reason in scan.failures:
             self._fail(path, reason)
         for path in scan.skipped:
@@ -234,9 +240,10 @@ class _Pack:
             "seconds": round(time.monotonic() - self._started, 3),
         }
 
-    def _summary(
+    def summary(
         self, items: Sequence[Item], new: Sequence[Item], generation: int | None
     ) -> Summary:
+        """Say what became of ``items``, of which ``new`` were packed in ``generation``."""
         files = [item for item in items if item.kind == layout.FILE]
         used = disk.usage(self.archive)
         return Summary(

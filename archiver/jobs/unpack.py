@@ -96,6 +96,10 @@ class _Unpack:
 
     def run(self, patterns: Sequence[str], workers: int | None) -> UnpackSummary:
         opened = open_archive(self._archive)
+        if self._dest.resolve().is_relative_to(self._archive.resolve()):
+            raise UsageError(
+                f"{self._dest}: is inside the archive {self._archive}; unpack to another place"
+            )
         entries = list(opened.entries(patterns))
         files = [entry for entry in entries if entry.kind == "file"]
         todo = self._missing(files)

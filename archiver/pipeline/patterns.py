@@ -3,6 +3,7 @@
 *.tif              a name without "/" matches at any depth
 slides/*.tif       with "/", it matches from the top; * and ? stop at "/"
 slides/**          ** crosses "/"
+a[1].tif           a path matches itself, whatever characters it has
 slides             a pattern that matches a directory matches all that is below it
 """
 
@@ -17,7 +18,7 @@ _TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
 
 def matches(pattern: str, path: str) -> bool:
     """Whether ``pattern`` matches ``path`` or one of the directories above it."""
-    return _compiled(pattern).fullmatch(path) is not None
+    return pattern == path or _compiled(pattern).fullmatch(path) is not None
 
 
 def any_of(patterns: Sequence[str]) -> Callable[[str], bool]:

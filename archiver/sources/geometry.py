@@ -16,7 +16,10 @@ from archiver.sources.packing import Bytes, pack_bits, unpack_bits
 from archiver.sources.wire import Cursor
 
 _LAYOUT = "<IIIIIBBB"
-_FLAGS = ("signed", "big_endian", "planar", "predictor", "tiled", "bottom_up", "reversed")
+_FLAGS = (
+    *("signed", "big_endian", "planar", "predictor", "tiled", "bottom_up", "reversed"),
+    "floating",
+)
 _MAX_CHANNELS = 1 << 16
 
 
@@ -53,6 +56,7 @@ class Geometry:
     tiled: bool = False
     bottom_up: bool = False  # rows of a segment from the last to the first
     reversed: bool = False  # channels from the last to the first
+    floating: bool = False  # IEEE 754, 16 or 32 bits
 
     def pack(self) -> bytes:
         """Write what :meth:`read` reads, 23 bytes."""
@@ -80,6 +84,8 @@ class Geometry:
             and self.bits in (1, 2, 4, 8, 16, 32)
             and self.row_align in (1, 4)
             and (self.bits >= 8 or not self.predictor)
+            and (self.bits in (16, 32) or not self.floating)
+            and not (self.floating and self.signed)
             and (self.tiled or self.segment_width == self.width)
             and (self.tiled or self.segment_height <= self.height)
             and self.row_bytes * self.segment_height <= MAX_WHOLE_BYTES
@@ -87,9 +93,9 @@ class Geometry:
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
-        """Sample type; 32-bit samples of any kind are raw unsigned integers."""
-        size = max(1, self.bits // 8)
-        return np.dtype(f"i{size}" if self.signed and size < 4 else f"u{size}")
+        """Sample type in memory."""
+        kind = "f" if self.floating else "i" if self.signed else "u"
+        return np.dtype(f"{kind}{max(1, self.bits // 8)}")
 
     @property
     def segment_channels(self) -> int:

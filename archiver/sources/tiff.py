@@ -103,6 +103,8 @@ def _geometry(tags: Any, big_endian: bool) -> Geometry:
     height, width = _number(tags, _HEIGHT), _number(tags, _WIDTH)
     channels, planar = _number(tags, _CHANNELS, 1), _number(tags, _PLANAR, 1) == 2
     bits, kinds = _same(tags, _BITS, 1), _same(tags, _SAMPLE_FORMAT, 1)
+    if kinds == 3 and bits not in (16, 32):
+        raise Unsupported(f"{bits}-bit floating point")
     predictor, tiled = _number(tags, _PREDICTOR, 1), _TILE_WIDTH in tags
     if predictor not in (1, 2):
         raise Unsupported(f"predictor {predictor}")
@@ -120,7 +122,8 @@ def _geometry(tags: Any, big_endian: bool) -> Geometry:
         else min(height, _number(tags, _STRIP_ROWS, MAX_SIDE)),
         segment_width=_number(tags, _TILE_WIDTH) if tiled else width,
         bits=bits,
-        signed=kinds == 2 and bits < 32,
+        signed=kinds == 2,
+        floating=kinds == 3,
         big_endian=big_endian,
         planar=planar and channels > 1,
         predictor=predictor == 2 and _compression(tags) is not Compression.NONE,

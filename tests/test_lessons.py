@@ -1,0 +1,83 @@
+"""What a first stranger stumbled over, each as a test that failed then."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from archiver.errors import UsageError
+from archiver.jobs import cluster, run
+from archiver.jobs.spec import PackSettings
+from archiver.pipeline import disk, open_archive
+
+SETTINGS = PackSettings(profile="fast", workers=0)
+
+
+def pack(tree: Path, archive: Path) -> None:
+    run.pack(tree, archive, SETTINGS)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "i2", "i4", "u4"])
+def test_samples_are_read_as_what_they_are(
+    dtype: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """A float image read from the archive is a float image, not its bits as integers."""
+    smooth = np.mgrid[0:90, 0:80].sum(0) * 30.25
+    scale = 1e5 if dtype in ("i4", "u4") else 1
+    samples = ((smooth + rng.normal(0, 5, smooth.shape)).clip(0) * scale).astype(dtype)
+    (tmp_path / "tree").mkdir()
+    tifffile.imwrite(tmp_path / "tree" / "a.tif", samples)
+    pack(tmp_path / "tree", tmp_path / "a.archive")
+    found = open_archive(tmp_path / "a.archive").entry("a.tif").read()
+    assert found.dtype == samples.dtype
+    np.testing.assert_array_equal(found[..., 0], samples)
+
+
+def test_sizes_that_pack_reports_are_on_disk(tmp_path: Path) -> None:
+    """A model that no tile needs is not in the archive, and not in the summary either."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "a.txt").write_text("no image here")
+    summary = run.pack(tmp_path / "tree", tmp_path / "a.archive", SETTINGS)
+    assert summary.model_bytes == disk.usage(tmp_path / "a.archive").models == 0
+    assert summary.archive_bytes == disk.usage(tmp_path / "a.archive").total
+
+
+def test_a_path_matches_itself(tmp_path: Path) -> None:
+    """`slide[1].tif` is found by its name, although the name is a glob that does not match it."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "slide[1].txt").write_text("one")
+    pack(tmp_path / "tree", tmp_path / "a.archive")
+    (entry,) = open_archive(tmp_path / "a.archive").entries(["slide[1].txt"])
+    assert entry.path == "slide[1].txt"
+
+
+def test_include_that_matches_nothing_is_refused(tmp_path: Path) -> None:
+    """A typo in a glob must not look like a successful backup."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "a.txt").write_text("one")
+    settings = PackSettings(profile="fast", workers=0, include=("*.nothing",))
+    with pytest.raises(UsageError, match="nothing in it matches"):
+        run.pack(tmp_path / "tree", tmp_path / "a.archive", settings)
+
+
+def test_an_archive_is_not_unpacked_into_itself(tmp_path: Path) -> None:
+    """DEST inside the archive is refused before anything is written."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "a.txt").write_text("one")
+    pack(tmp_path / "tree", tmp_path / "a.archive")
+    with pytest.raises(UsageError, match="inside the archive"):
+        run.unpack(tmp_path / "a.archive", tmp_path / "a.archive" / "out")
+    assert not (tmp_path / "a.archive" / "out").exists()
+
+
+@pytest.mark.parametrize("address", ["bogus", "tcp://127.0.0.1:1"])
+def test_scheduler_that_is_not_there_is_refused_at_once(address: str) -> None:
+    """Not after Dask's minute of trying, and with a message that says what to start."""
+    with (
+        pytest.raises(UsageError, match="dask scheduler"),
+        cluster.open_workers(1, address, n_tasks=1),
+    ):
+        pass
