@@ -26,8 +26,9 @@ def folder(tmp_path: Path) -> Path:
     """Make a folder with one image and one other file."""
     folder = tmp_path / "scans"
     folder.mkdir()
-    gradient = np.add.outer(np.arange(70), np.arange(90)).astype(np.uint8)
-    Image.fromarray(gradient).save(folder / "gradient.png")
+    gradient = np.add.outer(np.arange(70), np.arange(90))
+    noise = np.random.default_rng(0).integers(0, 6, gradient.shape)
+    Image.fromarray((gradient + noise).astype(np.uint8)).save(folder / "gradient.png")
     (folder / "notes.txt").write_text("opaque", encoding="utf-8")
     return folder
 
