@@ -12,6 +12,7 @@ from archiver.errors import UsageError
 from archiver.jobs import cluster, run
 from archiver.jobs.spec import PackSettings
 from archiver.pipeline import disk, open_archive
+from archiver.sources import Format, parse
 
 SETTINGS = PackSettings(profile="fast", workers=0)
 
@@ -81,3 +82,11 @@ def test_scheduler_that_is_not_there_is_refused_at_once(address: str) -> None:
         cluster.open_workers(1, address, n_tasks=1),
     ):
         pass
+
+
+def test_dicom_that_begins_like_a_tiff_is_not_called_a_broken_tiff(tmp_path: Path) -> None:
+    """A dual-personality preamble does not make the summary blame a TIFF without pages."""
+    path = tmp_path / "ct.dcm"
+    path.write_bytes(b"II*\0" + bytes(124) + b"DICM" + bytes(200))
+    parsed = parse(path)
+    assert (parsed.format, parsed.note) == (Format.OPAQUE, "")

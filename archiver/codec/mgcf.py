@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -306,9 +307,7 @@ class MGCF(nn.Module):
     def port(self, channels: int) -> Port:
         """Return the port for images of 1 or 3 channels."""
         name = next(name for name, count in PORTS.items() if count == channels)
-        port = self.ports[name]
-        assert isinstance(port, Port)
-        return port
+        return cast(Port, self.ports[name])
 
     def forward(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Predict every sample of the tiles in one masked pass.

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 import torch
@@ -77,8 +78,7 @@ def predict(net: mgcf.MGCF, samples: Tensor) -> tuple[Tensor, Tensor]:
     base = port.base(centred)
     h = port.embed(port.planes(centred, base)).contiguous()
     for block in net.blocks:
-        assert isinstance(block, mgcf.Block)
-        _advance(block, h)
+        _advance(cast(mgcf.Block, block), h)
     flat = h.view(-1, h.shape[-1])
     outputs = torch.cat([port.head(grid.snap(part)) for part in flat.split(_chunk(h))])
     return outputs.view(*h.shape[:-1], -1), base
@@ -205,11 +205,8 @@ class Wavefront:
         self.height, self.width = int(self.heights.max()), int(self.widths.max())
         self.uniform = bool((self.widths == self.width).all())
         tiles = len(shapes)
-        self.layers = [
-            _Layer(block, self.height, tiles)
-            for block in net.blocks
-            if isinstance(block, mgcf.Block)
-        ]
+        blocks = (cast(mgcf.Block, block) for block in net.blocks)
+        self.layers = [_Layer(block, self.height, tiles) for block in blocks]
         self.planes = _Ring(self.height, tiles, mgcf.n_planes(channels), self.device)
         self.taps = _skewed_taps(strict=True)
         embed, self.embed_bias = self.port.embed.on_grid()

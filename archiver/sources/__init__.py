@@ -69,7 +69,7 @@ def parse(path: Path, *, fidelity: Fidelity = Fidelity.BYTES) -> ParsedFile:
         with path.open("rb") as file:
             digest, size = _digest(iter(lambda: file.read(_BLOCK), b""))
             file.seek(0)
-            format = _recognise(file.read(16))
+            format = _recognise(file.read(132))
         return _parse_as(format, path, digest, size, fidelity)
     except OSError as error:
         raise SourceError(
@@ -99,6 +99,8 @@ def decode_samples(format: Format, data: bytes) -> list[Samples]:
 
 
 def _recognise(head: bytes) -> Format:
+    if head[128:132] == b"DICM":  # its preamble may look like a TIFF
+        return Format.OPAQUE
     return next((format for magic, format in _MAGIC if head.startswith(magic)), Format.OPAQUE)
 
 
