@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 
-from archiver.errors import UsageError
+from archiver.errors import ParityError, UsageError
 from archiver.jobs import cluster, run
 from archiver.jobs.spec import PackSettings
-from archiver.pipeline import disk, open_archive
+from archiver.pipeline import disk, engines, open_archive
 from archiver.sources import Format, parse
 
 SETTINGS = PackSettings(profile="fast", workers=0)
@@ -90,3 +91,23 @@ def test_dicom_that_begins_like_a_tiff_is_not_called_a_broken_tiff(tmp_path: Pat
     path.write_bytes(b"II*\0" + bytes(124) + b"DICM" + bytes(200))
     parsed = parse(path)
     assert (parsed.format, parsed.note) == (Format.OPAQUE, "")
+
+
+def test_a_machine_that_is_not_exact_is_not_called_a_damaged_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed self-test while reading is a ParityError, exit code 14; no shard is blamed."""
+    vector = Path(__file__).parent / "vectors" / "archive-v1-by-0.1.0" / "example.archive"
+    exact = torch.nn.functional.linear
+
+    def rounded(
+        x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        return exact(x, weight, bias) * (1 + 2**-12)
+
+    engines.of_model.cache_clear()
+    monkeypatch.setattr(torch.nn.functional, "linear", rounded)
+    with pytest.raises(ParityError):
+        open_archive(vector).entry("ramp.bmp").read()
+    with pytest.raises(ParityError):
+        run.unpack(vector, tmp_path / "out", workers=0)

@@ -14,14 +14,15 @@ import numpy as np
 
 from archiver.archive.shard import ShardWriter, crc32c
 from archiver.codec import residue
+from archiver.codec import tiles as codec
 from archiver.codec.classic import little_endian
+from archiver.codec.tiles import Encoded
 from archiver.errors import ArchiverError, IntegrityError, ParityError, SourceError
 from archiver.image import Image, Samples
 from archiver.pipeline.geometry import Place, components, places
 
 if TYPE_CHECKING:
     from archiver.codec.engine import Engine
-    from archiver.codec.tiles import Encoded
 
 log = logging.getLogger(__name__)
 
@@ -107,8 +108,6 @@ def _read_band(image: Image, band: Sequence[Place], channels: tuple[int, ...]) -
 
 def encode_checked(tiles: Sequence[Samples], engine: Engine | None) -> list[CodedTile]:
     """Return the smallest coding of every tile that decodes to its samples again."""
-    from archiver.codec import tiles as codec
-
     if not tiles:
         return []
     coded = []
@@ -127,8 +126,6 @@ def _decodes(
     tiles: Sequence[Samples], encoded: Sequence[Encoded], engine: Engine | None
 ) -> list[bool]:
     """Return which tiles decode to the same bytes."""
-    from archiver.codec import tiles as codec
-
     pairs = [(int(one.codec), one.payload) for one in encoded]
     shapes = [(tile.shape[0], tile.shape[1], tile.shape[2]) for tile in tiles]
     dtypes = [tile.dtype for tile in tiles]
@@ -150,8 +147,6 @@ def _decodes(
 
 def _encode_classic(tile: Samples) -> Encoded:
     """Return a coding without the model, plain samples if even that fails."""
-    from archiver.codec import tiles as codec
-
     [encoded] = codec.encode([tile], None)
     if _decodes([tile], [encoded], None) == [True]:
         return encoded

@@ -16,6 +16,8 @@ import numpy as np
 from archiver.archive.reader import Archive
 from archiver.archive.records import ImageRecord
 from archiver.archive.shard import crc32c
+from archiver.codec import tiles as codec
+from archiver.codec.classic import little_endian
 from archiver.errors import ArchiverError, FormatError, IntegrityError
 from archiver.image import Image, Samples
 from archiver.pipeline import engines
@@ -81,17 +83,20 @@ class TileDecoder:
             except ArchiverError as error:
                 results[i] = IntegrityError(f"{tile.name}: {error}")
         for model, members in payloads.items():
-            decoded = self._decode_model(model, [tiles[i] for i in members], list(members.values()))
+            chosen = [tiles[i] for i in members]
+            try:
+                engine = None if model < 0 else self._engine(model)
+            except (IntegrityError, FormatError) as error:  # its model is damaged, not its shard
+                results |= {i: IntegrityError(f"{tiles[i].name}: {error}") for i in members}
+                continue
+            decoded = self._decode_with(engine, chosen, list(members.values()))
             results |= zip(members, decoded, strict=True)
         return [results[i] for i in range(len(tiles))]
 
-    def _decode_model(
-        self, model: int, tiles: Sequence[StoredTile], payloads: Sequence[bytes]
+    def _decode_with(
+        self, engine: Engine | None, tiles: Sequence[StoredTile], payloads: Sequence[bytes]
     ) -> list[Result]:
-        from archiver.codec import tiles as codec
-
         try:
-            engine = None if model < 0 else self._engine(model)
             decoded = codec.decode(
                 [(tile.codec, payload) for tile, payload in zip(tiles, payloads, strict=True)],
                 [tile.shape for tile in tiles],
@@ -102,7 +107,7 @@ class TileDecoder:
             if len(tiles) == 1:
                 return [_as_damage(tiles[0], error)]
             return [
-                self._decode_model(model, [tile], [payload])[0]
+                self._decode_with(engine, [tile], [payload])[0]
                 for tile, payload in zip(tiles, payloads, strict=True)
             ]
         return [_checked(tile, samples) for tile, samples in zip(tiles, decoded, strict=True)]
@@ -118,8 +123,6 @@ def _as_damage(tile: StoredTile, error: Exception) -> ArchiverError:
 
 
 def _checked(tile: StoredTile, samples: Samples) -> Result:
-    from archiver.codec.classic import little_endian
-
     found = crc32c(little_endian(samples))
     if samples.shape == tile.shape and samples.dtype == tile.dtype and found == tile.sample_crc32c:
         return samples

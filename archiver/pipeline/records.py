@@ -7,16 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from archiver.archive.records import TILE, ImageRecord, TileArray
+from archiver.codec.tiles import TileCodec
 from archiver.image import Image
 from archiver.pipeline.coding import CodedTile
 from archiver.pipeline.geometry import Place, tile_side
 
-CODECS = ("stored", "constant", "zstd", "jpegxl", "learned", "repeated")  # TileCodec, by its ids
-
 
 def codec_name(codec: int) -> str:
-    """Return the name of an on-disk codec id; needs no torch, so that listings stay quick."""
-    return CODECS[codec] if codec < len(CODECS) else f"codec {codec}"
+    """Return the name of an on-disk codec id, also of one that this release does not know."""
+    try:
+        return TileCodec(codec).name.lower()
+    except ValueError:
+        return f"codec {codec}"
 
 
 def image_record(image: Image, tile: int) -> ImageRecord:
