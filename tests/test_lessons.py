@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from PIL import Image
 
 from archiver.errors import ParityError, UsageError
 from archiver.jobs import cluster, run
 from archiver.jobs.spec import PackSettings
-from archiver.pipeline import disk, engines, open_archive
+from archiver.pipeline import disk, engines, open_archive, packing
 from archiver.sources import Format, parse
 
 SETTINGS = PackSettings(profile="fast", workers=0)
@@ -111,3 +112,27 @@ def test_a_machine_that_is_not_exact_is_not_called_a_damaged_archive(
         open_archive(vector).entry("ramp.bmp").read()
     with pytest.raises(ParityError):
         run.unpack(vector, tmp_path / "out", workers=0)
+
+
+def test_large_files_do_not_grow_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    """A large file whose tiles cost more than its bytes is kept as it is, its tiles forgotten.
+
+    What is stored after it in the same shard must still be found.
+    """
+    monkeypatch.setattr(packing, "LARGE_BYTES", 3000)
+    (tmp_path / "tree").mkdir()
+    noise = rng.integers(0, 256, (32, 32)).astype(np.uint8)
+    Image.fromarray(np.tile(noise, (8, 8))).save(tmp_path / "tree" / "a.png")
+    (tmp_path / "tree" / "b.txt").write_text("after it")
+    settings = PackSettings(profile="fast", workers=0, tile=16)
+    run.pack(tmp_path / "tree", tmp_path / "a.archive", settings)
+    archive = open_archive(tmp_path / "a.archive")
+    for entry in archive.entries():
+        path = tmp_path / "tree" / entry.path
+        assert b"".join(entry.chunks()) == path.read_bytes()
+        assert entry.stored_bytes <= path.stat().st_size
+    assert archive.entry("a.png").note == packing.SMALLER_AS_IS
+    shards = sum(p.stat().st_size for p in (tmp_path / "a.archive" / "shards").iterdir())
+    assert shards == sum(entry.stored_bytes for entry in archive.entries())

@@ -12,6 +12,7 @@ import os
 import threading
 import uuid
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,6 +29,14 @@ _OPEN_SHARDS = 64  # descriptors a reader keeps
 def crc32c(payload: bytes) -> int:
     """Return the CRC-32C (Castagnoli) that the manifest keeps of a payload."""
     return int(google_crc32c.value(payload))
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A state of a shard that is being written."""
+
+    size: int
+    hash: hashlib._Hash
 
 
 class ShardWriter:
@@ -62,6 +71,16 @@ class ShardWriter:
         self._hash.update(payload)
         self.size += len(payload)
         return offset, crc32c(payload)
+
+    def mark(self) -> Mark:
+        """Return the state that `rollback` goes back to."""
+        return Mark(self.size, self._hash.copy())
+
+    def rollback(self, mark: Mark) -> None:
+        """Forget what was appended since ``mark``."""
+        self._file.seek(mark.size)
+        self._file.truncate()
+        self._hash, self.size = mark.hash.copy(), mark.size
 
     def finish(self) -> tuple[bytes, int]:
         """Bring the shard to disk under its final name; return its SHA-256 and size."""

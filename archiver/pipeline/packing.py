@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from archiver import sources
 from archiver.archive.records import ObjectRecord, ResidueRecord
-from archiver.archive.shard import ShardWriter
+from archiver.archive.shard import Mark, ShardWriter
 from archiver.errors import SourceError
 from archiver.image import Samples
 from archiver.pipeline import coding, reread
@@ -96,6 +96,7 @@ class _Open:
     places: list[tuple[int, Place]] = field(default_factory=list)  # (image, place)
     tiles: list[coding.CodedTile] = field(default_factory=list)  # as far as coded
     notices: list[str] = field(default_factory=list)
+    mark: Mark | None = None  # where the tiles of a large file begin in the shard
     error: str | None = None
 
     @property
@@ -161,6 +162,7 @@ class _Packer:
     def _enqueue(self, file: _Open) -> None:
         if file.is_large:
             self.drain()
+            file.mark = self._shard.mark()
         file.places = list(coding.all_places(file.parsed.images, self._tile))
         self._queue.append(file)
         self._bytes += len(file.parsed.residue)
@@ -198,6 +200,8 @@ class _Packer:
             try:
                 record = self._finish(file)
             except SourceError as error:
+                if file.mark is not None:
+                    self._shard.rollback(file.mark)
                 self.outcomes.append(Failure(file.path, str(error)))
                 continue
             self._done.add(record.sha256)
@@ -213,15 +217,20 @@ class _Packer:
         residue = list(coding.residue_chunks([file.parsed.residue]))
         if file.stamp != reread.stamp(file.path):
             raise SourceError(CHANGED)
-        if not file.is_large:
-            cost = sum(len(tile.payload) + TILE_INDEX_BYTES for tile in file.tiles)
-            cost += sum(len(chunk.payload) for chunk in residue)
-            plain = list(coding.residue_chunks(reread.blocks(file.path)))
-            if sum(len(chunk.payload) for chunk in plain) <= cost:
-                return self._append_as_is(file, _as_opaque(file.parsed))
+        if self._plain_bytes(file) <= _cost(file, residue):
+            if file.mark is not None:
+                self._shard.rollback(file.mark)
+            return self._append_as_is(file, _as_opaque(file.parsed))
         tiles = [tile if file.is_large else tile.appended(self._shard) for tile in file.tiles]
         residues = [_append_residue(self._shard, chunk) for chunk in residue]
         return _record(file.parsed, file.places, tiles, residues, self._tile)
+
+    def _plain_bytes(self, file: _Open) -> int:
+        """Return what the bytes of the file would take; of a large one at most, to save time."""
+        if file.is_large:
+            return file.parsed.size
+        plain = coding.residue_chunks(reread.blocks(file.path))
+        return sum(len(chunk.payload) for chunk in plain)
 
     def _append_as_is(self, file: _Open, parsed: ParsedFile) -> ObjectRecord:
         """Append the bytes of the file, chunk by chunk."""
@@ -232,6 +241,12 @@ class _Packer:
         if digest.digest() != parsed.sha256:
             raise SourceError(CHANGED)
         return _record(parsed, (), [], residues)
+
+
+def _cost(file: _Open, residue: Sequence[coding.Chunk]) -> int:
+    """Return what a file takes as samples and residue."""
+    tiles = sum(max(tile.length, len(tile.payload)) + TILE_INDEX_BYTES for tile in file.tiles)
+    return tiles + sum(len(chunk.payload) for chunk in residue)
 
 
 def _as_opaque(parsed: ParsedFile) -> ParsedFile:
