@@ -14,6 +14,8 @@ significant bits also survive TF32, bfloat16 and int8 matrix units unchanged.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -29,11 +31,40 @@ EXACT_LIMIT = 2.0**24 * STEP  # float32 holds every multiple of STEP up to here
 
 
 def snap(x: Tensor, limit: float = LEVEL) -> Tensor:
-    """Round to whole levels (ties to even) within [-limit, limit]; straight-through gradient."""
+    """Round to whole levels (ties to even) within [-limit, limit].
+
+    The gradient passes straight through the rounding and stops where the limit was reached.
+    """
     if not x.requires_grad:
         return x.round().clamp_(-limit, limit)  # limits are whole: the order does not matter
-    clamped = x.clamp(-limit, limit)
-    return clamped + (clamped.round() - clamped).detach()
+    out: Tensor = _Snap.apply(x, limit)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Snap(torch.autograd.Function):
+    """Keeps its result alone, which the next product keeps in any case.
+
+    Masks are arithmetic: a compiler stores comparisons, one byte each, and reads them back slowly.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, limit: float) -> Tensor:
+        y = x.round().clamp(-limit, limit)
+        ctx.save_for_backward(y)
+        ctx.limit = limit
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        y: Tensor = ctx.saved_tensors[0]
+        return grad * (ctx.limit - y.abs()).clamp(0.0, 1.0), None  # y is whole: 1 inside, 0 at it
+
+
+def limit_stream(h: Tensor) -> Tensor:
+    """Keep a fresh sum within the range of the residual stream; the gradient passes through."""
+    if not h.requires_grad:
+        return h.clamp_(-STREAM_LIMIT, STREAM_LIMIT)
+    return h + (h.detach().clamp(-STREAM_LIMIT, STREAM_LIMIT) - h.detach())
 
 
 def row_exponents(weight: Tensor) -> Tensor:

@@ -15,23 +15,20 @@ that hold whole numbers of levels; a level is 1/16.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from functools import lru_cache
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from archiver.codec import grid
+from archiver.codec import causal, grid
 
-KERNEL_ROWS, KERNEL_COLUMNS = 4, 7  # rows -3..0, columns -3..3
 UNIT = 16  # levels per unit of the real-valued network
 MID = 128  # subtracted from 8-bit samples
 VALID = 64  # level of the plane that tells inside from outside
 BASE_BITS = 10  # base predictor weights are multiples of 2**-10 ...
 BASE_LIMIT = 2047  # ... of at most 11 bits, so they survive TF32
 BASE_FRACTION = 16  # predictions are in 1/16 of a sample step
-CACHED_PIXELS = 2048  # pixels a pointwise layer handles at once on a CPU
 RESIDUAL_SCALES = (8, 2)  # residuals enter at 16/8 = 2 and 16/2 = 8 levels per sample step
 
 
@@ -47,14 +44,6 @@ class Architecture:
     def to_json(self) -> dict[str, int]:
         """Return the sizes as stored in a model file."""
         return asdict(self)
-
-
-def mask(*, strict: bool) -> Tensor:
-    """Return the (4, 7) 0/1 mask of causal taps; ``strict`` leaves out the pixel's own group."""
-    row = torch.arange(1 - KERNEL_ROWS, 1).view(-1, 1)
-    column = torch.arange(-(KERNEL_COLUMNS // 2), KERNEL_COLUMNS // 2 + 1).view(1, -1)
-    distance = column + 2 * row
-    return (distance < 0 if strict else distance <= 0).float()
 
 
 def n_couplings(channels: int) -> int:
@@ -90,37 +79,24 @@ class Linear(nn.Module):
         return F.linear(x, *self.on_grid())
 
 
-@lru_cache(maxsize=2)
-def taps(*, strict: bool) -> tuple[tuple[int, int], ...]:
-    """Return the (row, column) kernel indices of the causal taps, in scan order."""
-    return tuple((r, c) for r, c in torch.nonzero(mask(strict=strict)).tolist())
-
-
-def tap_weights(weight: Tensor, *, strict: bool) -> Tensor:
-    """Return the causal taps of a kernel whose last dimensions are (4, 7): (..., taps)."""
-    return torch.stack([weight[..., r, c] for r, c in taps(strict=strict)], -1)
-
-
 class CausalConv(nn.Module):
     """A masked 4x7 convolution on the grid that mixes all channels."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
-        shape = (n_out, n_in, KERNEL_ROWS, KERNEL_COLUMNS)
-        self.weight = nn.Parameter(
-            torch.randn(shape) * (n_in * KERNEL_ROWS * KERNEL_COLUMNS) ** -0.5
-        )
+        shape = (n_out, n_in, causal.KERNEL_ROWS, causal.KERNEL_COLUMNS)
+        self.weight = nn.Parameter(torch.randn(shape) * torch.Size(shape[1:]).numel() ** -0.5)
         self.bias = nn.Parameter(torch.zeros(n_out))
 
     def on_grid(self) -> tuple[Tensor, Tensor]:
         """Return the taps (n_out, taps * n_in) and the bias (n_out,) in levels, on the grid."""
-        matrix = tap_matrix(self.weight)
+        matrix = causal.tap_matrix(self.weight)
         if not self.training:
             return matrix, self.bias * UNIT
         return grid.snap_rows(matrix), grid.snap_bias(self.bias * UNIT)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(neighbours(x), *self.on_grid())
+        return F.linear(causal.neighbours(x), *self.on_grid())
 
 
 class DepthwiseConv(nn.Module):
@@ -130,10 +106,12 @@ class DepthwiseConv(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        shape = (dim, 1, KERNEL_ROWS, KERNEL_COLUMNS)
-        self.weight = nn.Parameter(torch.randn(shape) * (KERNEL_ROWS * KERNEL_COLUMNS) ** -0.5)
+        shape = (dim, 1, causal.KERNEL_ROWS, causal.KERNEL_COLUMNS)
+        self.weight = nn.Parameter(
+            torch.randn(shape) * (causal.KERNEL_ROWS * causal.KERNEL_COLUMNS) ** -0.5
+        )
         self.bias = nn.Parameter(torch.zeros(dim))
-        self.register_buffer("mask", mask(strict=False), persistent=False)
+        self.register_buffer("mask", causal.mask(strict=False), persistent=False)
 
     def on_grid(self) -> tuple[Tensor, Tensor]:
         """Return the masked kernel (dim, 1, 4, 7) and the bias in levels, both on the grid."""
@@ -142,53 +120,33 @@ class DepthwiseConv(nn.Module):
         return grid.snap_rows(self.weight * self.mask), grid.snap_bias(self.bias * UNIT)
 
     def forward(self, x: Tensor) -> Tensor:
-        side = KERNEL_COLUMNS // 2
-        padded = F.pad(x, (0, 0, side, side, KERNEL_ROWS - 1, 0))
-        if not self.training:
-            return self._shifted_sum(padded, x)
         weight, bias = self.on_grid()
-        return F.conv2d(padded.permute(0, 3, 1, 2), weight, bias, groups=len(bias)).permute(
-            0, 2, 3, 1
-        )
-
-    def _shifted_sum(self, padded: Tensor, x: Tensor) -> Tensor:
-        """Convolve by one shifted multiply-add per tap, a few rows at a time to stay in cache."""
-        tiles, height, width, dim = x.shape
-        weights = tap_weights(self.weight[:, 0], strict=False).t()
-        # a whole row of weights: the inner loop then runs over columns and channels at once
-        weights = weights.unsqueeze(1).expand(-1, width, dim).contiguous()
-        out = (self.bias * UNIT).expand_as(x).clone(memory_format=torch.contiguous_format)
-        step = max(1, CACHED_PIXELS // (tiles * width)) if x.device.type == "cpu" else height
-        for top in range(0, height, step):
-            part = out[:, top : top + step]
-            rows = part.shape[1]
-            for (r, c), weight in zip(taps(strict=False), weights, strict=True):
-                part.addcmul_(padded[:, top + r : top + r + rows, c : c + width], weight)
-        return out
-
-
-def neighbours(x: Tensor) -> Tensor:
-    """Gather the causal neighbourhood of every pixel: (N, H, W, C) -> (N, H, W, taps * C).
-
-    A dense convolution is this and one matrix product.  No convolution library is on the coding
-    path: FFT and Winograd algorithms round (NNPACK's did, for batches of 16 and more).
-    """
-    height, width = x.shape[1:3]
-    side = KERNEL_COLUMNS // 2
-    padded = F.pad(x, (0, 0, side, side, KERNEL_ROWS - 1, 0))
-    seen = [padded[:, r : r + height, c : c + width] for r, c in taps(strict=True)]
-    return torch.cat(seen, -1)
-
-
-def tap_matrix(weight: Tensor) -> Tensor:
-    """Return a kernel (n_out, n_in, 4, 7) as the matrix that :func:`neighbours` multiplies."""
-    return tap_weights(weight, strict=True).transpose(1, 2).flatten(1)
+        convolve = causal.depthwise_train if self.training else causal.depthwise_exact
+        return convolve(x, weight, bias)
 
 
 def hard_swish(x: Tensor) -> Tensor:
     """Return ``x * clamp(x / 64 + 1/2, 0, 1)``: swish made of exactly rounded elementwise steps."""
-    gate = torch.add(torch.tensor(0.5), x, alpha=1 / (4 * UNIT))
-    return gate.clamp(0.0, 1.0) * x if gate.requires_grad else gate.clamp_(0.0, 1.0).mul_(x)
+    if x.requires_grad:
+        out: Tensor = _HardSwish.apply(x)  # type: ignore[no-untyped-call]
+        return out
+    return torch.add(torch.tensor(0.5), x, alpha=1 / (4 * UNIT)).clamp_(0.0, 1.0).mul_(x)
+
+
+class _HardSwish(torch.autograd.Function):
+    """Keeps its argument alone and masks by arithmetic, as :class:`archiver.codec.grid._Snap`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * (x * (1 / (4 * UNIT)) + 0.5).clamp(0.0, 1.0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        x: Tensor = ctx.saved_tensors[0]
+        inside = ((2 * UNIT - x.abs()) * 2.0**grid.STEP_BITS).clamp(0.0, 1.0)
+        slope = x * (1 / (4 * UNIT))
+        return grad * ((slope + 0.5).clamp(0.0, 1.0) + slope * inside)
 
 
 class Block(nn.Module):
@@ -215,27 +173,21 @@ class Block(nn.Module):
     def mix(self, h: Tensor, gate: Tensor, value: Tensor) -> Tensor:
         """Return the new residual stream, given the depth-wise kernel's output ``gate``."""
         gated = grid.snap(gate * value * (1 / UNIT))
-        h = _limit(h + self.project(gated))
+        h = grid.limit_stream(h + self.project(gated))
         hidden = grid.snap(hard_swish(self.expand(grid.snap(h))))
-        return _limit(h + self.contract(hidden))
+        return grid.limit_stream(h + self.contract(hidden))
 
     def forward(self, h: Tensor) -> Tensor:
         x, value = self.features(h)
         return self.mix(h, self.depthwise(x), value)
 
 
-def _limit(h: Tensor) -> Tensor:
-    """Keep a fresh sum within the range of the residual stream."""
-    clamp = torch.clamp if h.requires_grad else torch.clamp_
-    return clamp(h, -grid.STREAM_LIMIT, grid.STREAM_LIMIT)
-
-
 class BasePredictor(nn.Module):
-    """Linear prediction of every channel from all channels of the causal neighbours."""
+    """Linear prediction of every channel from all channels of the causal causal.neighbours."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        weight = torch.zeros(channels, channels, KERNEL_ROWS, KERNEL_COLUMNS)
+        weight = torch.zeros(channels, channels, causal.KERNEL_ROWS, causal.KERNEL_COLUMNS)
         for channel in range(channels):  # 0.75 W + 0.75 N - 0.5 NW
             weight[channel, channel, 3, 2] = weight[channel, channel, 2, 3] = 0.75
             weight[channel, channel, 2, 2] = -0.5
@@ -243,7 +195,7 @@ class BasePredictor(nn.Module):
 
     def on_grid(self) -> Tensor:
         """Return the taps (C, taps * C) as multiples of 2**-10."""
-        matrix = tap_matrix(self.weight)
+        matrix = causal.tap_matrix(self.weight)
         if not self.training:
             return matrix
         with torch.no_grad():
@@ -253,7 +205,7 @@ class BasePredictor(nn.Module):
 
     def forward(self, centred: Tensor) -> Tensor:
         """Predict ``centred`` samples (N, H, W, C); the result is in 1/16 of a sample step."""
-        return snap_base(F.linear(neighbours(centred), self.on_grid()))
+        return snap_base(F.linear(causal.neighbours(centred), self.on_grid()))
 
 
 def snap_base(prediction: Tensor) -> Tensor:
@@ -319,7 +271,8 @@ class MGCF(nn.Module):
         centred = samples - MID
         with torch.autocast(samples.device.type, enabled=False):
             base = port.base(centred)
-        h = port.embed(port.planes(centred, base)).float()
+        # the base predictor learns from the means alone: the way through the planes costs a tenth
+        h = port.embed(port.planes(centred, base.detach())).float()
         for block in self.blocks:
             h = block(h)
         with torch.autocast(samples.device.type, enabled=False):

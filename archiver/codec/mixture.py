@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from archiver.codec import grid, mgcf
@@ -28,26 +27,30 @@ COUPLING_LIMIT = 255.0
 LOGIT_LIMIT = 127.0
 MIN_SCALE, MAX_SCALE = -80, 104  # 2**(s/16) sample steps: 1/32 .. 90
 OCTAVE = 16
-FLOOR_BITS = 20.0  # the loss never asks for less than 2**-20 of probability
+FLOOR = 2.0**-20  # the loss never asks for less probability
+FAR = 64.0  # where a sigmoid is 0 or 1
 LN2 = 0.6931471805599453
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Mixture parameters as integers in float tensors; ``...`` are pixel dimensions."""
+    """Mixture parameters as integers in float tensors; ``...`` are pixel dimensions.
 
-    logits: Tensor  # (..., C, K) 1/16 octave
-    means: Tensor  # (..., C, K) 1/16 step, relative to the base prediction
-    scales: Tensor  # (..., C, K) 1/16 octave
-    couplings: Tensor  # (..., C*(C-1)/2, K) 1/64
+    Pixels come last: every step then runs along them, whatever the number of components.
+    """
+
+    logits: Tensor  # (C, K, ...) 1/16 octave
+    means: Tensor  # (C, K, ...) 1/16 step, relative to the base prediction
+    scales: Tensor  # (C, K, ...) 1/16 octave
+    couplings: Tensor  # (C*(C-1)/2, K, ...) 1/64
 
 
 def parameters(outputs: Tensor, channels: int) -> Parameters:
     """Snap the head's ``outputs`` (..., n_outputs) to mixture parameters."""
     mixtures = outputs.shape[-1] // (3 * channels + mgcf.n_couplings(channels))
-    rows = outputs.unflatten(-1, (-1, mixtures))
+    rows = outputs.movedim(-1, 0).unflatten(0, (-1, mixtures))
     logits, means, scales, couplings = rows.split(
-        [channels, channels, channels, mgcf.n_couplings(channels)], dim=-2
+        [channels, channels, channels, mgcf.n_couplings(channels)]
     )
     middle = (MIN_SCALE + MAX_SCALE) / 2
     return Parameters(
@@ -59,15 +62,15 @@ def parameters(outputs: Tensor, channels: int) -> Parameters:
 
 
 def coupled_mean(p: Parameters, channel: int, base: Tensor, residuals: Tensor) -> Tensor:
-    """Return the means (..., K) of one channel in 1/64 of a sample step, relative to MID.
+    """Return the means (K, ...) of one channel in 1/64 of a sample step, relative to MID.
 
     ``base`` is (..., C) in 1/16 step; ``residuals`` (..., C) is sample minus base, 1/16 step,
     of which only channels before ``channel`` are read.
     """
-    mean = (p.means[..., channel, :] + base[..., channel, None]) * COUPLING_UNIT
+    mean = (p.means[channel] + base[..., channel]) * COUPLING_UNIT
     first = mgcf.n_couplings(channel)  # rows of the couplings of earlier channels
     for earlier in range(channel):
-        mean = mean + p.couplings[..., first + earlier, :] * residuals[..., earlier, None]
+        mean = mean + p.couplings[first + earlier] * residuals[..., earlier]
     return grid.snap(mean * (MEAN_UNIT / (COUPLING_UNIT * mgcf.BASE_FRACTION)), CENTRE_LIMIT)
 
 
@@ -78,20 +81,24 @@ def bits(outputs: Tensor, base: Tensor, samples: Tensor) -> Tensor:
     """
     channels = samples.shape[-1]
     p = parameters(outputs, channels)
-    centred = samples - mgcf.MID
-    residuals = centred * mgcf.BASE_FRACTION - base
-    centres = [coupled_mean(p, c, base, residuals) for c in range(channels)]
-    means = torch.stack(centres, -2) / MEAN_UNIT
-    inverse_scale = torch.exp2(p.scales / -OCTAVE)
-    distance = (centred[..., None] - means) * inverse_scale
-    high, low = distance + inverse_scale / 2, distance - inverse_scale / 2
-    # log(sigmoid(high) - sigmoid(low)), stable for every distance
-    log_mass = torch.log(-torch.expm1(-inverse_scale.clamp(max=30.0)))
-    at_top, at_bottom = samples[..., None] >= 255, samples[..., None] <= 0
-    upper = torch.where(at_top, 0.0, F.logsigmoid(high))
-    lower = torch.where(at_bottom, 0.0, F.logsigmoid(-low))
-    log_mass = torch.where(at_top | at_bottom, 0.0, log_mass) + upper + lower
-    log_weight = F.log_softmax(p.logits * (LN2 / OCTAVE), -1)
-    log_p = torch.logsumexp(log_weight + log_mass, -1)
-    floor = torch.full_like(log_p, -FLOOR_BITS * LN2)
-    return torch.logaddexp(log_p, floor) / -LN2
+    residuals = (samples - mgcf.MID) * mgcf.BASE_FRACTION - base
+    lengths = [
+        _channel_bits(p, c, coupled_mean(p, c, base, residuals), samples[..., c])
+        for c in range(channels)
+    ]
+    return torch.stack(lengths, -1)
+
+
+def _channel_bits(p: Parameters, channel: int, centres: Tensor, samples: Tensor) -> Tensor:
+    """Return the code length (...) of one channel: -log2 of its mass within half a step."""
+    inverse_scale = torch.exp2(p.scales[channel] / -OCTAVE)
+    distance = (samples - mgcf.MID - centres / MEAN_UNIT) * inverse_scale
+    high = torch.where(samples >= 255, FAR, distance + inverse_scale / 2)
+    low = torch.where(samples <= 0, -FAR, distance - inverse_scale / 2)
+    # on the left of the centre both sigmoids are small, and their difference is precise
+    right = distance > 0
+    mass = torch.sigmoid(torch.where(right, -low, high)) - torch.sigmoid(
+        torch.where(right, -high, low)
+    )
+    weight = torch.softmax(p.logits[channel] * (LN2 / OCTAVE), 0)
+    return -torch.log2((weight * mass).sum(0) + FLOOR)

@@ -22,12 +22,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from archiver.codec import grid, mgcf, mixture
+from archiver.codec import causal, grid, mgcf, mixture
 from archiver.codec.entropy import RADIX, DigitDecoder, encode_digits
 from archiver.codec.tables import ChannelTables, frequencies
 
 RING = 10  # groups kept: the farthest tap, row -3 and column -3, is 9 groups back
-ABOVE = mgcf.KERNEL_ROWS - 1  # rows of zeros above every tile
+
 DIGITS = 2  # digits of an 8-bit sample
 
 Uint8 = NDArray[np.uint8]
@@ -100,7 +100,7 @@ def _advance(block: mgcf.Block, h: Tensor) -> None:
 
 def _chunk(x: Tensor) -> int:
     """Return how many rows of ``x`` a pointwise layer takes at once."""
-    return mgcf.CACHED_PIXELS if x.device.type == "cpu" else len(x)
+    return causal.CACHED_PIXELS if x.device.type == "cpu" else len(x)
 
 
 def _encode_tile(outputs: Tensor, base: Tensor, tile: Uint8, positions: NDArray[np.int64]) -> bytes:
@@ -108,8 +108,8 @@ def _encode_tile(outputs: Tensor, base: Tensor, tile: Uint8, positions: NDArray[
     table = np.empty((n_digits, RADIX), np.float32)
     digits = np.empty(n_digits, np.int32)
     samples = tile.reshape(-1, tile.shape[-1])
-    for start in range(0, len(samples), mgcf.CACHED_PIXELS):
-        part = slice(start, start + mgcf.CACHED_PIXELS)
+    for start in range(0, len(samples), causal.CACHED_PIXELS):
+        part = slice(start, start + causal.CACHED_PIXELS)
         _fill_tables(outputs[part], base[part], samples[part], positions[part], table, digits)
     return encode_digits(digits, table)
 
@@ -146,25 +146,25 @@ Tap = tuple[int, int]  # (row offset, group offset), both <= 0 or above the row
 
 def _skewed_taps(*, strict: bool) -> list[Tap]:
     """Return the causal taps as constant shifts in the skewed layout."""
-    side = mgcf.KERNEL_COLUMNS // 2
-    return [(r - ABOVE, c - side + 2 * (r - ABOVE)) for r, c in mgcf.taps(strict=strict)]
+    offsets = [(r - causal.ABOVE, c - causal.SIDE) for r, c in causal.taps(strict=strict)]
+    return [(row, column + 2 * row) for row, column in offsets]
 
 
 class _Ring:
     """The last 10 groups of one layer: (10, 3 + height, tiles, width); outside is zero."""
 
     def __init__(self, height: int, tiles: int, width: int, device: torch.device) -> None:
-        self.data = torch.zeros(RING, ABOVE + height, tiles, width, device=device)
+        self.data = torch.zeros(RING, causal.ABOVE + height, tiles, width, device=device)
 
     def write(self, group: int, first: int, value: Tensor) -> None:
         """Store rows ``first ...`` of ``group``; rows that ended before read as outside."""
         column = self.data[group % RING]
-        column[ABOVE + max(0, first - RING) : ABOVE + first] = 0
-        column[ABOVE + first : ABOVE + first + len(value)] = value
+        column[causal.ABOVE + max(0, first - RING) : causal.ABOVE + first] = 0
+        column[causal.ABOVE + first : causal.ABOVE + first + len(value)] = value
 
     def read(self, group: int, first: int, n_rows: int, tap: Tap) -> Tensor:
         """Return what ``tap`` sees from rows ``first ...`` of ``group``: (rows, tiles, width)."""
-        start = ABOVE + first + tap[0]
+        start = causal.ABOVE + first + tap[0]
         return self.data[(group + tap[1]) % RING, start : start + n_rows]
 
 
@@ -175,7 +175,7 @@ class _Layer:
         weight, self.bias = block.depthwise.on_grid()
         self.block = block
         self.taps = _skewed_taps(strict=False)
-        taps = mgcf.tap_weights(weight[:, 0], strict=False).t().unsqueeze(1)
+        taps = causal.tap_weights(weight[:, 0], strict=False).t().unsqueeze(1)
         # one copy per tile: the inner loop then runs over tiles and channels at once
         self.weight = taps.expand(-1, tiles, -1).contiguous()  # (taps, tiles, dim)
         self.ring = _Ring(height, tiles, weight.shape[0], weight.device)

@@ -96,10 +96,10 @@ class ChannelTables:
     ) -> ChannelTables:
         """Build from flat parameters: ``base`` and ``residuals`` are (M, C) in 1/16 step."""
         table = lookup(base.device)
-        logits = p.logits[:, channel, :].t()  # (K, M)
+        logits = p.logits[channel]  # (K, M)
         distance = logits.amax(0) - logits
-        scales = p.scales[:, channel, :].t() - mixture.MIN_SCALE
-        centres = mixture.coupled_mean(p, channel, base, residuals).t()
+        scales = p.scales[channel] - mixture.MIN_SCALE
+        centres = mixture.coupled_mean(p, channel, base, residuals)
         start = (mgcf.MID + 0.5) * mixture.MEAN_UNIT
         return cls(
             (centres + start).unsqueeze(-1),

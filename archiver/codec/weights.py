@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from archiver.codec import grid, mgcf
+from archiver.codec import causal, grid, mgcf
 from archiver.errors import FormatError, IntegrityError
 
 MAGIC = b"ARCMODEL"
@@ -143,7 +143,7 @@ def _mask(layer: nn.Module) -> torch.Tensor:
     """Return what a layer's weight is multiplied with: causal taps of kernels, else 1."""
     if isinstance(layer, mgcf.Linear):
         return torch.ones(())
-    return mgcf.mask(strict=not isinstance(layer, mgcf.DepthwiseConv))
+    return causal.mask(strict=not isinstance(layer, mgcf.DepthwiseConv))
 
 
 def quantise(net: mgcf.MGCF) -> Tensors:
