@@ -23,7 +23,7 @@ def test_depthwise_gradients_are_those_of_the_exact_sums() -> None:
     ours = torch.autograd.grad(out, (x, weight, bias), along)
     theirs = torch.autograd.grad(expected, (x, weight, bias), along)
     for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b)
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)  # sums are in float32
 
 
 def test_snap_passes_gradients_inside_its_limit_only() -> None:
