@@ -9,10 +9,12 @@ from typing import Any
 import click
 
 import archiver
+from archiver.cli.export import export
 from archiver.cli.info import info
 from archiver.cli.ls import ls
 from archiver.cli.output import report_error
 from archiver.cli.pack import pack
+from archiver.cli.train import train
 from archiver.cli.unpack import unpack
 from archiver.cli.verify import verify
 from archiver.errors import ArchiverError
@@ -86,5 +88,5 @@ def main(verbose: int) -> None:
     logging.captureWarnings(True)
 
 
-for _command in (pack, verify, unpack, ls, info):
+for _command in (pack, verify, unpack, ls, info, train, export):
     main.add_command(_command)

@@ -32,6 +32,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in decoded)
 
 
+def duration_text(seconds: float) -> str:
+    """Return a time as h:mm:ss."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
 def facts_table(rows: Iterable[tuple[str, str]]) -> Table:
     """Return a table of keys and values."""
     table = Table.grid(padding=(0, 2))

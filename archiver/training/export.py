@@ -1,11 +1,17 @@
-"""Own the step from a checkpoint to a model file: integers, proven bounds, self-test digest."""
+"""Own the step from a checkpoint to a model file: integers, proven bounds, digest, card."""
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from archiver.codec import engine, mgcf, weights
+import torch
+
+import archiver
+from archiver.codec import engine, grid, mgcf, weights
+from archiver.training.checkpoint import Checkpoint
 
 
 def export(net: mgcf.MGCF, name: str, card: dict[str, Any]) -> bytes:
@@ -14,3 +20,66 @@ def export(net: mgcf.MGCF, name: str, card: dict[str, Any]) -> bytes:
     file = weights.ModelFile(name, net.architecture, weights.quantise(net), card=card)
     coding = weights.build(file)
     return replace(file, self_test=engine.self_test_digest(coding)).to_bytes()
+
+
+def network(checkpoint: Checkpoint) -> tuple[mgcf.MGCF, list[str]]:
+    """Return the averaged network, and a line for each layer whose rows had to be clamped."""
+    net = mgcf.MGCF(checkpoint.architecture)
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            parameter.copy_(checkpoint.average[name])
+    return net, clamp_rows(net)
+
+
+@torch.no_grad()
+def clamp_rows(net: mgcf.MGCF) -> list[str]:
+    """Shrink the rows whose sums could leave the exact range; returns a line for each layer hit.
+
+    Training stays far from the bound (Sum |w| of a row may reach 112), so this is for networks
+    that diverged or were made by hand.
+    """
+    clamped = []
+    for name, layer in net.named_modules():
+        if not isinstance(layer, weights.GridLayer):
+            continue
+        carried = grid.STREAM_LIMIT if name.endswith(("project", "contract")) else 0.0
+        bound = grid.row_bounds(layer.weight, layer.bias * mgcf.UNIT, carried=carried)
+        over = bound > _SAFE
+        if bool(over.any()):
+            fixed = carried + layer.bias.double().abs() * mgcf.UNIT
+            shrink = torch.where(over, (_SAFE - fixed) / (bound - fixed), 1.0)
+            layer.weight.mul_(shrink.clamp(min=0.0).view(-1, *[1] * (layer.weight.dim() - 1)))
+            clamped.append(f"{name}: {int(over.sum())} of {len(over)} rows, to {shrink.min():.3f}")
+    return clamped
+
+
+# Rounding to the grid may lengthen a row by half a step an input: leave that much room.
+_SAFE = grid.EXACT_LIMIT * 0.98
+
+
+def card_of(checkpoint: Checkpoint, licence: str, clamped: list[str]) -> dict[str, Any]:
+    """Return what a model file says about its making."""
+    return {
+        "archiver": archiver.__version__,
+        "commit": _commit(),
+        "torch": str(torch.__version__),
+        "steps": checkpoint.step,
+        "legs": checkpoint.history,
+        "licence": licence,
+        "clamped": clamped,
+    }
+
+
+def _commit() -> str:
+    """Return the commit of the source tree this runs from; "" if it is an installed package."""
+    here = Path(archiver.__file__).parent
+    try:
+        return subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

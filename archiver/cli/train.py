@@ -1,0 +1,135 @@
+"""`archiver train`: make a base model out of a folder of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from archiver.errors import UsageError
+from archiver.report.text import duration_text, printable
+
+if TYPE_CHECKING:
+    from archiver.training.run import Started
+    from archiver.training.train import Row
+
+SHOWN = 5  # files left out that are named, per folder
+
+
+@click.command()
+@click.argument("data", metavar="DATA[=WEIGHT]...", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder of the run: checkpoint, log.csv, figure.  A run that is there goes on.",
+)
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Train for so long.")
+@click.option("--steps", type=click.IntRange(min=1), help="Train for so many steps.")
+@click.option(
+    "--decay",
+    type=click.FloatRange(0, 1),
+    default=0.6,
+    show_default=True,
+    help="Share of the time, at its end, in which the learning rate falls to zero.  0: stay high,"
+    " to go on later; 1: fall from the start, to finish a run that stayed high.",
+)
+@click.option(
+    "--peak",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Height of the learning rate before that.",
+)
+@click.option(
+    "--start",
+    type=click.Path(exists=True, path_type=Path),
+    help="Begin with these weights: a .model file, a run or its checkpoint.",
+)
+@click.option("--dim", type=int, default=64, show_default=True, help="Width of a new network.")
+@click.option("--blocks", type=int, default=3, show_default=True, help="Depth of a new network.")
+@click.option("--crop", type=click.IntRange(16, 512), default=64, show_default=True)
+@click.option(
+    "--batch", type=click.IntRange(1), default=16, show_default=True, help="Crops a step."
+)
+@click.option(
+    "--grey",
+    type=click.FloatRange(0, 1),
+    default=0.2,
+    show_default=True,
+    help="Share of batches that are grey.",
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]")
+@click.option(
+    "--compile/--no-compile",
+    "compiled",
+    default=None,
+    help="Compile the step: twice as fast after a minute.  [default: if there is a compiler]",
+)
+@click.option("--figure", is_flag=True, help="Draw the loss at the end (needs archiver[plot]).")
+def train(data: tuple[str, ...], out: Path, figure: bool, **options: Any) -> None:
+    """Train a base model on the images below each DATA folder.
+
+    8-bit grey and RGB images are used, others skipped; JPEG files only at half size, where their
+    traces are gone.  A WEIGHT, such as slides=2, says how often crops come from a folder; it is 1
+    if left out.  Run the same command again after a crash and it goes on.
+
+    \b
+    Examples:
+      archiver train slides -o run --minutes 60
+      archiver train photos=2 slides=1 -o run --dim 128 --decay 0   as long as you like
+      archiver train photos=2 slides=1 -o run --decay 1 --minutes 60   and its end
+      archiver export run -o slides.model
+      archiver pack /data/histo --model slides.model
+    """
+    from archiver.training import log, run  # torch takes seconds to import
+
+    done = run.run(_folders(data), out, run.Options(**options), _show_start, _show_row)
+    click.echo(f"{out}: {done.step} steps; make a model file of it: archiver export {out}")
+    if figure:
+        click.echo(f"figure: {log.draw(out)}")
+
+
+def _show_start(started: Started) -> None:
+    for domain in started.domains:
+        sizes = f"{len(domain.images)} images, {domain.n_samples / 1e6:.1f} M samples"
+        left_out = f", {len(domain.skipped)} files left out" if domain.skipped else ""
+        click.echo(f"{domain.name}: {sizes}, weight {domain.weight:g}{left_out}")
+        for reason in domain.skipped[:SHOWN]:
+            click.echo(f"  left out: {printable(reason)}", err=True)
+    how = "goes on" if started.resumed else "begins a leg"
+    compiled = ", compiling (a minute)" if started.settings.compiled else ""
+    click.echo(
+        f"dim {started.architecture.dim}, {started.weights} weights, on {started.settings.device}: "
+        f"{how} at step {started.step}{compiled}"
+    )
+    click.echo("   step     time   colour     grey     rate  gradient   Kpx/s")
+
+
+def _show_row(row: Row) -> None:
+    click.echo(
+        f"{row.step:7d} {duration_text(row.seconds):>8} {row.colour:8.4f} {row.grey:8.4f} "
+        f"{row.rate:8.4f} {row.gradient:9.2f} {row.pixels_s / 1e3:7.1f}"
+    )
+
+
+def _folders(values: tuple[str, ...]) -> list[tuple[Path, float]]:
+    """Return folder and weight of each DATA[=WEIGHT]; UsageError if one is neither."""
+    parsed = []
+    for value in values:
+        name, _, weight = value.rpartition("=") if "=" in value else (value, "", "1")
+        if Path(value).is_dir():
+            name, weight = value, "1"
+        try:
+            parsed.append((Path(name), float(weight)))
+        except ValueError as error:
+            raise UsageError(f"{value}: expected FOLDER or FOLDER=WEIGHT") from error
+        if not Path(name).is_dir():
+            raise UsageError(f"{name}: no such folder; expected a folder of images to train on")
+        if not parsed[-1][1] > 0:
+            raise UsageError(f"{value}: expected a weight above 0")
+    return parsed

@@ -1,0 +1,120 @@
+"""Own what a model is worth: real bytes of its tiles on folders of images, beside JPEG XL."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from archiver.codec import classic, mixture, scan
+from archiver.codec.engine import Engine
+from archiver.errors import UsageError
+from archiver.training.data import SUFFIXES, Uint8, read_image
+
+TILE = 128  # side, as archives have by default
+JPEGXL_EFFORT = 9
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The coded size of one folder's 8-bit images."""
+
+    name: str
+    images: int
+    samples: int
+    loss_bytes: float  # the code length that training minimises
+    model_bytes: int  # range-coded payloads, no other codec beside
+    jpegxl_bytes: int  # the whole images under JPEG XL effort 9
+
+    @property
+    def bits_per_sample(self) -> float:
+        """Coded bits per sample."""
+        return 8 * self.model_bytes / self.samples
+
+    @property
+    def ratio(self) -> float:
+        """Size as a share of JPEG XL's."""
+        return self.model_bytes / self.jpegxl_bytes
+
+
+def measure(model: bytes, folders: Sequence[Path], *, workers: int = 0) -> list[Measured]:
+    """Code every 8-bit image below each folder, lossy files at half size as in training.
+
+    ``workers`` processes share the images; 0 codes them in this one.
+    """
+    found = {folder: _images(folder) for folder in folders}
+    if not workers:
+        engine = Engine.open(model, device="cpu", threads=1)
+        return [_sum(f, [_code(engine, path) for path in paths]) for f, paths in found.items()]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _open, (model,)) as pool:
+        return [_sum(f, list(pool.map(_code_there, paths))) for f, paths in found.items()]
+
+
+Sizes = tuple[int, float, int, int]  # samples, loss bytes, model bytes, JPEG XL bytes
+
+
+def _images(folder: Path) -> list[Path]:
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    usable = [path for path in paths if _is_usable(path)]
+    if not usable:
+        raise UsageError(f"{folder}: expected 8-bit grey or RGB images to measure on, found none")
+    return usable
+
+
+def _is_usable(path: Path) -> bool:
+    try:
+        read_image(path)
+    except Exception:  # whatever a reader raises on a file that is not for it
+        return False
+    return True
+
+
+def _sum(folder: Path, sizes: Sequence[Sizes]) -> Measured:
+    samples, loss, model, jpegxl = (sum(column) for column in zip(*sizes, strict=True))
+    return Measured(folder.resolve().name, len(sizes), int(samples), loss, int(model), int(jpegxl))
+
+
+_engine: Engine | None = None  # of a worker process
+
+
+def _open(model: bytes) -> None:
+    global _engine
+    _engine = Engine.open(model, device="cpu", threads=1)
+
+
+def _code_there(path: Path) -> Sizes:
+    if _engine is None:
+        raise RuntimeError("worker without an engine")
+    return _code(_engine, path)
+
+
+def _code(engine: Engine, path: Path) -> Sizes:
+    image = read_image(path)
+    tiles = _cut(image)
+    payloads = engine.encode(tiles)
+    loss = sum(_loss_bits(engine, tile) for tile in tiles) / 8
+    jpegxl = classic.encode_jpegxl(image, effort=JPEGXL_EFFORT)
+    return image.size, loss, sum(map(len, payloads)), len(jpegxl or b"")
+
+
+def _cut(image: Uint8) -> list[Uint8]:
+    """Cut an image evenly into tiles of at most TILE x TILE, as an archive does."""
+    rows, columns = (-(-n // -(-n // TILE)) for n in image.shape[:2])
+    return [
+        np.ascontiguousarray(image[top : top + rows, left : left + columns])
+        for top in range(0, image.shape[0], rows)
+        for left in range(0, image.shape[1], columns)
+    ]
+
+
+@torch.inference_mode()
+def _loss_bits(engine: Engine, tile: Uint8) -> float:
+    samples = torch.from_numpy(tile[None]).float()
+    outputs, base = scan.predict(engine.net, samples)
+    return float(mixture.bits(outputs, base, samples).sum())

@@ -1,0 +1,122 @@
+"""Own a training run: what it starts from, which leg comes next, and its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from archiver.codec import mgcf
+from archiver.errors import UsageError
+from archiver.training import checkpoint, data, log, train
+
+MEMORY = 4 << 30  # bytes of images held at once, over all domains
+MIN_DIM, MAX_DIM = 8, 512
+DEFAULT_MINUTES = 60.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What ``archiver train`` was asked to do; without steps and minutes, an hour."""
+
+    minutes: float | None = None
+    steps: int | None = None
+    decay: float = 0.6
+    peak: float = 1.0
+    start: Path | None = None
+    dim: int = 64
+    blocks: int = 3
+    crop: int = 64
+    batch: int = 16
+    grey: float = 0.2
+    seed: int = 0
+    device: str = "auto"
+    threads: int | None = None
+    compiled: bool | None = None
+
+    def leg(self) -> checkpoint.Leg:
+        """Return the stretch of training that was asked for."""
+        minutes = self.minutes
+        if minutes is None and self.steps is None:
+            minutes = DEFAULT_MINUTES
+        seconds = None if minutes is None else 60 * minutes
+        return checkpoint.Leg(self.steps, seconds, self.peak, self.decay)
+
+    def settings(self) -> train.Settings:
+        """Return how to train on this machine."""
+        device = self.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        compiled = train.can_compile(device) if self.compiled is None else self.compiled
+        return train.Settings(self.grey, device, self.threads, compiled)
+
+
+@dataclass(frozen=True)
+class Started:
+    """What a run is about to do, for people to read."""
+
+    domains: Sequence[data.Domain]
+    architecture: mgcf.Architecture
+    weights: int
+    step: int
+    resumed: bool  # in the middle of a leg that was interrupted
+    settings: train.Settings
+
+
+def run(
+    folders: Sequence[tuple[Path, float]],
+    folder: Path,
+    options: Options,
+    on_start: Callable[[Started], None],
+    on_row: Callable[[train.Row], None],
+) -> checkpoint.Checkpoint:
+    """Train in ``folder`` until the leg is done, going on from what is there."""
+    domains = [
+        data.load_domain(
+            path, weight, side=options.crop, seed=options.seed, limit=MEMORY // len(folders)
+        )
+        for path, weight in folders
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    start = _start(folder, options)
+    leg, resumed = _next_leg(start, options.leg())
+    crops = data.Crops(domains, side=options.crop, batch=options.batch, seed=options.seed)
+    settings = options.settings()
+    n_weights = sum(value.numel() for value in start.parameters.values())
+    on_start(Started(domains, start.architecture, n_weights, start.step, resumed, settings))
+    rows = log.Log(folder, from_step=start.step)
+
+    def logged(row: train.Row) -> None:
+        rows.add(row)
+        on_row(row)
+
+    return train.train(start, leg, crops, settings, folder, logged)
+
+
+def _start(folder: Path, options: Options) -> checkpoint.Checkpoint:
+    """Return the run's own checkpoint, or the one to start from, or a new network."""
+    if (folder / checkpoint.FILE).exists():
+        return checkpoint.load(folder)
+    if options.start is not None:
+        start = checkpoint.load(options.start)
+        start.optimiser, start.leg = None, None
+        return start
+    if not MIN_DIM <= options.dim <= MAX_DIM or options.dim % 8:
+        raise UsageError(
+            f"--dim {options.dim}: expected a multiple of 8 from {MIN_DIM} to {MAX_DIM}"
+        )
+    torch.manual_seed(options.seed)
+    architecture = mgcf.Architecture(dim=options.dim, blocks=options.blocks)
+    parameters = {n: p.detach() for n, p in mgcf.MGCF(architecture).named_parameters()}
+    average = {name: value.clone() for name, value in parameters.items()}
+    return checkpoint.Checkpoint(architecture, parameters, average)
+
+
+def _next_leg(start: checkpoint.Checkpoint, asked: checkpoint.Leg) -> tuple[checkpoint.Leg, bool]:
+    """Return the leg that was interrupted if it is the one asked for, else the one asked for."""
+    last = start.leg
+    if last is not None and last.is_same(asked) and last.progress < 1.0:
+        return last, True
+    return asked, False

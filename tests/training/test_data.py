@@ -1,0 +1,83 @@
+"""Training data: what is read, what is left out and why, and that batches depend on the step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from archiver.errors import UsageError
+from archiver.training.data import Crops, Prefetch, load_domain, read_image
+
+
+def load(folder: Path, side: int = 16, limit: int = 1 << 30):  # type: ignore[no-untyped-def]
+    return load_domain(folder, 1.0, side=side, seed=0, limit=limit)
+
+
+def test_batches_depend_on_seed_and_step_alone(photos: Path) -> None:
+    """The same step gives the same crops from another object; another seed or step does not."""
+    domain = load(photos)
+    first, again = (Crops([domain], side=16, batch=3, seed=1) for _ in range(2))
+    other = Crops([domain], side=16, batch=3, seed=2)
+    assert np.array_equal(first.draw(5, 3), again.draw(5, 3))
+    assert not np.array_equal(first.draw(5, 3), first.draw(6, 3))
+    assert not np.array_equal(first.draw(5, 3), other.draw(5, 3))
+    assert first.draw(0, 1).shape == (3, 16, 16, 1)
+
+
+def test_prefetch_gives_the_batches_of_the_steps_in_order(photos: Path) -> None:
+    """Threads change when a batch is drawn, not which; every fifth is grey."""
+    crops = Crops([load(photos)], side=16, batch=2, seed=1)
+    batches = Prefetch(crops, step=3, grey_share=0.2, ahead=3)
+    for step in range(3, 13):
+        channels = 1 if step % 5 == 4 else 3
+        assert np.array_equal(batches.draw(), crops.draw(step, channels))
+    batches.close()
+
+
+def test_crops_are_pieces_of_the_images_turned(tmp_path: Path) -> None:
+    """Each crop is found in its image under one of the eight symmetries."""
+    image = np.random.default_rng(3).integers(0, 256, (20, 24, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    crops = Crops([load(tmp_path)], side=16, batch=6, seed=0)
+    windows = {image[y : y + 16, x : x + 16].tobytes() for y in range(5) for x in range(9)}
+    for crop in crops.draw(0, 3):
+        turns = [np.rot90(f, k) for f in (crop, crop[:, ::-1]) for k in range(4)]
+        assert any(np.ascontiguousarray(t).tobytes() in windows for t in turns)
+
+
+def test_files_left_out_say_why(tmp_path: Path) -> None:
+    """16 bit, too small, broken: named, with the reason; the rest is used."""
+    tifffile.imwrite(tmp_path / "deep.tif", np.zeros((40, 40), np.uint16))
+    Image.new("RGB", (8, 40)).save(tmp_path / "narrow.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
+    (tmp_path / "notes.txt").write_text("no image")
+    Image.effect_noise((40, 40), 50).save(tmp_path / "good.png")
+    domain = load(tmp_path)
+    assert len(domain.images) == 1
+    reasons = dict(reason.split(": ", 1) for reason in domain.skipped)
+    assert set(reasons) == {"deep.tif", "narrow.png", "broken.png"}
+    assert reasons["deep.tif"] == "uint16 samples"
+    assert "smaller than a crop" in reasons["narrow.png"]
+
+
+def test_folder_without_images_is_a_usage_error(tmp_path: Path) -> None:
+    """The message names the folder and what was expected there."""
+    with pytest.raises(UsageError, match=r"no image to train on: expected 8-bit"):
+        load(tmp_path)
+
+
+def test_memory_limit_is_kept(photos: Path) -> None:
+    """Images beyond the limit are left out and said so."""
+    domain = load(photos, limit=20_000)
+    assert sum(image.nbytes for image in domain.images) <= 20_000
+    assert any("memory limit" in reason for reason in domain.skipped)
+
+
+def test_lossy_files_are_halved(tmp_path: Path) -> None:
+    """A JPEG comes at half its size, without its block structure; equal channels become grey."""
+    Image.effect_noise((64, 48), 50).convert("RGB").save(tmp_path / "a.jpg")
+    assert read_image(tmp_path / "a.jpg").shape == (24, 32, 1)
