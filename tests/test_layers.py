@@ -40,6 +40,7 @@ DOORS = {
     "zarr": ("archive/manifest.py",),
     "filelock": ("archive/",),
     "constriction": ("codec/entropy.py",),
+    "numba": ("codec/kernels/compiled.py",),
     "distributed": ("jobs/cluster.py",),
     "PIL": ("sources/", "training/data.py"),
     "tifffile": ("sources/", "training/data.py"),
@@ -93,7 +94,8 @@ def test_each_library_has_one_door(path: Path) -> None:
 def test_what_is_imported_is_declared() -> None:
     """Every library that the package imports is a dependency, or the extra of a source."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    asked = [*project["dependencies"], *project["optional-dependencies"]["dicom"]]
+    extras = project["optional-dependencies"]
+    asked = [*project["dependencies"], *extras["dicom"], *extras["plot"]]
     declared = {re.split(r"[<>=~!]", line)[0].replace("-", "_") for line in asked}
     libraries = {name.split(".")[0] for path in MODULES for name in imported(parse(path))}
     libraries -= {"archiver", *sys.stdlib_module_names}

@@ -1,8 +1,8 @@
 """Own one model on one device: tested for exactness before it touches a sample.
 
 The self-test (FORMAT.md, "Self-test") runs known tiles through every layer, compares a digest with
-the one in the model file, then encodes and decodes them.  A device that fails is tried again with
-strict float32, then given up for the CPU; a CPU that fails raises ParityError.
+the one in the model file, then encodes and decodes them.  A way to compute that fails is given up
+for the next: TF32, strict float32, the CPU in int8, the CPU in float32, then ParityError.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from archiver.codec import mgcf, scan, weights
+from archiver.codec import cpu, mgcf, scan, weights
 from archiver.errors import ParityError
 
 log = logging.getLogger(__name__)
@@ -28,14 +29,31 @@ SELF_TEST_SHAPE = (16, 19, 23)  # tiles, rows, columns: libraries switch kernels
 Uint8 = NDArray[np.uint8]
 
 
+class Coder(Protocol):
+    """One way to compute: on tensors of any device, or in the CPU's own loops."""
+
+    device: torch.device
+
+    def predict(self, tiles: Uint8) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return outputs (N, H, W, n_outputs) and base predictions (N, H, W, C)."""
+
+    def encode(self, tiles: Uint8) -> list[bytes]:
+        """Return the payloads of tiles (N, H, W, C)."""
+
+    def decode(
+        self, payloads: Sequence[bytes], shapes: Sequence[tuple[int, int]], channels: int
+    ) -> list[Uint8]:
+        """Return the tiles (H, W, C) of payloads, all of ``channels``."""
+
+
 class Engine:
     """Encode and decode 8-bit tiles of 1 or 3 channels with one model.
 
     Use :meth:`open`; the constructor trusts its arguments.
     """
 
-    def __init__(self, net: mgcf.MGCF, name: str, digest: str, *, threads: int = 1) -> None:
-        self.net = net
+    def __init__(self, coder: Coder, name: str, digest: str, *, threads: int = 1) -> None:
+        self.coder = coder
         self.name = name
         self.digest = digest
         self.threads = threads
@@ -53,13 +71,12 @@ class Engine:
         net = weights.build(file)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        for place, tf32 in _attempts(device):
-            _allow_tf32(tf32)
-            engine = cls(net.to(place), file.name, weights.digest(model), threads=threads)
+        for how, make in _attempts(net, device):
+            engine = cls(make(), file.name, weights.digest(model), threads=threads)
             fault = engine.self_test_fault(file.self_test)
             if fault is None:
                 return engine
-            log.warning("%s (TF32 %s) fails the exactness self-test: %s", place, tf32, fault)
+            log.warning("%s fails the exactness self-test: %s", how, fault)
         raise ParityError(
             f"model {file.name}: this machine does not compute the exact bits ({fault}); nothing "
             "was read or written. Check the torch build and the hardware, and report it"
@@ -68,7 +85,7 @@ class Engine:
     @property
     def device(self) -> torch.device:
         """Where the network runs."""
-        return next(self.net.parameters()).device
+        return self.coder.device
 
     def encode(self, tiles: Sequence[Uint8]) -> list[bytes]:
         """Return one payload per tile (H, W, C); tiles may differ in shape."""
@@ -76,7 +93,7 @@ class Engine:
         with _computing(self.threads):
             for indices in _batches([t.shape for t in tiles], ENCODE_PIXELS[self.device.type]):
                 same = np.stack([tiles[i] for i in indices])
-                for i, payload in zip(indices, scan.encode(self.net, same), strict=True):
+                for i, payload in zip(indices, self.coder.encode(same), strict=True):
                     payloads[i] = payload
         return payloads
 
@@ -88,8 +105,8 @@ class Engine:
         with _computing(self.threads):
             for indices in _wavefronts(shapes, DECODE_PIXELS[self.device.type]):
                 sides = [shapes[i][:2] for i in indices]
-                wavefront = scan.Wavefront(self.net, sides, shapes[indices[0]][2])
-                decoded = wavefront.decode([payloads[i] for i in indices])
+                chosen = [payloads[i] for i in indices]
+                decoded = self.coder.decode(chosen, sides, shapes[indices[0]][2])
                 for i, tile in zip(indices, decoded, strict=True):
                     tiles[i] = tile
         return tiles
@@ -97,7 +114,7 @@ class Engine:
     def self_test_fault(self, expected: str) -> str | None:
         """Return what is wrong with this device's arithmetic, or None if it is exact."""
         with _computing(self.threads):
-            computed = self_test_digest(self.net)
+            computed = self_test_digest(self.coder)
         if computed != expected:
             return f"digest {computed[:16]}, expected {expected[:16]}"
         images = [t for channels in mgcf.PORTS.values() for t in self_test_tiles(channels)]
@@ -135,24 +152,26 @@ def self_test_tiles(channels: int) -> Uint8:
     return np.where(column > width // 2 + number, noise >> (number // 2), ramp).astype(np.uint8)
 
 
-def self_test_digest(net: mgcf.MGCF) -> str:
+def self_test_digest(coder: Coder) -> str:
     """Return the SHA-256 of the network's outputs, as integers, for the self-test's tiles."""
-    device = next(net.parameters()).device
     state = hashlib.sha256()
     with torch.inference_mode():
         for channels in mgcf.PORTS.values():
-            samples = torch.from_numpy(self_test_tiles(channels)).to(device, torch.float32)
-            outputs, base = scan.predict(net, samples)
+            outputs, base = coder.predict(self_test_tiles(channels))
             for values in (outputs * 1024, base):
                 state.update(values.cpu().numpy().astype("<i4").tobytes())
     return state.hexdigest()
 
 
-def _attempts(device: str) -> list[tuple[str, bool]]:
-    """Return what to try in order: (device, TF32 allowed)."""
-    if device == "cpu":
-        return [("cpu", False)]
-    return [(device, True), (device, False), ("cpu", False)]
+def _attempts(net: mgcf.MGCF, device: str) -> Iterator[tuple[str, Callable[[], Coder]]]:
+    """Yield what to try in order: how it computes, and what makes the coder."""
+    if device != "cpu":
+        for tf32 in (True, False):
+            _allow_tf32(tf32)
+            yield f"{device} (TF32 {tf32})", lambda: scan.TensorCoder(net.to(device))
+    if cpu.has_int8():
+        yield "cpu (int8)", lambda: cpu.CpuCoder(net.to("cpu"), torch.int8)
+    yield "cpu (float32)", lambda: cpu.CpuCoder(net.to("cpu"), torch.float32)
 
 
 def _allow_tf32(allowed: bool) -> None:

@@ -55,6 +55,28 @@ def digit_positions(height: int, width: int, channels: int) -> NDArray[np.int64]
     return positions
 
 
+class TensorCoder:
+    """Encode and decode tiles with tensor operations, on the device that holds the network."""
+
+    def __init__(self, net: mgcf.MGCF) -> None:
+        self.net = net
+        self.device = next(net.parameters()).device
+
+    def predict(self, tiles: Uint8) -> tuple[Tensor, Tensor]:
+        """Return outputs (N, H, W, n_outputs) and base predictions (N, H, W, C) of tiles."""
+        return predict(self.net, torch.from_numpy(tiles).to(self.device, torch.float32))
+
+    def encode(self, tiles: Uint8) -> list[bytes]:
+        """Return the payloads of ``tiles`` (N, H, W, C), all of one shape."""
+        return encode(self.net, tiles)
+
+    def decode(
+        self, payloads: Sequence[bytes], shapes: Sequence[tuple[int, int]], channels: int
+    ) -> list[Uint8]:
+        """Return the tiles (H, W, C) that ``payloads`` encode, in one wavefront."""
+        return Wavefront(self.net, shapes, channels).decode(payloads)
+
+
 # --- encoding: one masked pass ---------------------------------------------------------------
 
 
@@ -144,7 +166,7 @@ def _fill_tables(
 Tap = tuple[int, int]  # (row offset, group offset), both <= 0 or above the row
 
 
-def _skewed_taps(*, strict: bool) -> list[Tap]:
+def skewed_taps(*, strict: bool) -> list[Tap]:
     """Return the causal taps as constant shifts in the skewed layout."""
     offsets = [(r - causal.ABOVE, c - causal.SIDE) for r, c in causal.taps(strict=strict)]
     return [(row, column + 2 * row) for row, column in offsets]
@@ -174,7 +196,7 @@ class _Layer:
     def __init__(self, block: mgcf.Block, height: int, tiles: int) -> None:
         weight, self.bias = block.depthwise.on_grid()
         self.block = block
-        self.taps = _skewed_taps(strict=False)
+        self.taps = skewed_taps(strict=False)
         taps = causal.tap_weights(weight[:, 0], strict=False).t().unsqueeze(1)
         # one copy per tile: the inner loop then runs over tiles and channels at once
         self.weight = taps.expand(-1, tiles, -1).contiguous()  # (taps, tiles, dim)
@@ -208,7 +230,7 @@ class Wavefront:
         blocks = (cast(mgcf.Block, block) for block in net.blocks)
         self.layers = [_Layer(block, self.height, tiles) for block in blocks]
         self.planes = _Ring(self.height, tiles, mgcf.n_planes(channels), self.device)
-        self.taps = _skewed_taps(strict=True)
+        self.taps = skewed_taps(strict=True)
         embed, self.embed_bias = self.port.embed.on_grid()
         self.embed = embed.t().contiguous()  # (taps * planes, dim)
         self.base = self._base_matrix()  # (taps * planes, C)

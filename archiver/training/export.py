@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 import archiver
-from archiver.codec import engine, grid, mgcf, weights
+from archiver.codec import engine, grid, mgcf, scan, weights
 from archiver.training.checkpoint import Checkpoint
 
 
@@ -19,7 +19,7 @@ def export(net: mgcf.MGCF, name: str, card: dict[str, Any]) -> bytes:
     net.train()
     file = weights.ModelFile(name, net.architecture, weights.quantise(net), card=card)
     coding = weights.build(file)
-    return replace(file, self_test=engine.self_test_digest(coding)).to_bytes()
+    return replace(file, self_test=engine.self_test_digest(scan.TensorCoder(coding))).to_bytes()
 
 
 def network(checkpoint: Checkpoint) -> tuple[mgcf.MGCF, list[str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from archiver.codec import classic, mixture, scan
+from archiver.codec import classic, mixture
 from archiver.codec.engine import Engine
 from archiver.errors import UsageError
 from archiver.training.data import SUFFIXES, Uint8, read_image
@@ -116,5 +116,5 @@ def _cut(image: Uint8) -> list[Uint8]:
 @torch.inference_mode()
 def _loss_bits(engine: Engine, tile: Uint8) -> float:
     samples = torch.from_numpy(tile[None]).float()
-    outputs, base = scan.predict(engine.net, samples)
+    outputs, base = engine.coder.predict(tile[None])
     return float(mixture.bits(outputs, base, samples).sum())

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 import torch
 
-from archiver.codec import pretrained, reference, scan
+from archiver.codec import cpu, pretrained, reference, scan, weights
 from archiver.codec.engine import Engine
 from archiver.errors import ParityError
 
@@ -100,46 +100,99 @@ def test_numpy_reference_decodes_what_torch_encoded(model: bytes) -> None:
 
 def test_float64_agrees_with_float32(model: bytes) -> None:
     """No float32 sum in the network rounds: float64 gives the same numbers."""
-    engine = Engine.open(model, device="cpu")
+    net = weights.build(weights.ModelFile.from_bytes(model))
     tile = torch.from_numpy(make_tiles()[1]).float().unsqueeze(0)
     with torch.inference_mode():
-        outputs, base = scan.predict(engine.net, tile)
-        wide_outputs, wide_base = scan.predict(engine.net.double(), tile.double())
+        outputs, base = scan.predict(net, tile)
+        wide_outputs, wide_base = scan.predict(net.double(), tile.double())
     assert torch.equal(base.double(), wide_base)
     # products of two inexact factors round once to float32, then to whole levels
     assert (outputs.double() - wide_outputs).abs().max() <= 1
 
 
-def test_inexact_kernel_is_refused(model: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_coders_make_the_same_bits(model: bytes) -> None:
+    """Loops in int8, loops in float32 and tensors: one prediction, one payload, any decoder."""
+    net = weights.build(weights.ModelFile.from_bytes(model))
+    kinds = [torch.float32, *([torch.int8] if cpu.has_int8() else [])]
+    coders = [scan.TensorCoder(net), *(cpu.CpuCoder(net, kind) for kind in kinds)]
+    with torch.inference_mode():
+        for tile in make_tiles()[:16]:
+            results = [coder.predict(tile[None]) for coder in coders]
+            for outputs, base in results[1:]:
+                assert torch.equal(outputs, results[0][0])
+                assert torch.equal(base, results[0][1])
+            (payload,) = coders[0].encode(tile[None])
+            for coder in coders:
+                assert coder.encode(tile[None]) == [payload]
+                (decoded,) = coder.decode([payload], [tile.shape[:2]], tile.shape[2])
+                np.testing.assert_array_equal(decoded, tile)
+
+
+@pytest.fixture(params=["_int_mm", "mm"])
+def product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each of the matrix products that a CPU may use; the test breaks it."""
+    name: str = request.param
+    if name == "_int_mm" and not cpu.has_int8():
+        pytest.skip("this processor has no int8 products")
+    if name == "mm":
+        monkeypatch.setattr(cpu, "has_int8", lambda: False)
+    return name
+
+
+def test_inexact_product_is_refused(
+    model: bytes, product: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A matrix product whose results round to 12 bits fails the self-test."""
-    exact = torch.nn.functional.linear
-
-    def rounded(
-        x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        return exact(x, weight, bias) * (1 + 2**-12)
-
-    monkeypatch.setattr(torch.nn.functional, "linear", rounded)
+    break_products(monkeypatch, lambda out: out.copy_((out * (1 + 2**-12)).round()))
     with pytest.raises(ParityError, match="does not compute the exact bits"):
         Engine.open(model, device="cpu")
 
 
 def test_one_wrong_sum_in_a_thousand_is_refused(
-    tiny_model: bytes, monkeypatch: pytest.MonkeyPatch
+    tiny_model: bytes, product: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even one output that is off by the smallest step is noticed."""
-    exact = torch.nn.functional.linear
+    """Even one output in a thousand that is off by the smallest step is noticed."""
 
-    def off_by_one_step(
-        x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        result = exact(x, weight, bias)
-        result.view(-1)[:: result.numel() // 2 + 1] += 2**-10
-        return result
+    def off_by_one_step(out: torch.Tensor) -> None:
+        out.view(-1)[::1000] += 1
 
-    monkeypatch.setattr(torch.nn.functional, "linear", off_by_one_step)
+    break_products(monkeypatch, off_by_one_step)
     with pytest.raises(ParityError):
         Engine.open(tiny_model, device="cpu")
+
+
+def test_int8_that_fails_is_replaced_by_float32(
+    model: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A processor whose int8 products saturate still codes, in float32, the same bits."""
+    expected = Engine.open(model, device="cpu").encode(make_tiles()[:4])
+    monkeypatch.setattr(cpu, "has_int8", lambda: True)
+    exact = torch.mm
+
+    def saturated(x: torch.Tensor, y: torch.Tensor, *, out: torch.Tensor) -> None:
+        out.copy_(exact(x.float(), y.float()).clamp(-(2**12), 2**12))
+
+    monkeypatch.setattr(torch, "_int_mm", saturated)
+    engine = Engine.open(model, device="cpu")
+    assert isinstance(engine.coder, cpu.CpuCoder)
+    assert engine.coder.kind == torch.float32
+    assert engine.encode(make_tiles()[:4]) == expected
+
+
+def break_products(
+    monkeypatch: pytest.MonkeyPatch, spoil: Callable[[torch.Tensor], object]
+) -> None:
+    """Let ``spoil`` change the result of every matrix product."""
+
+    def broken(exact: Callable[..., torch.Tensor]) -> Callable[..., None]:
+        def product(x: torch.Tensor, y: torch.Tensor, *, out: torch.Tensor) -> None:
+            exact(x, y, out=out)
+            spoil(out)
+
+        return product
+
+    for name in ("mm", "_int_mm"):
+        monkeypatch.setattr(torch, name, broken(getattr(torch, name)))
 
 
 @pytest.mark.gpu

@@ -102,7 +102,7 @@ def test_wavefront_takes_tiles_of_mixed_shapes(engine: Engine) -> None:
     shapes = [(5, 9), (9, 5), (1, 1), (8, 1), (1, 8), (7, 7)]
     samples = [rng.integers(0, 9, (h, w, 3)).astype(np.uint8) for h, w in shapes]
     payloads = engine.encode(samples)
-    decoded = scan.Wavefront(engine.net, shapes, 3).decode(payloads)
+    decoded = engine.coder.decode(payloads, shapes, 3)
     for before, after in zip(samples, decoded, strict=True):
         np.testing.assert_array_equal(before, after)
 
