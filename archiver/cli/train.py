@@ -61,6 +61,21 @@ SHOWN = 5  # files left out that are named, per folder
     show_default=True,
     help="Share of batches that are grey.",
 )
+@click.option(
+    "--jpeg",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    help="Share of colour crops that are compressed as JPEG and decoded first: slides and scenes"
+    " often were JPEG once.",
+)
+@click.option(
+    "--resize",
+    type=click.FloatRange(0, 1),
+    default=0.05,
+    show_default=True,
+    help="Share of colour crops that are enlarged by interpolation first.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]")

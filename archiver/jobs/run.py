@@ -69,7 +69,8 @@ class _Pack:
         self._started = time.monotonic()
         self._source = source
         self._on_event = on_event
-        model = settings.model or pretrained.DEFAULT
+        by_profile = pretrained.LARGE if settings.adapts else pretrained.SMALL
+        model = settings.model or by_profile
         self._model_name = Path(model).stem
         self._model = pretrained.load(model)
         self._tally = Tally()

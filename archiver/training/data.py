@@ -6,6 +6,7 @@ its last checkpoint was.
 
 from __future__ import annotations
 
+import io
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +26,7 @@ SUFFIXES = {".png", ".tif", ".tiff", ".webp", ".bmp", ".ppm", ".pgm", ".jpg", ".
 LOSSY = {".jpg", ".jpeg"}
 MAX_SIDE = 4096  # of a larger image a window of this side is kept
 AREA_POWER = 0.7  # an image is drawn in proportion to its area ** AREA_POWER
+BLOCK = 8  # side of the blocks that JPEG transforms
 LUMA = (0.299, 0.587, 0.114)
 
 
@@ -129,8 +131,18 @@ def _window(image: Uint8, side: int, rng: np.random.Generator) -> Uint8:
 class Crops:
     """Draws batches of square crops from several domains, in the proportion of their weights."""
 
-    def __init__(self, domains: Sequence[Domain], *, side: int, batch: int, seed: int) -> None:
+    def __init__(
+        self,
+        domains: Sequence[Domain],
+        *,
+        side: int,
+        batch: int,
+        seed: int,
+        jpeg: float = 0.0,
+        resized: float = 0.0,
+    ) -> None:
         self.side, self.batch, self.seed = side, batch, seed
+        self._jpeg, self._resized = jpeg, resized
         self._domains = domains
         self._colour = [_Pool([i for i in d.images if i.shape[2] == 3]) for d in domains]
         pairs = zip(domains, self._colour, strict=True)
@@ -156,7 +168,14 @@ class Crops:
 
     def _colour_crop(self, rng: np.random.Generator) -> Uint8:
         pool = self._colour[rng.choice(len(self._colour), p=self._weights)]
-        return _window(pool.draw(rng), self.side, rng)
+        image, kind = pool.draw(rng), rng.random()
+        if kind < self._jpeg:
+            return _window(
+                _through_jpeg(_window(image, self.side + 2 * BLOCK, rng), rng), self.side, rng
+            )
+        if kind < self._jpeg + self._resized:
+            return _window(_enlarged(image, self.side, rng), self.side, rng)
+        return _window(image, self.side, rng)
 
     def _grey_crop(self, rng: np.random.Generator) -> Uint8:
         """Return a grey crop: of a grey image, or the luma or one channel of a colour image."""
@@ -203,6 +222,23 @@ class _Pool:
 
     def draw(self, rng: np.random.Generator) -> Uint8:
         return self.images[rng.choice(len(self.images), p=self._chance)]
+
+
+def _through_jpeg(crop: Uint8, rng: np.random.Generator) -> Uint8:
+    """Return what a JPEG of ``crop`` decodes to: many slides and scenes were such a file once."""
+    quality, subsampling = int(rng.integers(70, 98)), int(rng.choice([0, 2]))  # 4:4:4, 4:2:0
+    stream = io.BytesIO()
+    Image.fromarray(crop).save(stream, "JPEG", quality=quality, subsampling=subsampling)
+    return np.array(Image.open(stream))
+
+
+def _enlarged(image: Uint8, side: int, rng: np.random.Generator) -> Uint8:
+    """Return a window of at least ``side``, interpolated from fewer samples."""
+    scale = rng.uniform(1.1, 2.0)
+    window = _window(image, min(side, int(side / scale) + 2), rng)
+    size = (max(side, int(window.shape[1] * scale)), max(side, int(window.shape[0] * scale)))
+    method = Image.Resampling.BICUBIC if rng.integers(2) else Image.Resampling.BILINEAR
+    return np.array(Image.fromarray(window).resize(size, method))
 
 
 def _turn(crop: Uint8, rng: np.random.Generator) -> Uint8:

@@ -31,6 +31,8 @@ class Options:
     crop: int = 64
     batch: int = 16
     grey: float = 0.2
+    jpeg: float = 0.1
+    resize: float = 0.05
     seed: int = 0
     device: str = "auto"
     threads: int | None = None
@@ -82,7 +84,14 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     start = _start(folder, options)
     leg, resumed = _next_leg(start, options.leg())
-    crops = data.Crops(domains, side=options.crop, batch=options.batch, seed=options.seed)
+    crops = data.Crops(
+        domains,
+        side=options.crop,
+        batch=options.batch,
+        seed=options.seed,
+        jpeg=options.jpeg,
+        resized=options.resize,
+    )
     settings = options.settings()
     n_weights = sum(value.numel() for value in start.parameters.values())
     on_start(Started(domains, start.architecture, n_weights, start.step, resumed, settings))

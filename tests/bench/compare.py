@@ -165,7 +165,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--cores", type=int, default=2)
-    parser.add_argument("--model", default=pretrained.DEFAULT)
+    parser.add_argument("--model", default=pretrained.SMALL)
     parser.add_argument("--tile", type=int, default=128)
     options = parser.parse_args()
     console, disk = Console(width=100), Table(title="archiver pack --profile fast, on disk")

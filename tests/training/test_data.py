@@ -81,3 +81,15 @@ def test_lossy_files_are_halved(tmp_path: Path) -> None:
     """A JPEG comes at half its size, without its block structure; equal channels become grey."""
     Image.effect_noise((64, 48), 50).convert("RGB").save(tmp_path / "a.jpg")
     assert read_image(tmp_path / "a.jpg").shape == (24, 32, 1)
+
+
+def test_jpeg_and_enlarged_crops_have_the_size_asked_for(photos: Path) -> None:
+    """Whatever a crop went through, it has its side, and differs from the plain one."""
+    domain = load(photos)
+    plain = Crops([domain], side=24, batch=8, seed=1).draw(0, 3)
+    for changed in ({"jpeg": 1.0}, {"resized": 1.0}):
+        crops = Crops([domain], side=24, batch=8, seed=1, **changed)
+        drawn = crops.draw(0, 3)
+        assert drawn.shape == plain.shape
+        assert np.array_equal(drawn, crops.draw(0, 3))
+        assert not np.array_equal(drawn, plain)

@@ -8,17 +8,16 @@ from pathlib import Path
 from archiver.errors import UsageError
 
 SUFFIX = ".model"
-DEFAULT = "mgcf-s"
+SMALL, LARGE = "mgcf-s", "mgcf"
 
 
 def names() -> list[str]:
-    """Return the names of the shipped models, the default first."""
+    """Return the names of the shipped models, in alphabetical order."""
     files = resources.files(__name__).iterdir()
-    found = sorted(f.name[: -len(SUFFIX)] for f in files if f.name.endswith(SUFFIX))
-    return sorted(found, key=lambda name: name != DEFAULT)
+    return sorted(f.name[: -len(SUFFIX)] for f in files if f.name.endswith(SUFFIX))
 
 
-def load(name: str = DEFAULT) -> bytes:
+def load(name: str) -> bytes:
     """Return the bytes of a shipped model, or of the file ``name`` if that ends in ".model".
 
     UsageError if there is no such model.
