@@ -38,7 +38,7 @@ def group_rows(group: int, height: int, width: int) -> tuple[int, int]:
     return max(0, (group - width + 2) // 2), min(height, group // 2 + 1)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def digit_positions(height: int, width: int, channels: int) -> NDArray[np.int64]:
     """Return where each digit stands in a tile's stream: (height * width, channels, DIGITS)."""
     row, column = np.divmod(np.arange(height * width), width)
