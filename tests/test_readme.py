@@ -48,8 +48,8 @@ def test_shown_command_parses(
     """Each command line in README has commands, options and values that exist."""
     monkeypatch.chdir(tmp_path)
     words = [word.removeprefix("/") for word in command]  # /data is not on every machine
-    if words[1] == "pack":
-        Path(words[2]).mkdir(parents=True)
+    for folder in {"pack": words[2:3], "export": ["run", "other-slides"]}.get(words[1], []):
+        Path(folder).mkdir(parents=True)
     with click.Context(main) as parent:
         name, found, rest = main.resolve_command(parent, words[1:])
         assert found is not None

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from archiver.cli import options
+from archiver.cli.output import Output
 from archiver.errors import UsageError
-from archiver.report.text import duration_text, printable
+from archiver.report.text import duration_text
 
 if TYPE_CHECKING:
     from archiver.training.run import Started
@@ -86,7 +88,8 @@ SHOWN = 5  # files left out that are named, per folder
     help="Compile the step: twice as fast after a minute.  [default: if there is a compiler]",
 )
 @click.option("--figure", is_flag=True, help="Draw the loss at the end (needs archiver[plot]).")
-def train(data: tuple[str, ...], out: Path, figure: bool, **options: Any) -> None:
+@options.output
+def train(data: tuple[str, ...], out: Path, figure: bool, output: Output, **asked: Any) -> None:
     """Train a base model on the images below each DATA folder.
 
     8-bit grey and RGB images are used, others skipped; JPEG files only at half size, where their
@@ -103,33 +106,45 @@ def train(data: tuple[str, ...], out: Path, figure: bool, **options: Any) -> Non
     """
     from archiver.training import log, run  # torch takes seconds to import
 
-    done = run.run(_folders(data), out, run.Options(**options), _show_start, _show_row)
-    click.echo(f"{out}: {done.step} steps; make a model file of it: archiver export {out}")
+    shown = _Shown(output)
+    done = run.run(_folders(data), out, run.Options(**asked), shown.start, shown.row)
+    result = {"run": str(out), "steps": done.step, "log": str(out / log.CSV)}
     if figure:
-        click.echo(f"figure: {log.draw(out)}")
+        result["figure"] = str(log.draw(out))
+        output.note(f"figure: {result['figure']}")
+    text = f"{out}: {done.step} steps; make a model file of it: archiver export {out}"
+    output.result(text, result)
 
 
-def _show_start(started: Started) -> None:
-    for domain in started.domains:
-        sizes = f"{len(domain.images)} images, {domain.n_samples / 1e6:.1f} M samples"
-        left_out = f", {len(domain.skipped)} files left out" if domain.skipped else ""
-        click.echo(f"{domain.name}: {sizes}, weight {domain.weight:g}{left_out}")
-        for reason in domain.skipped[:SHOWN]:
-            click.echo(f"  left out: {printable(reason)}", err=True)
-    how = "goes on" if started.resumed else "begins a leg"
-    compiled = ", compiling (a minute)" if started.settings.compiled else ""
-    click.echo(
-        f"dim {started.architecture.dim}, {started.weights} weights, on {started.settings.device}: "
-        f"{how} at step {started.step}{compiled}"
-    )
-    click.echo("   step     time   colour     grey     rate  gradient   Kpx/s")
+class _Shown:
+    """Shows a run on stderr as it goes."""
 
+    def __init__(self, output: Output) -> None:
+        self._note = output.note
 
-def _show_row(row: Row) -> None:
-    click.echo(
-        f"{row.step:7d} {duration_text(row.seconds):>8} {row.colour:8.4f} {row.grey:8.4f} "
-        f"{row.rate:8.4f} {row.gradient:9.2f} {row.pixels_s / 1e3:7.1f}"
-    )
+    def start(self, started: Started) -> None:
+        """Say what is learned from, and where the run begins."""
+        for domain in started.domains:
+            sizes = f"{len(domain.images)} images, {domain.n_samples / 1e6:.1f} M samples"
+            self._note(f"{domain.name}: {sizes}, weight {domain.weight:g}")
+            for reason in domain.skipped[:SHOWN]:
+                self._note(f"  left out: {reason}")
+            if len(domain.skipped) > SHOWN:
+                self._note(f"  left out: {len(domain.skipped) - SHOWN} more")
+        how = "goes on" if started.resumed else "begins"
+        compiled = ", compiling first (a minute)" if started.settings.compiled else ""
+        self._note(
+            f"dim {started.architecture.dim}, {started.weights} weights, on "
+            f"{started.settings.device}: {how} at step {started.step}{compiled}"
+        )
+        self._note("   step     time   colour     grey     rate  gradient   Kpx/s")
+
+    def row(self, row: Row) -> None:
+        """Show one row of the log; losses are in bits per sample."""
+        self._note(
+            f"{row.step:7d} {duration_text(row.seconds):>8} {row.colour:8.4f} {row.grey:8.4f} "
+            f"{row.rate:8.4f} {row.gradient:9.2f} {row.pixels_s / 1e3:7.1f}"
+        )
 
 
 def _folders(values: tuple[str, ...]) -> list[tuple[Path, float]]:

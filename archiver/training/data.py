@@ -229,7 +229,17 @@ def _through_jpeg(crop: Uint8, rng: np.random.Generator) -> Uint8:
     quality, subsampling = int(rng.integers(70, 98)), int(rng.choice([0, 2]))  # 4:4:4, 4:2:0
     stream = io.BytesIO()
     Image.fromarray(crop).save(stream, "JPEG", quality=quality, subsampling=subsampling)
-    return np.array(Image.open(stream))
+    decoded = Image.open(stream).convert("RGB")
+    if subsampling == 0 and rng.random() < 0.7:
+        decoded = _with_repeated_chroma(decoded, (2, int(rng.integers(1, 3))))
+    return np.array(decoded)
+
+
+def _with_repeated_chroma(image: Image.Image, factors: tuple[int, int]) -> Image.Image:
+    """Return what a decoder makes of subsampled chroma that repeats samples (slide readers do)."""
+    luma, *chroma = image.convert("YCbCr").split()
+    repeated = [c.reduce(factors).resize(c.size, Image.Resampling.NEAREST) for c in chroma]
+    return Image.merge("YCbCr", (luma, *repeated)).convert("RGB")
 
 
 def _enlarged(image: Uint8, side: int, rng: np.random.Generator) -> Uint8:

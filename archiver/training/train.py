@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from archiver.codec import mgcf, mixture
+from archiver.codec.optimise import Average, Optimiser, rate
 from archiver.errors import UsageError
 from archiver.training.checkpoint import Checkpoint, Leg
 from archiver.training.data import Crops, Prefetch
-from archiver.training.optimise import Average, Optimiser, rate
 
 ROW_STEPS = 50  # steps that one row of the log averages
 AHEAD = 4  # batches drawn while one is learned from

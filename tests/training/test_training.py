@@ -15,11 +15,11 @@ import torch
 
 from archiver.codec import grid, mgcf, weights
 from archiver.codec.engine import Engine
+from archiver.codec.optimise import rate
 from archiver.errors import FormatError, UsageError
 from archiver.training import checkpoint, export, log, run
 from archiver.training.checkpoint import Checkpoint
 from archiver.training.measure import measure
-from archiver.training.optimise import rate
 from archiver.training.run import Options
 
 MakeOptions = Callable[..., Options]
@@ -46,19 +46,21 @@ def test_training_learns(photos: Path, tmp_path: Path, options: MakeOptions) -> 
     assert rows[-1].rate < rows[1].rate  # the decay
 
 
-KILLED = """
+RUN = """
 import os, signal, sys
 from pathlib import Path
 from archiver.training import run
-photos, folder = Path(sys.argv[1]), Path(sys.argv[2])
+photos, folder, killed_at = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 options = run.Options(**{options})
 settings = options.settings()
 object.__setattr__(settings, "save_every_s", 0.0)
 run.Options.settings = lambda self: settings
+def on_start(started):
+    print(started.step, started.resumed)
 def on_row(row):
-    if row.step == 100:
+    if row.step == killed_at:
         os.kill(os.getpid(), signal.SIGKILL)
-run.run([(photos, 1.0)], folder, options, lambda started: None, on_row)
+run.run([(photos, 1.0)], folder, options, on_start, on_row)
 """
 
 
@@ -66,16 +68,18 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     photos: Path, tmp_path: Path, options: MakeOptions
 ) -> None:
     """After kill -9 between two checkpoints the log is that of a run which was never killed."""
-    asked = options(steps=200)
-    go(photos, tmp_path / "whole", asked)
-    text = KILLED.replace("{options}", repr(vars(asked)))
-    arguments = [sys.executable, "-c", text, str(photos), str(tmp_path / "killed")]
-    killed = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    text = RUN.replace("{options}", repr(vars(options(steps=200))))
+
+    def go_apart(folder: str, killed_at: int) -> subprocess.CompletedProcess[str]:
+        arguments = [sys.executable, "-c", text, photos, tmp_path / folder, str(killed_at)]
+        return subprocess.run(arguments, capture_output=True, text=True, check=False)
+
+    assert go_apart("whole", -1).returncode == 0
+    killed = go_apart("killed", 100)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert checkpoint.load(tmp_path / "killed").step == 50
-    started: list[run.Started] = []
-    run.run([(photos, 1.0)], tmp_path / "killed", asked, started.append, nothing)
-    assert (started[0].step, started[0].resumed) == (50, True)
+    resumed = go_apart("killed", -1)
+    assert resumed.stdout == "50 True\n"
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
     ends = [checkpoint.load(tmp_path / name).average for name in ("killed", "whole")]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
