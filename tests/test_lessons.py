@@ -10,7 +10,7 @@ import tifffile
 import torch
 from PIL import Image
 
-from archiver.codec import cpu
+from archiver.codec import products
 from archiver.errors import ParityError, UsageError
 from archiver.jobs import cluster, run
 from archiver.jobs.spec import PackSettings
@@ -106,7 +106,7 @@ def test_a_machine_that_is_not_exact_is_not_called_a_damaged_archive(
         out.copy_((exact(x, y) * (1 + 2**-12)).round())
 
     engines.of_model.cache_clear()
-    monkeypatch.setattr(cpu, "has_int8", lambda: False)
+    monkeypatch.setattr(products, "has_int8", lambda: False)
     monkeypatch.setattr(torch, "mm", rounded)
     with pytest.raises(ParityError):
         open_archive(vector).entry("ramp.bmp").read()

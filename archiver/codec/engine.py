@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from archiver.codec import cpu, mgcf, scan, weights
+from archiver.codec import cpu, mgcf, products, scan, weights
 from archiver.errors import ParityError
 
 log = logging.getLogger(__name__)
@@ -169,7 +169,7 @@ def _attempts(net: mgcf.MGCF, device: str) -> Iterator[tuple[str, Callable[[], C
         for tf32 in (True, False):
             _allow_tf32(tf32)
             yield f"{device} (TF32 {tf32})", lambda: scan.TensorCoder(net.to(device))
-    if cpu.has_int8():
+    if products.has_int8():
         yield "cpu (int8)", lambda: cpu.CpuCoder(net.to("cpu"), torch.int8)
     yield "cpu (float32)", lambda: cpu.CpuCoder(net.to("cpu"), torch.float32)
 

