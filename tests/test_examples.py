@@ -13,9 +13,9 @@ from PIL import Image
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-def run_example(name: str, *args: Path) -> str:
+def run_example(name: str, *args: Path | str) -> str:
     """Run one example as a user would, and return what it prints."""
-    command = [sys.executable, str(EXAMPLES / name), *map(str, args)]
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *map(str, args)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -41,3 +41,11 @@ def test_pack_from_python_and_read_back(folder: Path, tmp_path: Path) -> None:
     read = run_example("read_back.py", tmp_path / "scans.archive")
     assert "gradient.png: (70, 90, 1) uint8, region (35, 45, 1), same: True" in read
     assert "notes.txt: not kept as samples" in read
+
+
+def test_train_a_small_model(folder: Path, tmp_path: Path) -> None:
+    """train_small.py trains, exports and measures; the model it leaves is a model file."""
+    shown = run_example("train_small.py", folder, tmp_path, "50")
+    assert "step 50: nan bits per sample in colour, " in shown
+    assert "scans: " in shown
+    assert (tmp_path / "small.model").read_bytes().startswith(b"ARCMODEL")

@@ -115,6 +115,6 @@ def _cut(image: Uint8) -> list[Uint8]:
 
 @torch.inference_mode()
 def _loss_bits(engine: Engine, tile: Uint8) -> float:
-    samples = torch.from_numpy(tile[None]).float()
+    samples = torch.tensor(tile[None], dtype=torch.float32)
     outputs, base = engine.coder.predict(tile[None])
     return float(mixture.bits(outputs, base, samples).sum())

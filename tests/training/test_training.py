@@ -189,3 +189,10 @@ def test_gpu_learns_what_the_cpu_learns(photos: Path, tmp_path: Path, options: M
     go(photos, tmp_path / "gpu", options(steps=100, device="cuda"))
     for ours, theirs in zip(losses(tmp_path / "cpu"), losses(tmp_path / "gpu"), strict=True):
         assert math.isclose(ours[1], theirs[1], rel_tol=0.05)
+
+
+def test_figure_is_drawn(photos: Path, tmp_path: Path, options: MakeOptions) -> None:
+    """The loss and the rate against the steps, as a PNG in the run's folder."""
+    pytest.importorskip("matplotlib")
+    go(photos, tmp_path, options(steps=100))
+    assert log.draw(tmp_path).read_bytes().startswith(b"\x89PNG")
