@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from archiver.archive import durable
 from archiver.cli import options
 from archiver.cli.output import Output
+from archiver.errors import UsageError
 
 if TYPE_CHECKING:
     from archiver.training.measure import Measured
@@ -59,7 +61,11 @@ def export(
     from archiver.training import export as exporting
     from archiver.training.measure import measure
 
-    out = out or run.resolve().with_suffix(".model")
+    out = out or run.with_name(f"{run.absolute().name}.model")
+    if out.exists() and out.samefile(run):
+        raise UsageError(f"{out}: is what is to be exported; name another file with -o")
+    if not out.parent.is_dir():
+        raise UsageError(f"{out}: expected a file in a folder that is there; make the folder first")
     trained = checkpoint.load(run)
     net, clamped = exporting.network(trained)
     card = exporting.card_of(trained, licence, clamped)
@@ -71,9 +77,12 @@ def export(
         model = exporting.export(net, name or out.stem, card)
         for line in _table(measured):
             output.note(line)
+        for m in measured:
+            for reason in m.skipped:
+                output.note(f"left out of {m.name}: {reason}")
     for line in clamped:
         output.note(f"clamped to stay exact: {line}")
-    out.write_bytes(model)
+    durable.replace_file(out, model, scratch=out.with_name(f".{out.name}.wip"))
     shown = f"{out}: {trained.step} steps, {len(model)} bytes"
     output.result(shown, {"model": str(out), "bytes": len(model), "card": card})
 

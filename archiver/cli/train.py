@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ SHOWN = 5  # files left out that are named, per folder
 )
 @click.option(
     "--peak",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(0, 100, min_open=True),
     default=1.0,
     show_default=True,
     help="Height of the learning rate before that.",
@@ -50,8 +51,8 @@ SHOWN = 5  # files left out that are named, per folder
     type=click.Path(exists=True, path_type=Path),
     help="Begin with these weights: a .model file, a run or its checkpoint.",
 )
-@click.option("--dim", type=int, default=64, show_default=True, help="Width of a new network.")
-@click.option("--blocks", type=int, default=3, show_default=True, help="Depth of a new network.")
+@click.option("--dim", type=int, help="Width of a new network.  [default: 64]")
+@click.option("--blocks", type=click.IntRange(1, 16), help="Depth of one.  [default: 3]")
 @click.option("--crop", type=click.IntRange(16, 512), default=64, show_default=True)
 @click.option(
     "--batch", type=click.IntRange(1), default=16, show_default=True, help="Crops a step."
@@ -78,7 +79,7 @@ SHOWN = 5  # files left out that are named, per folder
     show_default=True,
     help="Share of colour crops that are enlarged by interpolation first.",
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]")
 @click.option(
@@ -160,6 +161,6 @@ def _folders(values: tuple[str, ...]) -> list[tuple[Path, float]]:
             raise UsageError(f"{value}: expected FOLDER or FOLDER=WEIGHT") from error
         if not Path(name).is_dir():
             raise UsageError(f"{name}: no such folder; expected a folder of images to train on")
-        if not parsed[-1][1] > 0:
+        if not 0 < parsed[-1][1] < math.inf:
             raise UsageError(f"{value}: expected a weight above 0")
     return parsed

@@ -88,7 +88,13 @@ class Engine:
         return self.coder.device
 
     def encode(self, tiles: Sequence[Uint8]) -> list[bytes]:
-        """Return one payload per tile (H, W, C); tiles may differ in shape."""
+        """Return one payload per tile (H, W, C); tiles may differ in shape.
+
+        ValueError unless all are 8 bit, of 1 or 3 channels, and hold a pixel.
+        """
+        for tile in tiles:
+            if tile.dtype != np.uint8 or tile.shape[2] not in mgcf.PORTS.values() or not tile.size:
+                raise ValueError(f"tile of {tile.shape} {tile.dtype}: expected uint8, grey or RGB")
         payloads: list[bytes] = [b""] * len(tiles)
         with _computing(self.threads):
             for indices in _batches([t.shape for t in tiles], ENCODE_PIXELS[self.device.type]):
@@ -113,6 +119,12 @@ class Engine:
 
     def self_test_fault(self, expected: str) -> str | None:
         """Return what is wrong with this device's arithmetic, or None if it is exact."""
+        try:
+            return self._self_test(expected)
+        except Exception as error:  # whatever a wrong result leads to
+            return f"{type(error).__name__}: {error}"
+
+    def _self_test(self, expected: str) -> str | None:
         with _computing(self.threads):
             computed = self_test_digest(self.coder)
         if computed != expected:

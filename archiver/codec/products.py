@@ -44,7 +44,9 @@ class Product:
         parts = [layer.on_grid() for layer in layers]
         weight = torch.cat([weight for weight, _ in parts])
         scale = torch.exp2(grid.row_exponents(weight).float())
-        mantissas = (weight / scale[:, None]).t().contiguous().to(kind)
+        mantissas = (weight / scale[:, None]).t().to(kind)
+        # with the strides of its shape, even if a side is 1: the int8 product reads them
+        mantissas = mantissas.clone(memory_format=torch.contiguous_format)
         bias = torch.cat([bias for _, bias in parts])
         return cls(mantissas, scale.numpy(), bias.numpy())
 

@@ -83,11 +83,13 @@ class ModelFile:
                 offset += count * _DTYPES[code].itemsize
             architecture = mgcf.Architecture(**header["architecture"])
             name, self_test = str(header["name"]), str(header["self_test"])
+            card = dict(header["card"])
+            _check_sizes(architecture)
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(
                 f"model file: header does not describe its tensors: {error}"
             ) from error
-        return cls(name, _checked(architecture), tensors, self_test, dict(header["card"]))
+        return cls(name, architecture, tensors, self_test, card)
 
 
 def digest(data: bytes) -> str:
@@ -120,12 +122,11 @@ def _read_header(data: bytes) -> tuple[dict[str, Any], int]:
     return header, _PREFIX.size + length
 
 
-def _checked(a: mgcf.Architecture) -> mgcf.Architecture:
+def _check_sizes(a: mgcf.Architecture) -> None:
     """Refuse sizes that no release ever wrote."""
     limits = ((a.dim, _MAX_DIM), (a.blocks, _MAX_BLOCKS), (a.hidden, _MAX_HIDDEN))
     if not all(1 <= size <= limit for size, limit in (*limits, (a.mixtures, _MAX_MIXTURES))):
         raise FormatError(f"model file: impossible network sizes {a}")
-    return a
 
 
 # --- network <-> tensors -----------------------------------------------------------------------
@@ -180,6 +181,8 @@ def build(model: ModelFile) -> mgcf.MGCF:
 
 def _load_layer(model: ModelFile, name: str, layer: GridLayer) -> None:
     mantissa = _tensor(model, f"{name}.weight", layer.weight.shape)
+    if mantissa.min() < -grid.WEIGHT:
+        raise FormatError(f"model layer {name}: a weight is off the grid")
     exponents = _tensor(model, f"{name}.exponent", layer.weight.shape[:1])
     bias = _tensor(model, f"{name}.bias", layer.bias.shape)
     if exponents.min() < grid.MIN_EXPONENT or exponents.max() > grid.MAX_EXPONENT:

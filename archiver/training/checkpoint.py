@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import io
-import os
-import pickle
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import torch
 from torch import Tensor
 
+from archiver.archive import durable
 from archiver.codec import mgcf, weights
-from archiver.errors import ArchiverError, UsageError
+from archiver.errors import FormatError, IntegrityError, UsageError
 
 FILE = "checkpoint.pt"
-VERSION = 1
-ZIP = b"PK"  # first bytes of what torch.save writes
+MAGIC = b"ARCTRAIN1"  # then the CRC-32C of what follows, then what torch.save writes
 
 
 @dataclass
@@ -59,38 +58,39 @@ class Checkpoint:
 
     def save(self, folder: Path) -> None:
         """Replace the checkpoint in ``folder``: after a crash it is the old one or the new one."""
-        state = asdict(self) | {"version": VERSION}
-        temporary = folder / f".{FILE}.wip"
-        with temporary.open("wb") as stream:
-            torch.save(state, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(folder / FILE)
+        stream = io.BytesIO()
+        torch.save(asdict(self), stream)
+        state = stream.getvalue()
+        crc = google_crc32c.value(state).to_bytes(4, "little")
+        durable.replace_file(folder / FILE, MAGIC + crc + state, scratch=folder / f".{FILE}.wip")
 
 
 def load(path: Path) -> Checkpoint:
     """Return a checkpoint, of a run folder or a file; a ``.model`` file gives its weights.
 
-    UsageError if the file cannot be read or is neither.
+    UsageError if the file cannot be read, is neither, or is damaged.
     """
     file = path / FILE if path.is_dir() else path
     try:
         data = file.read_bytes()
     except OSError as error:
         raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
-    if file.suffix == ".model":
-        return _from_model(data)
-    if not data.startswith(ZIP):
-        raise UsageError(f"{file}: not a checkpoint of `archiver train`: no ZIP file")
     try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        if state.pop("version") != VERSION:
-            raise UsageError(f"{file}: a checkpoint of another version; use the release it is from")
-        state["architecture"] = mgcf.Architecture(**state["architecture"])
-        state["leg"] = Leg(**state["leg"]) if state["leg"] else None
-        return Checkpoint(**state)
-    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{file}: not a checkpoint of `archiver train`: {error}") from error
+        return _from_model(data) if file.suffix == ".model" else _parse(data)
+    except (FormatError, IntegrityError) as error:
+        raise UsageError(f"{file}: {error}") from error
+
+
+def _parse(data: bytes) -> Checkpoint:
+    if not data.startswith(MAGIC):
+        raise FormatError("not a checkpoint of this release of `archiver train`")
+    start = len(MAGIC) + 4
+    if google_crc32c.value(data[start:]).to_bytes(4, "little") != data[len(MAGIC) : start]:
+        raise IntegrityError("the checkpoint is damaged; restore it, or begin a new run")
+    state = torch.load(io.BytesIO(data[start:]), map_location="cpu", weights_only=True)
+    state["architecture"] = mgcf.Architecture(**state["architecture"])
+    state["leg"] = Leg(**state["leg"]) if state["leg"] else None
+    return Checkpoint(**state)
 
 
 def _from_model(data: bytes) -> Checkpoint:
@@ -98,8 +98,7 @@ def _from_model(data: bytes) -> Checkpoint:
     file = weights.ModelFile.from_bytes(data)
     parameters = dict(weights.build(file).named_parameters())
     copies = {name: value.detach().clone() for name, value in parameters.items()}
-    steps = file.card.get("steps", 0)
-    if not isinstance(steps, int):
-        raise ArchiverError("the model's card does not say its steps")
+    said = file.card.get("steps")
+    steps = said if isinstance(said, int) else 0
     average = {name: value.clone() for name, value in copies.items()}
     return Checkpoint(file.architecture, copies, average, step=steps, averaged_steps=steps)

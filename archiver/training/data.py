@@ -82,8 +82,8 @@ def read_image(path: Path) -> Uint8:
     samples = _decode(path)
     if samples.dtype != np.uint8:
         raise ValueError(f"{samples.dtype} samples")
-    if samples.ndim == 3 and samples.shape[0] in (1, 3, 4) < samples.shape[2]:
-        samples = np.moveaxis(samples, 0, 2)
+    if samples.ndim == 3 and samples.shape[2] > 4 and samples.shape[0] in (1, 3, 4):
+        samples = np.moveaxis(samples, 0, 2)  # planar
     samples = samples[..., None] if samples.ndim == 2 else samples
     if samples.ndim != 3 or samples.shape[2] not in (1, 3, 4):
         raise ValueError(f"shape {samples.shape}")
@@ -104,9 +104,17 @@ def _decode(path: Path) -> NDArray[np.generic]:
     with Image.open(path) as image:
         if image.mode in ("P", "1", "CMYK"):
             raise ValueError(f"mode {image.mode}")
+        if image.format == "PNG" and _png_depth(path) == 16:
+            raise ValueError("uint16 samples")  # Pillow would drop half of each
         if path.suffix.lower() in LOSSY:
             return np.asarray(image.reduce(2))
         return np.asarray(image)
+
+
+def _png_depth(path: Path) -> int:
+    """Return the bit depth that a PNG's header states."""
+    with path.open("rb") as stream:
+        return stream.read(25)[24]
 
 
 def _read_or_why(path: Path, side: int, rng: np.random.Generator) -> tuple[Uint8 | None, str]:
@@ -151,8 +159,11 @@ class Crops:
         self._grey = _Pool([i for d in domains for i in d.images if i.shape[2] == 1])
 
     def shares(self) -> dict[str, float]:
-        """Return the weight of every domain, by name."""
-        return {domain.name: domain.weight for domain in self._domains}
+        """Return the weight of every domain, by name; of several of one name their sum."""
+        weights: dict[str, float] = {}
+        for domain in self._domains:
+            weights[domain.name] = weights.get(domain.name, 0.0) + domain.weight
+        return weights
 
     def channels(self, step: int, grey_share: float) -> int:
         """Return how many channels the batch of ``step`` has: 1 or 3, evenly spread."""

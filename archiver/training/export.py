@@ -11,6 +11,7 @@ import torch
 
 import archiver
 from archiver.codec import engine, grid, mgcf, scan, weights
+from archiver.errors import ArchiverError
 from archiver.training.checkpoint import Checkpoint
 
 
@@ -19,7 +20,10 @@ def export(net: mgcf.MGCF, name: str, card: dict[str, Any]) -> bytes:
     net.train()
     file = weights.ModelFile(name, net.architecture, weights.quantise(net), card=card)
     coding = weights.build(file)
-    return replace(file, self_test=engine.self_test_digest(scan.TensorCoder(coding))).to_bytes()
+    tested = replace(file, self_test=engine.self_test_digest(scan.TensorCoder(coding)))
+    model = tested.to_bytes()
+    weights.build(weights.ModelFile.from_bytes(model))  # what is written can be read
+    return model
 
 
 def network(checkpoint: Checkpoint) -> tuple[mgcf.MGCF, list[str]]:
@@ -27,6 +31,10 @@ def network(checkpoint: Checkpoint) -> tuple[mgcf.MGCF, list[str]]:
     net = mgcf.MGCF(checkpoint.architecture)
     with torch.no_grad():
         for name, parameter in net.named_parameters():
+            if not bool(checkpoint.average[name].isfinite().all()):
+                raise ArchiverError(
+                    f"the run diverged: {name} is not finite; begin again with a lower --peak"
+                )
             parameter.copy_(checkpoint.average[name])
     return net, clamp_rows(net)
 
@@ -40,13 +48,14 @@ def clamp_rows(net: mgcf.MGCF) -> list[str]:
     """
     clamped = []
     for name, layer in net.named_modules():
-        if not isinstance(layer, weights.GridLayer):
+        if not isinstance(layer, weights.GridLayer | mgcf.BasePredictor):
             continue
         carried = grid.STREAM_LIMIT if name.endswith(("project", "contract")) else 0.0
-        bound = grid.row_bounds(layer.weight, layer.bias * mgcf.UNIT, carried=carried)
+        bias = None if isinstance(layer, mgcf.BasePredictor) else layer.bias * mgcf.UNIT
+        bound = grid.row_bounds(layer.weight, bias, carried=carried)
         over = bound > _SAFE
         if bool(over.any()):
-            fixed = carried + layer.bias.double().abs() * mgcf.UNIT
+            fixed = carried + (0.0 if bias is None else bias.double().abs())
             shrink = torch.where(over, (_SAFE - fixed) / (bound - fixed), 1.0)
             layer.weight.mul_(shrink.clamp(min=0.0).view(-1, *[1] * (layer.weight.dim() - 1)))
             clamped.append(f"{name}: {int(over.sum())} of {len(over)} rows, to {shrink.min():.3f}")

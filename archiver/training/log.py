@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from archiver.archive import durable
 from archiver.errors import UsageError
 from archiver.training.train import Row
 
@@ -20,10 +22,11 @@ class Log:
     def __init__(self, folder: Path, *, from_step: int) -> None:
         self._path = folder / CSV
         kept = [row for row in read(folder) if row.step <= from_step]
-        with self._path.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, COLUMNS)
-            writer.writeheader()
-            writer.writerows(map(_cells, kept))
+        stream = io.StringIO(newline="")
+        writer = csv.DictWriter(stream, COLUMNS)
+        writer.writeheader()
+        writer.writerows(map(_cells, kept))
+        durable.replace_file(self._path, stream.getvalue().encode(), scratch=folder / f".{CSV}.wip")
 
     def add(self, row: Row) -> None:
         """Append one row."""
@@ -36,7 +39,9 @@ def read(folder: Path) -> list[Row]:
     path = folder / CSV
     if not path.exists():
         return []
-    with path.open(newline="") as stream:
+    text = path.read_text()
+    whole = text[: text.rfind("\n") + 1]  # a crash may have cut the last row short
+    with io.StringIO(whole, newline="") as stream:
         try:
             return [_row(line) for line in csv.DictReader(stream)]
         except (KeyError, TypeError, ValueError) as error:

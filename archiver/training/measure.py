@@ -30,6 +30,7 @@ class Measured:
     loss_bytes: float  # the code length that training minimises
     model_bytes: int  # range-coded payloads, no other codec beside
     jpegxl_bytes: int  # the whole images under JPEG XL effort 9
+    skipped: tuple[str, ...] = ()  # "name: why", for each file that was left out
 
     @property
     def bits_per_sample(self) -> float:
@@ -47,37 +48,51 @@ def measure(model: bytes, folders: Sequence[Path], *, workers: int = 0) -> list[
 
     ``workers`` processes share the images; 0 codes them in this one.
     """
-    found = {folder: _images(folder) for folder in folders}
+    found = [_images(folder) for folder in folders]
     if not workers:
         engine = Engine.open(model, device="cpu", threads=1)
-        return [_sum(f, [_code(engine, path) for path in paths]) for f, paths in found.items()]
+        return [_sum(images, [_code(engine, path) for path in images.paths]) for images in found]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _open, (model,)) as pool:
-        return [_sum(f, list(pool.map(_code_there, paths))) for f, paths in found.items()]
+        return [_sum(images, list(pool.map(_code_there, images.paths))) for images in found]
 
 
 Sizes = tuple[int, float, int, int]  # samples, loss bytes, model bytes, JPEG XL bytes
 
 
-def _images(folder: Path) -> list[Path]:
+@dataclass(frozen=True)
+class _Images:
+    folder: Path
+    paths: list[Path]
+    skipped: tuple[str, ...]
+
+
+def _images(folder: Path) -> _Images:
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    usable = [path for path in paths if _is_usable(path)]
+    reasons = {path: _fault(path) for path in paths}
+    usable = [path for path, reason in reasons.items() if reason is None]
+    skipped = tuple(f"{p.relative_to(folder)}: {why}" for p, why in reasons.items() if why)
     if not usable:
-        raise UsageError(f"{folder}: expected 8-bit grey or RGB images to measure on, found none")
-    return usable
+        raise UsageError(
+            f"{folder}: expected 8-bit grey or RGB images to measure on, found none"
+            + (f"; the first refused is {skipped[0]}" if skipped else "")
+        )
+    return _Images(folder, usable, skipped)
 
 
-def _is_usable(path: Path) -> bool:
+def _fault(path: Path) -> str | None:
+    """Return why a file cannot be measured on, or None."""
     try:
         read_image(path)
-    except Exception:  # whatever a reader raises on a file that is not for it
-        return False
-    return True
+    except Exception as error:  # whatever a reader raises on a file that is not for it
+        return str(error) or type(error).__name__
+    return None
 
 
-def _sum(folder: Path, sizes: Sequence[Sizes]) -> Measured:
+def _sum(images: _Images, sizes: Sequence[Sizes]) -> Measured:
     samples, loss, model, jpegxl = (sum(column) for column in zip(*sizes, strict=True))
-    return Measured(folder.resolve().name, len(sizes), int(samples), loss, int(model), int(jpegxl))
+    name = images.folder.resolve().name
+    return Measured(name, len(sizes), int(samples), loss, int(model), int(jpegxl), images.skipped)
 
 
 _engine: Engine | None = None  # of a worker process

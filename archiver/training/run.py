@@ -26,8 +26,8 @@ class Options:
     decay: float = 0.6
     peak: float = 1.0
     start: Path | None = None
-    dim: int = 64
-    blocks: int = 3
+    dim: int | None = None  # None: that of the weights to start from, or 64
+    blocks: int | None = None  # None: likewise, or 3
     crop: int = 64
     batch: int = 16
     grey: float = 0.2
@@ -51,6 +51,7 @@ class Options:
         device = self.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        train.check_device(device)
         compiled = train.can_compile(device) if self.compiled is None else self.compiled
         return train.Settings(self.grey, device, self.threads, compiled)
 
@@ -75,15 +76,17 @@ def run(
     on_row: Callable[[train.Row], None],
 ) -> checkpoint.Checkpoint:
     """Train in ``folder`` until the leg is done, going on from what is there."""
+    settings = options.settings()
+    folder.mkdir(parents=True, exist_ok=True)
+    start = _start(folder, options)
+    leg, resumed = _next_leg(start, options.leg())
+    rows = log.Log(folder, from_step=start.step)
     domains = [
         data.load_domain(
             path, weight, side=options.crop, seed=options.seed, limit=MEMORY // len(folders)
         )
         for path, weight in folders
     ]
-    folder.mkdir(parents=True, exist_ok=True)
-    start = _start(folder, options)
-    leg, resumed = _next_leg(start, options.leg())
     crops = data.Crops(
         domains,
         side=options.crop,
@@ -92,10 +95,8 @@ def run(
         jpeg=options.jpeg,
         resized=options.resize,
     )
-    settings = options.settings()
     n_weights = sum(value.numel() for value in start.parameters.values())
     on_start(Started(domains, start.architecture, n_weights, start.step, resumed, settings))
-    rows = log.Log(folder, from_step=start.step)
 
     def logged(row: train.Row) -> None:
         rows.add(row)
@@ -107,20 +108,37 @@ def run(
 def _start(folder: Path, options: Options) -> checkpoint.Checkpoint:
     """Return the run's own checkpoint, or the one to start from, or a new network."""
     if (folder / checkpoint.FILE).exists():
-        return checkpoint.load(folder)
+        return _of_that_size(checkpoint.load(folder), options, folder)
     if options.start is not None:
-        start = checkpoint.load(options.start)
+        start = _of_that_size(checkpoint.load(options.start), options, options.start)
         start.optimiser, start.leg = None, None
         return start
-    if not MIN_DIM <= options.dim <= MAX_DIM or options.dim % 8:
+    architecture = mgcf.Architecture(dim=options.dim or 64, blocks=options.blocks or 3)
+    if architecture.dim % 8 or not MIN_DIM <= architecture.dim <= MAX_DIM:
         raise UsageError(
             f"--dim {options.dim}: expected a multiple of 8 from {MIN_DIM} to {MAX_DIM}"
         )
     torch.manual_seed(options.seed)
-    architecture = mgcf.Architecture(dim=options.dim, blocks=options.blocks)
     parameters = {n: p.detach() for n, p in mgcf.MGCF(architecture).named_parameters()}
     average = {name: value.clone() for name, value in parameters.items()}
     return checkpoint.Checkpoint(architecture, parameters, average)
+
+
+def _of_that_size(
+    start: checkpoint.Checkpoint, options: Options, path: Path
+) -> checkpoint.Checkpoint:
+    """Refuse options that ask for another network than the one that is there."""
+    there = start.architecture
+    for name, asked, found in (
+        ("dim", options.dim, there.dim),
+        ("blocks", options.blocks, there.blocks),
+    ):
+        if asked not in (None, found):
+            raise UsageError(
+                f"--{name} {asked}: the network in {path} has {found}; leave the option out to "
+                "go on with it, or choose another --out or --start"
+            )
+    return start
 
 
 def _next_leg(start: checkpoint.Checkpoint, asked: checkpoint.Leg) -> tuple[checkpoint.Leg, bool]:

@@ -212,10 +212,19 @@ def can_compile(device: str) -> bool:
     return any(shutil.which(name) for name in ("g++", "c++", "clang++"))
 
 
+def check_device(device: str) -> None:
+    """Raise UsageError if torch cannot train there."""
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter if built without CUDA
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"--device {device}: expected cpu, or a CUDA device that torch finds: {reason}"
+        ) from error
+
+
 def _prepare(settings: Settings) -> None:
-    """Set up the device and the C library's allocator."""
-    if settings.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"device {settings.device}: torch finds no CUDA device on this machine")
+    """Set up the threads and the C library's allocator."""
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     if sys.platform == "linux":

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from archiver.codec import cpu, pretrained, products, reference, scan, weights
+from archiver.codec import cpu, mgcf, pretrained, products, reference, scan, weights
 from archiver.codec.engine import Engine
-from archiver.errors import ParityError
+from archiver.errors import IntegrityError, ParityError
+from archiver.training.export import export
 
 MODELS = ["tiny", *pretrained.names()]
 
@@ -177,6 +178,36 @@ def test_int8_that_fails_is_replaced_by_float32(
     assert isinstance(engine.coder, cpu.CpuCoder)
     assert engine.coder.kind == torch.float32
     assert engine.encode(make_tiles()[:4]) == expected
+
+
+def test_a_decoder_that_fails_is_given_up_too(
+    model: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong wavefront is a fault of the machine, whatever it raises: float32 takes over."""
+    monkeypatch.setattr(products, "has_int8", lambda: True)
+    exact = cpu.CpuCoder.decode
+
+    def wrong(self: cpu.CpuCoder, *args: object) -> list[np.ndarray]:
+        if self.kind == torch.int8:
+            raise IntegrityError("stream does not decode")
+        return exact(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cpu.CpuCoder, "decode", wrong)
+    engine = Engine.open(model, device="cpu")
+    assert isinstance(engine.coder, cpu.CpuCoder)
+    assert engine.coder.kind == torch.float32
+
+
+def test_a_network_one_unit_wide_codes_in_int8() -> None:
+    """Products with a single column read their operands' strides: they must be right."""
+    if not products.has_int8():
+        pytest.skip("this processor has no int8 products")
+    net = mgcf.MGCF(mgcf.Architecture(dim=1, blocks=1))
+    coding = weights.build(weights.ModelFile.from_bytes(export(net, "thin", {})))
+    tile = make_tiles()[1][None]
+    with torch.inference_mode():
+        outputs, _ = cpu.CpuCoder(coding, torch.int8).predict(tile)
+        assert torch.equal(outputs, scan.TensorCoder(coding).predict(tile)[0])
 
 
 def break_products(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -93,3 +94,21 @@ def test_jpeg_and_enlarged_crops_have_the_size_asked_for(photos: Path) -> None:
         assert drawn.shape == plain.shape
         assert np.array_equal(drawn, crops.draw(0, 3))
         assert not np.array_equal(drawn, plain)
+
+
+def test_planar_and_flat_images_are_read(tmp_path: Path) -> None:
+    """Channels first become channels last; a height of 3 is not taken for channels."""
+    image = np.random.default_rng(0).integers(0, 256, (3, 20, 24), np.uint8)
+    tifffile.imwrite(tmp_path / "planar.tif", image, photometric="rgb", planarconfig="separate")
+    assert np.array_equal(read_image(tmp_path / "planar.tif"), np.moveaxis(image, 0, 2))
+    flat = image.transpose(1, 2, 0)[:3]
+    Image.fromarray(np.ascontiguousarray(flat)).save(tmp_path / "flat.png")
+    assert np.array_equal(read_image(tmp_path / "flat.png"), flat)
+
+
+def test_deep_png_is_not_taken_for_8_bit(tmp_path: Path) -> None:
+    """A 16-bit RGB PNG, whose low bytes Pillow drops, is left out."""
+    deep = np.random.default_rng(0).integers(0, 1 << 16, (20, 20, 3)).astype(np.uint16)
+    (tmp_path / "deep.png").write_bytes(imagecodecs.png_encode(deep))
+    with pytest.raises(ValueError, match="uint16"):
+        read_image(tmp_path / "deep.png")

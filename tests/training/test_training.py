@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
+from archiver.cli import main
 from archiver.codec import grid, mgcf, weights
 from archiver.codec.engine import Engine
 from archiver.codec.optimise import rate
-from archiver.errors import FormatError, UsageError
+from archiver.errors import ArchiverError, FormatError, UsageError
 from archiver.training import checkpoint, export, log, run
 from archiver.training.checkpoint import Checkpoint
 from archiver.training.measure import measure
@@ -126,7 +128,11 @@ def test_training_goes_on_from_a_model_file(
     done = go(photos, tmp_path / "run", options(steps=150))
     net, clamped = export.network(done)
     (tmp_path / "a.model").write_bytes(export.export(net, "a", export.card_of(done, "", clamped)))
-    more = go(photos, tmp_path / "more", options(steps=50, start=tmp_path / "a.model", dim=64))
+    more = go(
+        photos,
+        tmp_path / "more",
+        options(steps=50, start=tmp_path / "a.model", dim=None, blocks=None),
+    )
     assert more.step == 200
     assert more.architecture == done.architecture
     assert log.read(tmp_path / "more")[0].colour < log.read(tmp_path / "run")[0].colour
@@ -162,7 +168,12 @@ def test_clamped_bound_leaves_room_for_rounding() -> None:
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(b"", "not a checkpoint"), (b"\x80\x04rubbish", "not a checkpoint"), (None, "cannot be read")],
+    [
+        (b"", "not a checkpoint"),
+        (b"\x80\x04rubbish", "not a checkpoint"),
+        (b"ARCTRAIN1", "is damaged"),
+        (None, "cannot be read"),
+    ],
 )
 def test_what_is_no_checkpoint_is_refused(
     tmp_path: Path, content: bytes | None, expected: str
@@ -196,3 +207,71 @@ def test_figure_is_drawn(photos: Path, tmp_path: Path, options: MakeOptions) -> 
     pytest.importorskip("matplotlib")
     go(photos, tmp_path, options(steps=100))
     assert log.draw(tmp_path).read_bytes().startswith(b"\x89PNG")
+
+
+def test_damaged_checkpoint_is_never_used(
+    photos: Path, tmp_path: Path, options: MakeOptions
+) -> None:
+    """Cut anywhere, or one bit flipped: refused by its checksum, the file named."""
+    go(photos, tmp_path, options(steps=1))
+    file = tmp_path / checkpoint.FILE
+    whole = file.read_bytes()
+    rng = np.random.default_rng(0)
+    for position in rng.integers(0, len(whole), 30):
+        flipped = bytearray(whole)
+        flipped[position] ^= 1 << int(rng.integers(8))
+        for damaged in (whole[:position], bytes(flipped)):
+            file.write_bytes(damaged)
+            with pytest.raises(UsageError, match=r"checkpoint\.pt: "):
+                checkpoint.load(tmp_path)
+
+
+def test_another_size_than_the_run_has_is_refused(
+    photos: Path, tmp_path: Path, options: MakeOptions
+) -> None:
+    """--dim on a run of another width is an error, not ignored."""
+    go(photos, tmp_path, options(steps=1))
+    with pytest.raises(UsageError, match=r"--dim 16: the network in .* has 8"):
+        go(photos, tmp_path, options(steps=1, dim=16))
+
+
+def test_a_row_that_was_cut_short_is_dropped(
+    photos: Path, tmp_path: Path, options: MakeOptions
+) -> None:
+    """A full disk leaves half a row: the run goes on, the rows before it are kept."""
+    go(photos, tmp_path, options(steps=50))
+    with (tmp_path / log.CSV).open("a") as stream:
+        stream.write("100,1,2")
+    go(photos, tmp_path, options(steps=50, decay=1.0))
+    assert [row.step for row in log.read(tmp_path)] == [50, 100]
+
+
+def test_a_diverged_run_is_not_exported(photos: Path, tmp_path: Path, options: MakeOptions) -> None:
+    """Weights that are not finite: the message says that the run diverged, and what to do."""
+    done = go(photos, tmp_path, options(steps=1))
+    done.average["blocks.0.attend.weight"][0, 0] = float("nan")
+    with pytest.raises(ArchiverError, match="diverged"):
+        export.network(done)
+
+
+def test_export_never_replaces_what_it_reads(
+    photos: Path, tmp_path: Path, options: MakeOptions
+) -> None:
+    """`archiver export a.model` would write a.model: refused; runs with dots keep their names."""
+    go(photos, tmp_path / "run.1", options(steps=1))
+    invoke = CliRunner().invoke
+    assert invoke(main, ["export", str(tmp_path / "run.1")]).exit_code == 0
+    model = tmp_path / "run.1.model"
+    before = model.read_bytes()
+    again = invoke(main, ["export", str(model), "-o", str(model)])
+    assert again.exit_code == 2
+    assert "name another file" in again.output
+    assert model.read_bytes() == before
+
+
+def test_unknown_device_is_a_usage_error(
+    photos: Path, tmp_path: Path, options: MakeOptions
+) -> None:
+    """A device that torch does not know is named before any image is read."""
+    with pytest.raises(UsageError, match="--device foo: expected cpu"):
+        go(photos, tmp_path, options(device="foo"))

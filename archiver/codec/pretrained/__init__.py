@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from archiver.errors import UsageError
+from archiver.errors import FormatError, IntegrityError, UsageError
 
 SUFFIX = ".model"
 SMALL, LARGE = "mgcf-s", "mgcf"
@@ -33,7 +33,13 @@ def load(name: str) -> bytes:
 
 
 def _read_file(path: Path) -> bytes:
+    from archiver.codec import weights  # brings in torch: not for names()
+
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
+        weights.ModelFile.from_bytes(data)
     except OSError as error:
         raise UsageError(f"{path}: this model file cannot be read: {error.strerror}") from error
+    except (FormatError, IntegrityError) as error:
+        raise UsageError(f"{path}: {error}") from error
+    return data
