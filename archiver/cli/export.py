@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from archiver.archive import durable
 from archiver.cli import options
 from archiver.cli.output import Output
 from archiver.errors import UsageError
@@ -57,6 +56,7 @@ def export(
       archiver export run --measure /data/validation
       archiver pack /data/histo --model slides.model
     """
+    from archiver.archive import durable  # numpy and torch take seconds to import
     from archiver.training import checkpoint
     from archiver.training import export as exporting
     from archiver.training.measure import measure
