@@ -37,7 +37,7 @@ profile = click.option(
 model = click.option(
     "--model",
     metavar="NAME",
-    help="Base model to use: mgcf, mgcf-s (half the size, twice as fast), or the path of a .model"
+    help="Base model to use: mgcf, mgcf-s (a third of the size, faster), or the path of a .model"
     " file.  [default: mgcf-s for profile fast, else mgcf]",
 )
 fidelity = click.option(

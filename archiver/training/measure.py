@@ -14,9 +14,9 @@ import torch
 from archiver.codec import classic, mixture
 from archiver.codec.engine import Engine
 from archiver.errors import UsageError
+from archiver.pipeline.geometry import DEFAULT_TILE, spans, tile_side
 from archiver.training.data import SUFFIXES, Uint8, read_image
 
-TILE = 128  # side, as archives have by default
 JPEGXL_EFFORT = 9
 
 
@@ -119,12 +119,12 @@ def _code(engine: Engine, path: Path) -> Sizes:
 
 
 def _cut(image: Uint8) -> list[Uint8]:
-    """Cut an image evenly into tiles of at most TILE x TILE, as an archive does."""
-    rows, columns = (-(-n // -(-n // TILE)) for n in image.shape[:2])
+    """Cut an image into tiles as an archive does."""
+    rows, columns = (spans(n, tile_side(n, DEFAULT_TILE)) for n in image.shape[:2])
     return [
-        np.ascontiguousarray(image[top : top + rows, left : left + columns])
-        for top in range(0, image.shape[0], rows)
-        for left in range(0, image.shape[1], columns)
+        np.ascontiguousarray(image[top : top + height, left : left + width])
+        for top, height in rows
+        for left, width in columns
     ]
 
 

@@ -21,6 +21,12 @@ ABOVE, SIDE = causal.ABOVE, causal.SIDE
 
 
 @compiled
+def swish(x: np.float32) -> Any:
+    """Hard swish of one sum, snapped for the next product."""
+    return snap(min(max(x * GATE_STEP + HALF, ZERO), ONE) * x, LEVEL)
+
+
+@compiled
 def snap_rows(h: Float32, out: Any) -> None:
     """Snap the residual stream (M, dim) for the next product."""
     for i in range(h.shape[0]):
@@ -41,8 +47,7 @@ def activate(z: Any, scale: Float32, bias: Float32, out: Any) -> None:
     """Hard swish of scaled sums (M, n), snapped for the next product."""
     for i in range(z.shape[0]):
         for k in range(z.shape[1]):
-            x = _f32(z[i, k]) * scale[k] + bias[k]
-            out[i, k] = snap(min(max(x * GATE_STEP + HALF, ZERO), ONE) * x, LEVEL)
+            out[i, k] = swish(_f32(z[i, k]) * scale[k] + bias[k])
 
 
 @compiled
@@ -117,9 +122,7 @@ def features(
         for c in range(width):
             i = r * width + c
             for k in range(dim):
-                v = _f32(z[i, k]) * scale[k] + bias[k]
-                gate = min(max(v * GATE_STEP + HALF, ZERO), ONE)
-                x[ABOVE + top + r, SIDE + c, k] = snap(gate * v, LEVEL)
+                x[ABOVE + top + r, SIDE + c, k] = swish(_f32(z[i, k]) * scale[k] + bias[k])
             for k in range(dim):
                 value[top * width + i, k] = _f32(z[i, dim + k]) * scale[dim + k] + bias[dim + k]
 

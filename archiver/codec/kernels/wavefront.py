@@ -17,14 +17,12 @@ from archiver.codec.kernels.layers import (
     COARSE,
     FINE,
     FRACTION,
-    GATE_STEP,
-    HALF,
     LEVEL,
     MID,
-    ONE,
     UNIT_STEP,
     VALID,
     ZERO,
+    swish,
 )
 
 _f32 = np.float32
@@ -111,9 +109,7 @@ def features_ring(
                 seen[:] = ZERO
                 continue
             for k in range(dim):
-                v = _f32(z[i, k]) * scale[k] + bias[k]
-                gate = min(max(v * GATE_STEP + HALF, ZERO), ONE)
-                seen[k] = snap(gate * v, LEVEL)
+                seen[k] = swish(_f32(z[i, k]) * scale[k] + bias[k])
 
 
 @compiled
