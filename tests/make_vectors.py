@@ -27,10 +27,10 @@ from archiver.jobs.spec import PackSettings
 from archiver.training.export import export
 
 
-def tiny_model() -> bytes:
+def tiny_model(copies: int = 0) -> bytes:
     """Return a small model with random weights in every layer, so that every layer matters."""
     torch.manual_seed(7)
-    net = mgcf.MGCF(mgcf.Architecture(dim=8, blocks=2, hidden=2, mixtures=3))
+    net = mgcf.MGCF(mgcf.Architecture(dim=8, blocks=2, hidden=2, mixtures=3, copies=copies))
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             if name.endswith(("project.weight", "contract.weight")):

@@ -133,7 +133,7 @@ class Decoder:
             states = [self.predict(*pixel) for pixel in pixels]
             for c in range(channels):
                 counts = [
-                    self.count(o, b, c, out[p]) for p, (o, b) in zip(pixels, states, strict=True)
+                    self.count(o, b, c, out, p) for p, (o, b) in zip(pixels, states, strict=True)
                 ]
                 for shift in (4, 0):
                     for pixel, count in zip(pixels, counts, strict=True):
@@ -148,16 +148,23 @@ class Decoder:
                 self.planes[r + 3, column + 3] = np.concatenate(planes)
         return out
 
-    def count(self, o: Any, base: Any, c: int, decoded: Any) -> Any:
+    def count(self, o: Any, base: Any, c: int, out: Any, pixel: tuple[int, int]) -> Any:
         """Return the function F of one channel of one pixel."""
-        channels, k = self.shape[2], self.sizes["mixtures"]
-        rows = o.reshape(-1, k)
+        channels, k, j = self.shape[2], self.sizes["mixtures"], self.sizes.get("copies", 0)
+        decoded = out[pixel]
+        rows = o[: len(o) - 2 * channels * j].reshape(-1, k)
+        copied = o[len(o) - 2 * channels * j :].reshape(2, channels, j)
         logit, mean, scale = rows[c], rows[channels + c], rows[2 * channels + c]
         centre = 64 * (snap(8 * mean, 4080) + base[c])
         for earlier in range(c):
             coupling = snap(4 * rows[3 * channels + c * (c - 1) // 2 + earlier], 255)
             centre = centre + coupling * (16 * (decoded[earlier] - 128.0) - base[earlier])
         centre = snap(centre / 16, 32768)
+        for row, column in [(0, -1), (-1, 0)][:j]:
+            seen = self.planes[pixel[0] + 3 + row, pixel[1] + 3 + column, :channels]
+            copy = seen[c] + (decoded[c - 1] - 128.0 - seen[c - 1] if c else 0)
+            centre = np.append(centre, 64 * copy)
+        logit, scale = np.append(logit, copied[0, c]), np.append(scale, copied[1, c])
         s = snap(scale - 12, 92) + 12
         mantissa, exponent = np.frexp(4 * 2 ** (-s / 16))
         inverse = np.rint(mantissa * 256) / 256 * 2.0**exponent

@@ -60,6 +60,11 @@ def tap_matrix(weight: Tensor) -> Tensor:
     return tap_weights(weight, strict=True).transpose(1, 2).flatten(1)
 
 
+def tap_index(row: int, column: int) -> int:
+    """Return the place among the strict taps of the one at an offset from the pixel."""
+    return taps(strict=True).index((ABOVE + row, SIDE + column))
+
+
 def pad(x: Tensor) -> Tensor:
     """Put the zeros around ``x`` (N, H, W, C) that its outermost pixels' kernels reach."""
     return F.pad(x, (0, 0, SIDE, SIDE, ABOVE, 0))

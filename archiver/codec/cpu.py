@@ -15,7 +15,7 @@ from archiver.codec.cpu_wavefront import CpuWavefront, Tables
 from archiver.codec.entropy import RADIX, encode_digits
 from archiver.codec.kernels import counts, layers
 from archiver.codec.kernels.compiled import Float32
-from archiver.codec.products import OWN, STRICT, SUMS, Block, Buffers, Port
+from archiver.codec.products import COPIED, OWN, STRICT, SUMS, Block, Buffers, Port
 from archiver.codec.tables import lookup
 
 CHUNK_PIXELS = 512  # what is computed at once: its widest buffer stays in a core's cache
@@ -63,8 +63,17 @@ class CpuCoder:
         positions = scan.digit_positions(*tile.shape)
         n_digits = positions.size
         table, digits = np.empty((n_digits, RADIX), np.float32), np.empty(n_digits, np.int32)
-        samples = np.ascontiguousarray(tile).reshape(-1, tile.shape[2])
-        counts.encode_tables(outputs, base, samples, positions, *self.tables, table, digits)
+        copied = COPIED[: self.sizes.copies]
+        counts.encode_tables(
+            outputs,
+            base,
+            np.ascontiguousarray(tile),
+            positions,
+            copied,
+            *self.tables,
+            table,
+            digits,
+        )
         return encode_digits(digits, table)
 
     def _predict(self, tile: Uint8) -> tuple[Float32, Float32]:

@@ -48,8 +48,9 @@ class CpuWavefront:
         self._outputs = np.empty((lanes, len(self._port.head.bias)), np.float32)
         self._sums = torch.empty(self._outputs.shape, dtype=SUMS[network.kind])
         self._row = np.empty(dim, np.float32)
-        mixtures = self._outputs.shape[1] // (3 * channels + mgcf.n_couplings(channels))
-        self._mixtures = np.empty((lanes, 3, mixtures), np.float32)
+        self._copied = [causal.tap_index(*at) for at in mgcf.COPIED[: network.sizes.copies]]
+        n_components = network.sizes.mixtures + len(self._copied)
+        self._mixtures = np.empty((lanes, 3, n_components), np.float32)
         self._cumulative = np.empty((lanes, RADIX + 1), np.float32)
         self._table = np.empty((lanes, RADIX), np.float32)
 
@@ -99,7 +100,9 @@ class CpuWavefront:
         head, outputs, sums = self._port.head, self._outputs[:lanes], self._sums[:lanes]
         head.into(sums, room.levels)
         layers.scaled(sums.numpy(), head.scale, head.bias, outputs)
-        samples = self._decode_samples(outputs, base, decoders, inside)
+        taps = seen.numpy().reshape(lanes, -1, self._planes.shape[3])
+        neighbours = taps[:, self._copied, : self._channels].astype(np.float32)
+        samples = self._decode_samples(outputs, base, neighbours, decoders, inside)
         wavefront.write_planes(self._planes, group, first, samples, base, inside)
         return samples
 
@@ -114,23 +117,24 @@ class CpuWavefront:
         self,
         outputs: Float32,
         base: Float32,
+        neighbours: Float32,
         decoders: list[DigitDecoder],
         inside: NDArray[np.bool_],
     ) -> Uint8:
-        """Decode all channels of one group: (rows, tiles, C)."""
+        """Decode all channels of one group, given samples to copy (lanes, J, C)."""
         lanes, channels = base.shape
         samples = np.zeros((lanes, channels), np.uint8)
-        residuals = np.zeros_like(base)
+        centred = np.zeros_like(base)
+        seen = centred, neighbours
         kept = self._mixtures[:lanes], self._cumulative[:lanes]
         table = self._table[:lanes]
         for channel in range(channels):
-            counts.high_tables(outputs, base, residuals, channel, *self._tables, *kept, table)
+            counts.high_tables(outputs, base, *seen, channel, *self._tables, *kept, table)
             high = self._digits(decoders, table, inside)
             counts.low_tables(high, self._tables[2], *kept, table)
             low = self._digits(decoders, table, inside)
             samples[:, channel] = high * RADIX + low
-            centred = samples[:, channel].astype(np.float32) - mgcf.MID
-            residuals[:, channel] = centred * mgcf.BASE_FRACTION - base[:, channel]
+            centred[:, channel] = samples[:, channel].astype(np.float32) - mgcf.MID
         return samples.reshape(*inside.shape, channels)
 
     def _digits(

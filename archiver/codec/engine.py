@@ -33,6 +33,7 @@ class Coder(Protocol):
     """One way to compute: on tensors of any device, or in the CPU's own loops."""
 
     device: torch.device
+    sizes: mgcf.Architecture
 
     def predict(self, tiles: Uint8) -> tuple[torch.Tensor, torch.Tensor]:
         """Return outputs (N, H, W, n_outputs) and base predictions (N, H, W, C)."""

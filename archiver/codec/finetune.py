@@ -76,7 +76,7 @@ def finetune(
 def _loss(net: mgcf.MGCF, samples: Tensor) -> Tensor:
     with torch.autocast(samples.device.type, torch.bfloat16):
         outputs, base = net(samples)
-    return mixture.bits(outputs, base, samples).mean()
+    return mixture.bits(outputs, base, samples, net.architecture).mean()
 
 
 class _Crops:

@@ -30,20 +30,31 @@ BASE_BITS = 10  # base predictor weights are multiples of 2**-10 ...
 BASE_LIMIT = 2047  # ... of at most 11 bits, so they survive TF32
 BASE_FRACTION = 16  # predictions are in 1/16 of a sample step
 RESIDUAL_SCALES = (8, 2)  # residuals enter at 16/8 = 2 and 16/2 = 8 levels per sample step
+COPIED = ((0, -1), (-1, 0))  # row and column offsets of the neighbours that may be copied: W, N
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes of a network.  ``hidden`` is the MLP's width as a multiple of ``dim``."""
+    """Sizes of a network.
+
+    ``hidden`` is the MLP's width as a multiple of ``dim``, ``mixtures`` the components per channel
+    whose mean the network gives, ``copies`` those whose mean is a neighbour's sample.
+    """
 
     dim: int = 64
     blocks: int = 3
     hidden: int = 4
     mixtures: int = 5
+    copies: int = len(COPIED)
+
+    @classmethod
+    def from_json(cls, sizes: dict[str, int]) -> Architecture:
+        """Read what a file states; the first files knew no copies."""
+        return cls(**{"copies": 0, **sizes})
 
     def to_json(self) -> dict[str, int]:
-        """Return the sizes as stored in a model file."""
-        return asdict(self)
+        """Return the sizes as stored in a model file: no copies are not mentioned."""
+        return {name: size for name, size in asdict(self).items() if name != "copies" or size}
 
 
 def n_couplings(channels: int) -> int:
@@ -51,9 +62,10 @@ def n_couplings(channels: int) -> int:
     return channels * (channels - 1) // 2
 
 
-def n_outputs(channels: int, mixtures: int) -> int:
-    """Return the head's outputs per pixel: logit, mean, scale per channel, and the couplings."""
-    return mixtures * (3 * channels + n_couplings(channels))
+def n_outputs(channels: int, sizes: Architecture) -> int:
+    """Return the head's outputs per pixel: see :func:`archiver.codec.mixture.parameters`."""
+    own = sizes.mixtures * (3 * channels + n_couplings(channels))
+    return own + 2 * sizes.copies * channels
 
 
 def n_planes(channels: int) -> int:
@@ -221,8 +233,8 @@ class Port(nn.Module):
         self.channels = channels
         self.base = BasePredictor(channels)
         self.embed = CausalConv(n_planes(channels), architecture.dim)
-        self.head = Linear(architecture.dim, n_outputs(channels, architecture.mixtures), gain=0.1)
-        self._start_head(architecture.mixtures)
+        self.head = Linear(architecture.dim, n_outputs(channels, architecture), gain=0.1)
+        self._start_head(architecture)
 
     def planes(self, centred: Tensor, base: Tensor) -> Tensor:
         """Return the embedding's input (..., planes) in levels: samples, residuals, inside."""
@@ -230,10 +242,15 @@ class Port(nn.Module):
         scaled = [grid.snap(residual * (1 / divisor)) for divisor in RESIDUAL_SCALES]
         return torch.cat([centred, *scaled, torch.full_like(centred[..., :1], VALID)], -1)
 
-    def _start_head(self, mixtures: int) -> None:
-        """Start with spread means, scales of 2..8 steps and a coupling of 3/4 to the neighbour."""
-        spread = torch.linspace(-1, 1, mixtures)
+    def _start_head(self, sizes: Architecture) -> None:
+        """Start with spread means, scales of 2..8 steps and a coupling of 3/4 to the neighbour.
+
+        Copies start with a scale of 1 step and a quarter of the others' weight.
+        """
+        mixtures, spread = sizes.mixtures, torch.linspace(-1, 1, sizes.mixtures)
         c, bias = self.channels, self.head.bias.data
+        first = len(bias) - 2 * c * sizes.copies
+        bias[first : first + c * sizes.copies] = -2
         bias[c * mixtures : 2 * c * mixtures] = (spread / 8).repeat(c)
         bias[2 * c * mixtures : 3 * c * mixtures] = (2 + spread.abs()).repeat(c)
         if c == 3:

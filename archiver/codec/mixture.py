@@ -1,8 +1,10 @@
 """Own the discretised logistic mixture: its parameters, its training loss, its integer tables.
 
 Per channel and component the head gives a logit, a mean, a scale and, for colour, couplings to the
-channels decoded before it.  :func:`parameters` snaps them to integer indices; the loss
-(:func:`bits`) and the coding tables (:mod:`archiver.codec.tables`) both start from those.
+channels decoded before it.  Other components copy their mean from a neighbour: flat backgrounds,
+synthetic regions and repeated chroma repeat samples exactly, a sum of rounded weights only nearly.
+:func:`parameters` snaps them to integer indices; the loss (:func:`bits`) and the coding tables
+(:mod:`archiver.codec.tables`) both start from those.
 
 Units: logits in 1/16 octave of weight, means in 1/16 of a sample step, scales in 1/16 octave,
 couplings in 1/64, coupled means in 1/64 of a sample step.
@@ -13,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from archiver.codec import grid, mgcf
@@ -39,51 +42,83 @@ class Parameters:
     Pixels come last: every step then runs along them, whatever the number of components.
     """
 
-    logits: Tensor  # (C, K, ...) 1/16 octave
+    logits: Tensor  # (C, K + J, ...) 1/16 octave; the J copies come last
     means: Tensor  # (C, K, ...) 1/16 step, relative to the base prediction
-    scales: Tensor  # (C, K, ...) 1/16 octave
+    scales: Tensor  # (C, K + J, ...) 1/16 octave
     couplings: Tensor  # (C*(C-1)/2, K, ...) 1/64
 
 
-def parameters(outputs: Tensor, channels: int) -> Parameters:
-    """Snap the head's ``outputs`` (..., n_outputs) to mixture parameters."""
-    mixtures = outputs.shape[-1] // (3 * channels + mgcf.n_couplings(channels))
-    rows = outputs.movedim(-1, 0).unflatten(0, (-1, mixtures))
-    logits, means, scales, couplings = rows.split(
-        [channels, channels, channels, mgcf.n_couplings(channels)]
+def parameters(outputs: Tensor, channels: int, sizes: mgcf.Architecture) -> Parameters:
+    """Snap the head's ``outputs`` (..., n_outputs) to mixture parameters.
+
+    They are rows of K: C of logits, C of means, C of scales, the couplings; then rows of J: C of
+    logits, C of scales.
+    """
+    n_rows, couplings_of = 3 * channels, mgcf.n_couplings(channels)
+    own, copied = outputs.movedim(-1, 0).split(
+        [sizes.mixtures * (n_rows + couplings_of), 2 * channels * sizes.copies]
     )
+    logits, means, scales, couplings = own.unflatten(0, (-1, sizes.mixtures)).split(
+        [channels, channels, channels, couplings_of]
+    )
+    copied_logits, copied_scales = copied.unflatten(0, (2, channels, sizes.copies))
     middle = (MIN_SCALE + MAX_SCALE) / 2
     return Parameters(
-        grid.snap(logits, LOGIT_LIMIT),
+        grid.snap(torch.cat([logits, copied_logits], 1), LOGIT_LIMIT),
         grid.snap(means * MEAN_GAIN, MEAN_LIMIT),
-        grid.snap(scales - middle, (MAX_SCALE - MIN_SCALE) / 2) + middle,
+        grid.snap(torch.cat([scales, copied_scales], 1) - middle, (MAX_SCALE - MIN_SCALE) / 2)
+        + middle,
         grid.snap(couplings * COUPLING_GAIN, COUPLING_LIMIT),
     )
 
 
-def coupled_mean(p: Parameters, channel: int, base: Tensor, residuals: Tensor) -> Tensor:
-    """Return the means (K, ...) of one channel in 1/64 of a sample step, relative to MID.
+def copyable(centred: Tensor, sizes: mgcf.Architecture) -> Tensor:
+    """Return what may be copied, (J, ..., H, W, C), of samples minus MID (..., H, W, C).
 
-    ``base`` is (..., C) in 1/16 step; ``residuals`` (..., C) is sample minus base, 1/16 step,
-    of which only channels before ``channel`` are read.
+    Outside of the tile it is 0.
+    """
+    shifted = [
+        F.pad(centred, (0, 0, -column, 0, -row, 0))[
+            ..., : centred.shape[-3], : centred.shape[-2], :
+        ]
+        for row, column in mgcf.COPIED[: sizes.copies]
+    ]
+    return torch.stack(shifted) if shifted else centred.new_zeros((0, *centred.shape))
+
+
+def centres(
+    p: Parameters, channel: int, base: Tensor, centred: Tensor, neighbours: Tensor
+) -> Tensor:
+    """Return the means (K + J, ...) of one channel in 1/64 of a sample step, relative to MID.
+
+    ``base`` is (..., C) in 1/16 step.  ``centred`` (..., C) is samples minus MID, of which only
+    channels before ``channel`` are read, and ``neighbours`` (J, ..., C) the same of those that may
+    be copied; a copy moves with the channel decoded last, as repeated chroma does.
     """
     mean = (p.means[channel] + base[..., channel]) * COUPLING_UNIT
     first = mgcf.n_couplings(channel)  # rows of the couplings of earlier channels
     for earlier in range(channel):
-        mean = mean + p.couplings[first + earlier] * residuals[..., earlier]
-    return grid.snap(mean * (MEAN_UNIT / (COUPLING_UNIT * mgcf.BASE_FRACTION)), CENTRE_LIMIT)
+        residual = centred[..., earlier] * mgcf.BASE_FRACTION - base[..., earlier]
+        mean = mean + p.couplings[first + earlier] * residual
+    mean = grid.snap(mean * (MEAN_UNIT / (COUPLING_UNIT * mgcf.BASE_FRACTION)), CENTRE_LIMIT)
+    copies = neighbours[..., channel]
+    if channel:
+        copies = copies + (centred[..., channel - 1] - neighbours[..., channel - 1])
+    return torch.cat([mean, copies * MEAN_UNIT])
 
 
-def bits(outputs: Tensor, base: Tensor, samples: Tensor) -> Tensor:
-    """Return the ideal code length of every sample (..., C) in bits; differentiable.
+def bits(outputs: Tensor, base: Tensor, samples: Tensor, sizes: mgcf.Architecture) -> Tensor:
+    """Return the ideal code length of every sample (..., H, W, C) in bits; differentiable.
 
-    ``samples`` is (..., C) float 0..255, ``base`` (..., C) from the network.
+    ``samples`` is (..., H, W, C) float 0..255; ``outputs`` and ``base`` are a network's of that
+    architecture.
     """
     channels = samples.shape[-1]
-    p = parameters(outputs, channels)
-    residuals = (samples - mgcf.MID) * mgcf.BASE_FRACTION - base
+    p = parameters(outputs, channels, sizes)
+    centred = samples - mgcf.MID
+    seen = copyable(centred, sizes)
     lengths = [
-        _channel_bits(p, c, coupled_mean(p, c, base, residuals), samples[..., c])
+        _channel_bits(p, c, centres(p, c, base, centred, seen), samples[..., c])
         for c in range(channels)
     ]
     return torch.stack(lengths, -1)

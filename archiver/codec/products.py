@@ -129,3 +129,4 @@ def _offsets(taps: list[tuple[int, int]]) -> NDArray[np.int64]:
 STRICT, OWN = _offsets(causal.taps(strict=True)), _offsets(causal.taps(strict=False))
 SKEWED_STRICT = _offsets(scan.skewed_taps(strict=True))
 SKEWED_OWN = _offsets(scan.skewed_taps(strict=False))
+COPIED = _offsets(list(mgcf.COPIED))

@@ -63,7 +63,7 @@ class ReferenceModel:
 
 def decode(payload: bytes, shape: tuple[int, int, int], model: ReferenceModel) -> NDArray[np.uint8]:
     """Return the (H, W, C) tile of a learned payload, C being 1 or 3."""
-    height, width, channels = shape
+    height, width, _ = shape
     stream = DigitDecoder(payload)
     samples = np.zeros(shape, np.uint8)
     field = _Field(model, shape)
@@ -73,7 +73,7 @@ def decode(payload: bytes, shape: tuple[int, int, int], model: ReferenceModel) -
             continue
         columns = group - 2 * rows
         outputs, base = field.predict(rows, columns)
-        values = _decode_pixels(stream, outputs, base, channels)
+        values = _decode_pixels(stream, outputs, base, field.copyable(rows, columns))
         samples[rows, columns] = values
         field.store(rows, columns, values, base)
     return samples
@@ -123,6 +123,14 @@ class _Field:
         result: Array = np.clip(h + apply(f"{name}.contract", hidden), -2048, 2048)
         return result
 
+    def copyable(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Array:
+        """Return the samples minus 128 of the neighbours W, N that may be copied, (n, J, C)."""
+        neighbours = [(0, -1), (-1, 0)][: self.model.architecture.get("copies", 0)]
+        seen = np.zeros((len(rows), len(neighbours), self.channels))
+        for j, (row, column) in enumerate(neighbours):
+            seen[:, j] = self.planes[rows + 3 + row, columns + 3 + column, : self.channels]
+        return seen
+
     def store(
         self,
         rows: NDArray[np.int64],
@@ -166,15 +174,18 @@ def _hard_swish(x: Array) -> Array:
 
 
 def _decode_pixels(
-    stream: DigitDecoder, outputs: Array, base: Array, channels: int
+    stream: DigitDecoder, outputs: Array, base: Array, neighbours: Array
 ) -> NDArray[np.int64]:
     """Decode the pixels of one group, channel by channel, high digit first: (n, C)."""
-    couplings = channels * (channels - 1) // 2
-    mixtures = outputs.shape[1] // (3 * channels + couplings)
-    rows = outputs.reshape(len(outputs), -1, mixtures)
-    logits = _snap(rows[:, :channels])
+    n_pixels, copies, channels = neighbours.shape
+    n_rows = 3 * channels + channels * (channels - 1) // 2
+    own, copied = np.split(outputs, [outputs.shape[1] - 2 * channels * copies], 1)
+    rows = own.reshape(n_pixels, n_rows, -1)
+    copied_rows = copied.reshape(n_pixels, 2, channels, copies)
+    logits = _snap(np.concatenate([rows[:, :channels], copied_rows[:, 0]], 2))
     means = _snap(rows[:, channels : 2 * channels] * 8, 255 * 16)
-    scales = _snap(rows[:, 2 * channels : 3 * channels] - 12, 92) + 12
+    scales = np.concatenate([rows[:, 2 * channels : 3 * channels], copied_rows[:, 1]], 2)
+    scales = _snap(scales - 12, 92) + 12
     coupling = _snap(rows[:, 3 * channels :] * 4, 255)
     values = np.zeros((len(outputs), channels), np.int64)
     for c in range(channels):
@@ -182,7 +193,10 @@ def _decode_pixels(
         for earlier in range(c):
             residual = (values[:, earlier] - 128) * 16 - base[:, earlier]
             centre = centre + coupling[:, c * (c - 1) // 2 + earlier] * residual[:, None]
-        centre = _snap(centre / 16, 512 * 64)
+        copy = neighbours[:, :, c]
+        if c:
+            copy = copy + values[:, c - 1, None] - 128 - neighbours[:, :, c - 1]
+        centre = np.concatenate([_snap(centre / 16, 512 * 64), copy * 64], 1)
         count = _Count(logits[:, c], centre, scales[:, c])
         high = stream.decode(count.frequencies(np.zeros(len(values), np.int64), 16))
         low = stream.decode(count.frequencies(high.astype(np.int64) * 16, 1))

@@ -59,7 +59,7 @@ class TensorCoder:
     """Encode and decode tiles with tensor operations, on the device that holds the network."""
 
     def __init__(self, net: mgcf.MGCF) -> None:
-        self.net = net
+        self.net, self.sizes = net, net.architecture
         self.device = next(net.parameters()).device
 
     def predict(self, tiles: Uint8) -> tuple[Tensor, Tensor]:
@@ -85,12 +85,9 @@ def encode(net: mgcf.MGCF, tiles: Uint8) -> list[bytes]:
     device = next(net.parameters()).device
     samples = torch.from_numpy(tiles).to(device, torch.float32)
     outputs, base = predict(net, samples)
-    n, height, width, channels = tiles.shape
-    positions = digit_positions(height, width, channels)
-    return [
-        _encode_tile(outputs[i].flatten(0, 1), base[i].flatten(0, 1), tiles[i], positions)
-        for i in range(n)
-    ]
+    n, *shape = tiles.shape
+    positions = digit_positions(*shape)
+    return [_encode_tile(net, outputs[i], base[i], samples[i], positions) for i in range(n)]
 
 
 def predict(net: mgcf.MGCF, samples: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,39 +122,44 @@ def _chunk(x: Tensor) -> int:
     return causal.CACHED_PIXELS if x.device.type == "cpu" else len(x)
 
 
-def _encode_tile(outputs: Tensor, base: Tensor, tile: Uint8, positions: NDArray[np.int64]) -> bytes:
+def _encode_tile(
+    net: mgcf.MGCF, outputs: Tensor, base: Tensor, samples: Tensor, positions: NDArray[np.int64]
+) -> bytes:
     n_digits = positions.size
     table = np.empty((n_digits, RADIX), np.float32)
     digits = np.empty(n_digits, np.int32)
-    samples = tile.reshape(-1, tile.shape[-1])
-    for start in range(0, len(samples), causal.CACHED_PIXELS):
+    centred = (samples - mgcf.MID).flatten(0, 1)
+    seen = mixture.copyable(samples - mgcf.MID, net.architecture).flatten(1, 2)
+    outputs, base = outputs.flatten(0, 1), base.flatten(0, 1)
+    for start in range(0, len(centred), causal.CACHED_PIXELS):
         part = slice(start, start + causal.CACHED_PIXELS)
-        _fill_tables(outputs[part], base[part], samples[part], positions[part], table, digits)
+        p = mixture.parameters(outputs[part], samples.shape[-1], net.architecture)
+        pixels = p, base[part], centred[part], seen[:, part]
+        _fill_tables(*pixels, positions[part], table, digits)
     return encode_digits(digits, table)
 
 
 def _fill_tables(
-    outputs: Tensor,
+    p: mixture.Parameters,
     base: Tensor,
-    samples: Uint8,
+    centred: Tensor,
+    neighbours: Tensor,
     positions: NDArray[np.int64],
     table: NDArray[np.float32],
     digits: NDArray[np.int32],
 ) -> None:
     """Write the frequency rows and digits of some pixels to their places in the stream."""
-    channels = samples.shape[1]
-    p = mixture.parameters(outputs, channels)
-    values = torch.from_numpy(samples).to(base.device, torch.float32)
-    residuals = (values - mgcf.MID) * mgcf.BASE_FRACTION - base
-    for channel in range(channels):
-        tables = ChannelTables.of(p, channel, base, residuals)
-        high = samples[:, channel].astype(np.int64) // RADIX
+    samples = (centred + mgcf.MID).long()
+    for channel in range(samples.shape[1]):
+        tables = ChannelTables.of(p, channel, base, centred, neighbours)
+        values = samples[:, channel]
         cumulative = tables.high_digit()
-        low = tables.low_digit(torch.from_numpy(high).to(base.device).unsqueeze(1), cumulative)
-        for digit, counts in enumerate((cumulative, low)):
+        low = tables.low_digit((values // RADIX).unsqueeze(1), cumulative)
+        both = (cumulative, values // RADIX), (low, values % RADIX)
+        for digit, (counts, value) in enumerate(both):
             place = positions[:, channel, digit]
             table[place] = frequencies(counts).cpu().numpy()
-            digits[place] = high if digit == 0 else samples[:, channel] % RADIX
+            digits[place] = value.cpu().numpy()
 
 
 # --- decoding: a wavefront over all tiles of a batch -------------------------------------------
@@ -220,6 +222,7 @@ class Wavefront:
 
     def __init__(self, net: mgcf.MGCF, shapes: Sequence[tuple[int, int]], channels: int) -> None:
         self.device = next(net.parameters()).device
+        self.sizes = net.architecture
         self.port = net.port(channels)
         self.channels = channels
         self.heights = np.array([h for h, _ in shapes])
@@ -279,7 +282,7 @@ class Wavefront:
         for layer in self.layers:
             h = layer.step(group, first, h, inside)
         outputs = self.port.head(grid.snap(h))
-        samples = self._decode_samples(outputs, base, decoders, lanes)
+        samples = self._decode_samples(outputs, base, self._neighbours(seen), decoders, lanes)
         planes = self.port.planes(samples - mgcf.MID, base)
         self.planes.write(group, first, planes if inside is None else planes * inside)
         return samples.to(torch.uint8).cpu().numpy()
@@ -292,10 +295,18 @@ class Wavefront:
         inside = (columns < self.widths[None]).astype(np.float32)
         return torch.from_numpy(inside).to(self.device).unsqueeze(-1)
 
+    def _neighbours(self, seen: Tensor) -> Tensor:
+        """Return the samples that may be copied, (J, rows, tiles, C), out of all taps' planes."""
+        taps = seen.unflatten(-1, (len(self.taps), -1))
+        copied = [causal.tap_index(*at) for at in mgcf.COPIED[: self.sizes.copies]]
+        seen_now: Tensor = taps[..., copied, : self.channels]
+        return seen_now.movedim(-2, 0)
+
     def _decode_samples(
         self,
         outputs: Tensor,
         base: Tensor,
+        neighbours: Tensor,
         decoders: list[DigitDecoder],
         lanes: list[tuple[int, int]],
     ) -> Tensor:
@@ -304,18 +315,16 @@ class Wavefront:
         # tile-major, so that the rows of one tile are contiguous for its decoder
         flat = outputs.transpose(0, 1).reshape(rows * tiles, -1)
         predicted = base.transpose(0, 1).reshape(rows * tiles, -1)
-        p = mixture.parameters(flat, self.channels)
-        samples = torch.zeros_like(predicted)
-        residuals = torch.zeros_like(predicted)
+        seen = neighbours.transpose(1, 2).flatten(1, 2)
+        p = mixture.parameters(flat, self.channels, self.sizes)
+        centred = torch.zeros_like(predicted)
         for channel in range(self.channels):
-            tables = ChannelTables.of(p, channel, predicted, residuals)
+            tables = ChannelTables.of(p, channel, predicted, centred, seen)
             cumulative = tables.high_digit()
             high = self._digits(decoders, cumulative, lanes)
             low = self._digits(decoders, tables.low_digit(high.unsqueeze(1), cumulative), lanes)
-            samples[:, channel] = (high * RADIX + low).float()
-            centred = samples[:, channel] - mgcf.MID
-            residuals[:, channel] = centred * mgcf.BASE_FRACTION - predicted[:, channel]
-        return samples.view(tiles, rows, -1).transpose(0, 1)
+            centred[:, channel] = (high * RADIX + low).float() - mgcf.MID
+        return (centred + mgcf.MID).view(tiles, rows, -1).transpose(0, 1)
 
     def _digits(
         self, decoders: list[DigitDecoder], cumulative: Tensor, lanes: list[tuple[int, int]]

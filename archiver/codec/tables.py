@@ -85,21 +85,26 @@ def lookup(device: torch.device) -> Lookup:
 class ChannelTables:
     """Mixture of one channel of M pixels, ready to give frequencies digit by digit."""
 
-    centres: Tensor  # (K, M, 1) 1/64 step, relative to sample 0 minus 1/2
-    inverse_scales: Tensor  # (K, M, 1)
-    weights: Tensor  # (K, M, 1) whole numbers
+    centres: Tensor  # (K + J, M, 1) 1/64 step, relative to sample 0 minus 1/2
+    inverse_scales: Tensor  # (K + J, M, 1)
+    weights: Tensor  # (K + J, M, 1) whole numbers
     lookup: Lookup
 
     @classmethod
     def of(
-        cls, p: mixture.Parameters, channel: int, base: Tensor, residuals: Tensor
+        cls,
+        p: mixture.Parameters,
+        channel: int,
+        base: Tensor,
+        centred: Tensor,
+        neighbours: Tensor,
     ) -> ChannelTables:
-        """Build from flat parameters: ``base`` and ``residuals`` are (M, C) in 1/16 step."""
+        """Build from flat parameters: see :func:`archiver.codec.mixture.centres`."""
         table = lookup(base.device)
-        logits = p.logits[channel]  # (K, M)
+        logits = p.logits[channel]  # (K + J, M)
         distance = logits.amax(0) - logits
         scales = p.scales[channel] - mixture.MIN_SCALE
-        centres = mixture.coupled_mean(p, channel, base, residuals)
+        centres = mixture.centres(p, channel, base, centred, neighbours)
         start = (mgcf.MID + 0.5) * mixture.MEAN_UNIT
         return cls(
             (centres + start).unsqueeze(-1),

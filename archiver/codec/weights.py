@@ -81,7 +81,7 @@ class ModelFile:
                 count = math.prod(shape)
                 tensors[name] = np.frombuffer(data, _DTYPES[code], count, offset).reshape(shape)
                 offset += count * _DTYPES[code].itemsize
-            architecture = mgcf.Architecture(**header["architecture"])
+            architecture = mgcf.Architecture.from_json(header["architecture"])
             name, self_test = str(header["name"]), str(header["self_test"])
             card = dict(header["card"])
             _check_sizes(architecture)
@@ -125,7 +125,9 @@ def _read_header(data: bytes) -> tuple[dict[str, Any], int]:
 def _check_sizes(a: mgcf.Architecture) -> None:
     """Refuse sizes that no release ever wrote."""
     limits = ((a.dim, _MAX_DIM), (a.blocks, _MAX_BLOCKS), (a.hidden, _MAX_HIDDEN))
-    if not all(1 <= size <= limit for size, limit in (*limits, (a.mixtures, _MAX_MIXTURES))):
+    sizes = (*limits, (a.mixtures, _MAX_MIXTURES))
+    is_possible = all(1 <= size <= limit for size, limit in sizes)
+    if not (is_possible and 0 <= a.copies <= len(mgcf.COPIED)):
         raise FormatError(f"model file: impossible network sizes {a}")
 
 

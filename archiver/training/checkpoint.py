@@ -88,7 +88,7 @@ def _parse(data: bytes) -> Checkpoint:
     if google_crc32c.value(data[start:]).to_bytes(4, "little") != data[len(MAGIC) : start]:
         raise IntegrityError("the checkpoint is damaged; restore it, or begin a new run")
     state = torch.load(io.BytesIO(data[start:]), map_location="cpu", weights_only=True)
-    state["architecture"] = mgcf.Architecture(**state["architecture"])
+    state["architecture"] = mgcf.Architecture.from_json(state["architecture"])
     state["leg"] = Leg(**state["leg"]) if state["leg"] else None
     return Checkpoint(**state)
 

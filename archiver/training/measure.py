@@ -132,4 +132,4 @@ def _cut(image: Uint8) -> list[Uint8]:
 def _loss_bits(engine: Engine, tile: Uint8) -> float:
     samples = torch.tensor(tile[None], dtype=torch.float32)
     outputs, base = engine.coder.predict(tile[None])
-    return float(mixture.bits(outputs, base, samples).sum())
+    return float(mixture.bits(outputs, base, samples, engine.coder.sizes).sum())

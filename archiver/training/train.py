@@ -157,10 +157,12 @@ class _Run:
         return [*self._start.history, this]
 
     def _loss_function(self) -> Loss:
+        sizes = self._start.architecture
+
         def bits_per_sample(samples: Tensor) -> Tensor:
             with torch.autocast(self._device.type, torch.bfloat16):
                 outputs, base = self._net(samples)
-            return mixture.bits(outputs, base, samples).mean()
+            return mixture.bits(outputs, base, samples, sizes).mean()
 
         return torch.compile(bits_per_sample) if self._settings.compiled else bits_per_sample
 

@@ -7,6 +7,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterator
 
+import make_vectors
 import numpy as np
 import pytest
 import torch
@@ -16,11 +17,13 @@ from archiver.codec.engine import Engine
 from archiver.errors import IntegrityError, ParityError
 from archiver.training.export import export
 
-MODELS = ["tiny", *pretrained.names()]
+MODELS = ["tiny", "copying", *pretrained.names()]
 
 
 @pytest.fixture(scope="module", params=MODELS)
 def model(request: pytest.FixtureRequest, tiny_model: bytes) -> bytes:
+    if request.param == "copying":
+        return make_vectors.tiny_model(copies=2)
     return tiny_model if request.param == "tiny" else pretrained.load(request.param)
 
 

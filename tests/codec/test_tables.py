@@ -11,11 +11,14 @@ import torch
 
 from archiver.codec import mgcf, mixture, tables
 
+SIZES = mgcf.Architecture()
 
-def random_outputs(channels: int, n: int = 300, mixtures: int = 5) -> tuple[torch.Tensor, ...]:
-    """Head outputs, base predictions and samples of n unrelated pixels."""
+
+def random_outputs(channels: int) -> tuple[torch.Tensor, ...]:
+    """Head outputs, base predictions and samples of a row of 300 unrelated pixels."""
+    n = 300
     g = torch.Generator().manual_seed(channels)
-    outputs = torch.randn(n, mgcf.n_outputs(channels, mixtures), generator=g) * 40
+    outputs = torch.randn(n, mgcf.n_outputs(channels, SIZES), generator=g) * 40
     base = (torch.randn(n, channels, generator=g) * 700).round().clamp(-2048, 2048)
     samples = torch.randint(0, 256, (n, channels), generator=g)
     return outputs, base, samples
@@ -23,9 +26,11 @@ def random_outputs(channels: int, n: int = 300, mixtures: int = 5) -> tuple[torc
 
 def channel_tables(channel: int, channels: int = 3) -> tuple[tables.ChannelTables, torch.Tensor]:
     outputs, base, samples = random_outputs(channels)
-    residuals = (samples - mgcf.MID) * mgcf.BASE_FRACTION - base
-    p = mixture.parameters(outputs, channels)
-    return tables.ChannelTables.of(p, channel, base, residuals), samples[:, channel : channel + 1]
+    p = mixture.parameters(outputs, channels, SIZES)
+    centred = samples - float(mgcf.MID)
+    seen = mixture.copyable(centred[None], SIZES)[:, 0]
+    table = tables.ChannelTables.of(p, channel, base, centred, seen)
+    return table, samples[:, channel : channel + 1]
 
 
 def test_every_digit_of_every_pixel_has_a_frequency_below_the_limit() -> None:
@@ -46,7 +51,7 @@ def test_every_digit_of_every_pixel_has_a_frequency_below_the_limit() -> None:
 def test_code_length_of_the_tables_is_the_training_loss() -> None:
     """Summed over pixels, tables and loss differ by less than 0.5 %, outliers aside."""
     outputs, base, samples = random_outputs(3)
-    loss = mixture.bits(outputs, base, samples.float())
+    loss = mixture.bits(outputs[None], base[None], samples[None].float(), SIZES)[0]
     total = 0.0
     likely = loss < 14
     for channel in range(3):

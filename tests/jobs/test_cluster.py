@@ -37,16 +37,20 @@ def test_in_process() -> None:
 
 
 def test_processes() -> None:
-    """Two workers share the tasks; a killed worker costs its task alone, not its neighbours."""
+    """Two workers share the tasks; a killed worker costs its task, and what waited behind it."""
     with cluster.open_workers(2, n_tasks=9) as workers:
         outcomes = list(workers.run(square, range(9)))
         killed = {one.task: one for one in workers.run(fail, range(9))}
+        died = {n for n, one in killed.items() if isinstance(one.error, cluster.WorkerDied)}
+        again = {one.task: one for one in workers.run(fail, sorted(died - {4}))}
     assert sorted(one.result[0] for one in outcomes if one.result) == [n * n for n in range(9)]
     assert os.getpid() not in {one.result[1] for one in outcomes if one.result}
     assert {one.result[2] for one in outcomes if one.result} == {1}
-    assert isinstance(killed[4].error, cluster.WorkerDied)
-    assert [n for n in range(9) if killed[n].result == n] == [0, 2, 6, 8]
-    assert all(isinstance(killed[n].error, RuntimeError) for n in (1, 3, 5, 7))
+    assert 4 in died
+    assert len(died) <= cluster.IN_FLIGHT
+    outcomes_of_fail = killed | again  # the innocent succeed, or fail for reasons of their own
+    assert [n for n in range(9) if outcomes_of_fail[n].result == n] == [0, 2, 6, 8]
+    assert all(isinstance(outcomes_of_fail[n].error, RuntimeError) for n in (1, 3, 5, 7))
 
 
 def test_scheduler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

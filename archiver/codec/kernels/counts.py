@@ -29,7 +29,8 @@ REACH = _f32(tables.SIGMOID_STEPS * tables.SIGMOID_REACH)
 def mixture_of(
     outputs: Float32,
     base: Float32,
-    residuals: Float32,
+    centred: Float32,
+    neighbours: Float32,
     channel: int,
     inverse_table: Float32,
     weight_table: Float32,
@@ -37,26 +38,41 @@ def mixture_of(
     inverse: Float32,
     weights: Float32,
 ) -> None:
-    """Fill the last three, (K,) each, with the mixture of one channel of one pixel.
+    """Fill the last three, (K + J,) each, with the mixture of one channel of one pixel.
 
-    ``outputs`` is (n_outputs,), ``base`` and ``residuals`` (C,); of the residuals only those of
-    earlier channels are read.
+    ``outputs`` is (n_outputs,), ``base`` and ``centred`` (C,), ``neighbours`` (J, C); of
+    ``centred`` only earlier channels are read.
     """
-    n, channels = len(centres), len(base)
+    copies, channels = len(neighbours), len(base)
+    n = len(centres) - copies
+    first = channel * (channel - 1) // 2
+    own = n * (3 * channels + channels * (channels - 1) // 2)
     largest = -LOGIT_LIMIT
     for k in range(n):
         weights[k] = snap(outputs[channel * n + k], LOGIT_LIMIT)
         largest = max(largest, weights[k])
-    first = channel * (channel - 1) // 2
+    for j in range(copies):
+        weights[n + j] = snap(outputs[own + channel * copies + j], LOGIT_LIMIT)
+        largest = max(largest, weights[n + j])
     for k in range(n):
         mean = snap(outputs[(channels + channel) * n + k] * MEAN_GAIN, MEAN_LIMIT)
         mean = (mean + base[channel]) * COUPLING_UNIT
         for earlier in range(channel):
             coupling = outputs[(3 * channels + first + earlier) * n + k] * COUPLING_GAIN
-            mean += snap(coupling, COUPLING_LIMIT) * residuals[earlier]
+            residual = centred[earlier] * FRACTION - base[earlier]
+            mean += snap(coupling, COUPLING_LIMIT) * residual
         centres[k] = snap(mean * MEAN_STEP, CENTRE_LIMIT) + START
         scale = snap(outputs[(2 * channels + channel) * n + k] - SCALE_MIDDLE, SCALE_REACH)
         inverse[k] = inverse_table[_u32(scale + SCALE_MIDDLE - MIN_SCALE)]
+    for j in range(copies):
+        copy = neighbours[j, channel]
+        if channel > 0:
+            copy += centred[channel - 1] - neighbours[j, channel - 1]
+        centres[n + j] = copy * MEAN_UNIT + START
+        scale = outputs[own + (channels + channel) * copies + j]
+        scale = snap(scale - SCALE_MIDDLE, SCALE_REACH)
+        inverse[n + j] = inverse_table[_u32(scale + SCALE_MIDDLE - MIN_SCALE)]
+    for k in range(n + copies):
         weights[k] = weight_table[_u32(largest - weights[k])]
 
 
@@ -100,33 +116,38 @@ def frequencies(start: np.float32, end: np.float32, inner: Float32, out: Float32
 def encode_tables(
     outputs: Float32,
     base: Float32,
-    samples: Any,
+    tile: Any,
     positions: Any,
+    copied: Any,
     inverse_table: Float32,
     weight_table: Float32,
     sigmoid: Float32,
     table: Float32,
     digits: Any,
 ) -> None:
-    """Write the frequency rows and digits of M pixels to their places in a tile's stream.
+    """Write the frequency rows and digits of all pixels to their places in the tile's stream.
 
-    ``outputs`` (M, n_outputs), ``base`` (M, C), ``samples`` (M, C) uint8, ``positions`` (M, C, 2).
+    ``outputs`` (H * W, n_outputs), ``base`` (H * W, C), ``tile`` (H, W, C) uint8, ``positions``
+    (H * W, C, 2), ``copied`` (J, 2) the offsets of the neighbours that may be copied.
     """
-    channels = samples.shape[1]
-    n = outputs.shape[1] // (3 * channels + channels * (channels - 1) // 2)
+    height, width, channels = tile.shape
+    samples = tile.reshape(height * width, channels)
+    own = outputs.shape[1] - 2 * len(copied) * channels
+    n = own // (3 * channels + channels * (channels - 1) // 2) + len(copied)
     one = _f32(sigmoid[-1])
-    residuals, inner, at = (
-        np.empty(channels, _f32),
-        np.empty(RADIX, _f32),
-        np.empty(RADIX, np.int32),
-    )
+    inner, at = np.empty(RADIX, _f32), np.empty(RADIX, np.int32)
+    centred, neighbours = np.empty(channels, _f32), np.empty((len(copied), channels), _f32)
     centres, inverse, weights = np.empty(n, _f32), np.empty(n, _f32), np.empty(n, _f32)
     for i in range(len(samples)):
+        for j in range(len(copied)):
+            row, column = i // width + copied[j, 0], i % width + copied[j, 1]
+            for channel in range(channels):
+                inside = row >= 0 and column >= 0
+                neighbours[j, channel] = _f32(tile[row, column, channel]) - MID if inside else ZERO
         for channel in range(channels):
-            centred = _f32(samples[i, channel]) - MID
-            residuals[channel] = centred * FRACTION - base[i, channel]
+            centred[channel] = _f32(samples[i, channel]) - MID
             mixture_of(
-                outputs[i], base[i], residuals, channel, inverse_table, weight_table,
+                outputs[i], base[i], centred, neighbours, channel, inverse_table, weight_table,
                 centres, inverse, weights,
             )  # fmt: skip
             total = ZERO
@@ -150,7 +171,8 @@ def encode_tables(
 def high_tables(
     outputs: Float32,
     base: Float32,
-    residuals: Float32,
+    centred: Float32,
+    neighbours: Float32,
     channel: int,
     inverse_table: Float32,
     weight_table: Float32,
@@ -161,14 +183,15 @@ def high_tables(
 ) -> None:
     """Write the frequencies (M, 16) of the high digit of one channel of M pixels.
 
-    Keeps the ``mixtures`` (M, 3, K) and the ``cumulative`` counts (M, 17) for the low digit.
+    ``centred`` is (M, C), ``neighbours`` (M, J, C).
+    Keeps the ``mixtures`` (M, 3, K + J) and the ``cumulative`` counts (M, 17) for the low digit.
     """
     one = _f32(sigmoid[-1])
     inner, at = np.empty(RADIX, _f32), np.empty(RADIX, np.int32)
     for i in range(len(outputs)):
         centres, inverse, weights = mixtures[i, 0], mixtures[i, 1], mixtures[i, 2]
         mixture_of(
-            outputs[i], base[i], residuals[i], channel, inverse_table, weight_table,
+            outputs[i], base[i], centred[i], neighbours[i], channel, inverse_table, weight_table,
             centres, inverse, weights,
         )  # fmt: skip
         cumulate(ZERO, _f32(RADIX), centres, inverse, weights, sigmoid, at, inner)
