@@ -40,11 +40,11 @@ def losses(folder: Path) -> list[tuple[int, float, float, float]]:
 
 
 def test_training_learns(photos: Path, tmp_path: Path, options: MakeOptions) -> None:
-    """150 steps take a tenth off the loss of the first row; the log holds every row."""
+    """150 steps take a twentieth off the loss of the first row; the log holds every row."""
     go(photos, tmp_path, options(steps=150))
     rows = log.read(tmp_path)
     assert [row.step for row in rows] == [50, 100, 150]
-    assert rows[-1].colour < 0.9 * rows[0].colour
+    assert rows[-1].colour < 0.95 * rows[0].colour
     assert rows[-1].rate < rows[1].rate  # the decay
 
 
