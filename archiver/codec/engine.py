@@ -8,6 +8,7 @@ for the next: TF32, strict float32, the CPU in int8, the CPU in float32, then Pa
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from archiver.codec import cpu, mgcf, products, scan, weights
+from archiver.codec.adapters import Adapter
 from archiver.errors import ParityError
 
 log = logging.getLogger(__name__)
@@ -53,11 +55,21 @@ class Engine:
     Use :meth:`open`; the constructor trusts its arguments.
     """
 
-    def __init__(self, coder: Coder, name: str, digest: str, *, threads: int = 1) -> None:
-        self.coder = coder
-        self.name = name
-        self.digest = digest
+    def __init__(
+        self,
+        net: mgcf.MGCF,
+        make: Callable[[mgcf.MGCF], Coder],
+        file: weights.ModelFile,
+        *,
+        adapter: bytes | None = None,
+        threads: int = 1,
+    ) -> None:
+        self.net = net  # on the CPU
+        self.coder = make(net)
+        self.name = file.name
+        self.adapter = adapter
         self.threads = threads
+        self._file, self._make = file, make
 
     @classmethod
     def open(cls, model: bytes, *, device: str = "auto", threads: int = 1) -> Engine:
@@ -72,8 +84,8 @@ class Engine:
         net = weights.build(file)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        for how, make in _attempts(net, device):
-            engine = cls(make(), file.name, weights.digest(model), threads=threads)
+        for how, make in _attempts(device):
+            engine = cls(net, make, file, threads=threads)
             fault = engine.self_test_fault(file.self_test)
             if fault is None:
                 return engine
@@ -82,6 +94,14 @@ class Engine:
             f"model {file.name}: this machine does not compute the exact bits ({fault}); nothing "
             "was read or written. Check the torch build and the hardware, and report it"
         )
+
+    def adapted(self, adapter: bytes) -> Engine:
+        """Return an engine with the increments of an adapter, computing in the same way.
+
+        FormatError or IntegrityError if it is not an adapter for this model, or breaks a bound.
+        """
+        merged = Adapter.from_bytes(adapter, self.net.architecture).merged(self.net)
+        return Engine(merged, self._make, self._file, adapter=adapter, threads=self.threads)
 
     @property
     def device(self) -> torch.device:
@@ -176,15 +196,18 @@ def self_test_digest(coder: Coder) -> str:
     return state.hexdigest()
 
 
-def _attempts(net: mgcf.MGCF, device: str) -> Iterator[tuple[str, Callable[[], Coder]]]:
-    """Yield what to try in order: how it computes, and what makes the coder."""
+def _attempts(device: str) -> Iterator[tuple[str, Callable[[mgcf.MGCF], Coder]]]:
+    """Yield what to try in order: how it computes, and what makes the coder of a network."""
     if device != "cpu":
         for tf32 in (True, False):
             _allow_tf32(tf32)
-            yield f"{device} (TF32 {tf32})", lambda: scan.TensorCoder(net.to(device))
+            yield (
+                f"{device} (TF32 {tf32})",
+                lambda net: scan.TensorCoder(copy.deepcopy(net).to(device)),
+            )
     if products.has_int8():
-        yield "cpu (int8)", lambda: cpu.CpuCoder(net.to("cpu"), torch.int8)
-    yield "cpu (float32)", lambda: cpu.CpuCoder(net.to("cpu"), torch.float32)
+        yield "cpu (int8)", lambda net: cpu.CpuCoder(net, torch.int8)
+    yield "cpu (float32)", lambda net: cpu.CpuCoder(net, torch.float32)
 
 
 def _allow_tf32(allowed: bool) -> None:

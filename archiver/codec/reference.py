@@ -45,6 +45,41 @@ class ReferenceModel:
             offset += count * dtype.itemsize
         return cls(header["architecture"], tensors)
 
+    def adapted(self, adapter: bytes) -> ReferenceModel:
+        """Return the model with the increments of an adapter (FORMAT.md, "Adapter")."""
+        ranks = {"attend": adapter[1], "value": adapter[1], "expand": adapter[1]}
+        ranks["depthwise"] = adapter[2]
+        dim, tensors = self.architecture["dim"], dict(self.tensors)
+        shapes = []
+        for i in range(self.architecture["blocks"]):
+            for name, rank in ranks.items():
+                layer = f"blocks.{i}.{name}"
+                n_out = len(tensors[f"{layer}.weight"])
+                n_in = int(_taps().sum()) if name == "depthwise" else dim
+                shapes += [(layer, (n_out, rank)), (layer, (rank, n_in))]
+        factors = _factors(adapter, [shape for _, shape in shapes])
+        for (layer, _), (_, (rank, n_in)) in zip(shapes[::2], shapes[1::2], strict=True):
+            u, v = factors.pop(0), factors.pop(0)
+            increment = u / 32 @ (v / 32 + _signs(rank, n_in))
+            weight = self.weight(layer)
+            if layer.endswith("depthwise"):
+                weight[:, 0, _taps()] += increment
+            else:
+                weight += increment
+            self._put(tensors, layer, weight)
+        return ReferenceModel(self.architecture, tensors)
+
+    @staticmethod
+    def _put(tensors: dict[str, Array], layer: str, weight: Array) -> None:
+        """Put a weight on its grid: the smallest exponents that hold its rows."""
+        largest = np.abs(weight.reshape(len(weight), -1)).max(1)
+        exponent = np.full(len(weight), -10.0)
+        for candidate in range(-9, 5):
+            exponent[largest > 127 * 2.0 ** (candidate - 1)] = candidate
+        scale = np.exp2(exponent).reshape(-1, *[1] * (weight.ndim - 1))
+        tensors[f"{layer}.weight"] = np.rint(np.clip(weight / scale, -127, 127))
+        tensors[f"{layer}.exponent"] = exponent
+
     def weight(self, layer: str) -> Array:
         """Return mantissa * 2**exponent, one exponent per output row."""
         mantissa, exponent = self.tensors[f"{layer}.weight"], self.tensors[f"{layer}.exponent"]
@@ -144,6 +179,40 @@ class _Field:
         inside = np.full((len(rows), 1), 64.0)
         planes = [centred, _snap(residual / 8), _snap(residual / 2), inside]
         self.planes[rows + 3, columns + 3] = np.concatenate(planes, 1)
+
+
+def _taps() -> NDArray[np.bool_]:
+    """Return which taps of a depth-wise kernel are causal, (4, 7)."""
+    distance = np.arange(COLUMNS) - 3 + 2 * (np.arange(ROWS) - 3)[:, None]
+    causal: NDArray[np.bool_] = distance <= 0
+    return causal
+
+
+def _signs(rows: int, columns: int) -> Array:
+    """Return what the second factor of an increment starts from."""
+    state, signs = 1, []
+    for _ in range(rows * columns):
+        state = (1103515245 * state + 12345) % 2**31
+        signs.append(0.25 if state >= 2**30 else -0.25)
+    return np.array(signs).reshape(rows, columns)
+
+
+def _factors(adapter: bytes, shapes: list[tuple[int, int]]) -> list[Array]:
+    """Return the factors of an adapter, in steps."""
+    codes = np.frombuffer(adapter, np.uint8, len(shapes), 3).astype(np.int64)
+    lengths = [rows * columns for rows, columns in shapes]
+    scale = np.repeat(codes, lengths).astype(np.float64)
+    values = np.zeros(sum(lengths))
+    present = scale > 0
+    if present.any():
+        stream = DigitDecoder(adapter[3 + len(shapes) :])
+        zeros = np.zeros((int(present.sum()), 1))
+        count = _Count(zeros, zeros, scale[present][:, None] - 81.0)
+        high = stream.decode(count.frequencies(np.zeros(len(zeros), np.int64), 16))
+        low = stream.decode(count.frequencies(high.astype(np.int64) * 16, 1))
+        values[present] = high * 16.0 + low - 128
+    parts = np.split(values, np.cumsum(lengths)[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def _window(

@@ -18,6 +18,7 @@ class ResidueCodec(IntEnum):
 
     STORED = 0
     ZSTD = 1
+    ADAPTATION = 2  # no part of the residue: what adapts the model to the file's images
 
 
 def compress(data: bytes) -> tuple[ResidueCodec, bytes]:
@@ -32,6 +33,8 @@ def decompress(codec: int, payload: bytes, raw_length: int) -> bytes:
     """Return the ``raw_length`` bytes that :func:`compress` was given."""
     if codec == ResidueCodec.ZSTD:
         return inflate(payload, raw_length)
+    if codec == ResidueCodec.ADAPTATION:
+        payload = b""
     if codec != ResidueCodec.STORED:
         raise FormatError(f"residue codec {codec} is unknown; use a newer archiver")
     if len(payload) != raw_length:

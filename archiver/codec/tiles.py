@@ -32,6 +32,10 @@ class TileCodec(IntEnum):
     JPEGXL = 3  # lossless JPEG XL codestream
     LEARNED = 4  # range-coded digits under a model's predictions, 8 bit, 1 or 3 channels
     REPEATED = 5  # equal channels: the codec id and payload of the first one
+    ADAPTED = 6  # as LEARNED, under the model with the increments of the file's adapter
+
+
+_BY_MODEL = (TileCodec.LEARNED, TileCodec.ADAPTED)
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,7 @@ class Encoded:
     @property
     def needs_model(self) -> bool:
         """Whether decoding takes the engine that encoded it."""
-        inner = self.payload[0] if self.codec == TileCodec.REPEATED else self.codec
-        return inner == TileCodec.LEARNED
+        return _inner(self.codec, self.payload) in _BY_MODEL
 
 
 Decoder = Callable[[bytes, Shape, np.dtype[np.generic]], Samples]
@@ -55,6 +58,16 @@ _CLASSIC_DECODERS: dict[int, Decoder] = {
     TileCodec.ZSTD: classic.decode_zstd,
     TileCodec.JPEGXL: classic.decode_jpegxl,
 }
+
+
+def is_adapted(codec: int, payload: bytes) -> bool:
+    """Whether a tile takes the adapter of its file to decode."""
+    return _inner(codec, payload) == TileCodec.ADAPTED
+
+
+def _inner(codec: int, payload: bytes) -> int:
+    """Return the codec of what is really coded."""
+    return payload[0] if codec == TileCodec.REPEATED and payload else codec
 
 
 def is_learnable(tile: Samples) -> bool:
@@ -91,7 +104,8 @@ def _encode_distinct(tiles: Sequence[Samples], engine: Engine | None) -> list[En
     payloads = engine.encode([tiles[i].astype(np.uint8, copy=False) for i in learned])
     for i, payload in zip(learned, payloads, strict=True):
         if len(payload) < len(best[i].payload):
-            best[i] = Encoded(TileCodec.LEARNED, payload)
+            codec = TileCodec.LEARNED if engine.adapter is None else TileCodec.ADAPTED
+            best[i] = Encoded(codec, payload)
     return best
 
 
@@ -119,13 +133,17 @@ def decode(
 ) -> list[Samples]:
     """Return the tiles of (codec id, payload) pairs; IntegrityError if one does not decode.
 
-    The caller has checked each payload's CRC.  ``engine`` serves the learned tiles.
+    The caller has checked each payload's CRC.  ``engine`` serves the learned tiles, adapted ones
+    if it is adapted.
     """
     inner = [_unwrap(*item, shape) for item, shape in zip(encoded, shapes, strict=True)]
     tiles: list[Samples] = [np.empty(0, np.uint8)] * len(encoded)
-    learned = [i for i, (codec, _, _) in enumerate(inner) if codec == TileCodec.LEARNED]
+    own = TileCodec.ADAPTED if engine and engine.adapter is not None else TileCodec.LEARNED
+    learned = [i for i, (codec, _, _) in enumerate(inner) if codec in _BY_MODEL]
     for i, (codec, payload, shape) in enumerate(inner):
-        if codec == TileCodec.LEARNED:
+        if codec in _BY_MODEL:
+            if engine is not None and codec != own:
+                raise IntegrityError(f"tile of codec {own.name}: expected, found codec {codec}")
             continue
         if codec not in _CLASSIC_DECODERS:
             raise FormatError(f"tile codec {codec} is unknown; use a newer archiver")

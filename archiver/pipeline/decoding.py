@@ -17,6 +17,7 @@ from archiver.archive.reader import Archive
 from archiver.archive.records import ImageRecord
 from archiver.archive.shard import crc32c
 from archiver.codec import tiles as codec
+from archiver.codec.adaptation import Adaptation
 from archiver.codec.classic import little_endian
 from archiver.errors import ArchiverError, FormatError, IntegrityError
 from archiver.image import Image, Samples
@@ -34,6 +35,16 @@ Result = Samples | ArchiverError
 
 
 @dataclass(frozen=True)
+class Payload:
+    """Where some bytes are, and their checksum."""
+
+    shard: int
+    offset: int
+    length: int
+    crc32c: int
+
+
+@dataclass(frozen=True)
 class StoredTile:
     """One tile: where its payload is, what it must decode to, and how to name it in messages."""
 
@@ -45,6 +56,7 @@ class StoredTile:
     sample_crc32c: int
     codec: int
     model: int
+    adaptation: Payload | None  # of the file it belongs to
     shape: tuple[int, int, int]
     dtype: np.dtype[np.generic]
 
@@ -52,6 +64,9 @@ class StoredTile:
     def n_pixels(self) -> int:
         """Pixels of the tile."""
         return self.shape[0] * self.shape[1]
+
+
+Needed = tuple[int, Payload | None]  # what decodes a tile: a model, -1 if none, and an adaptation
 
 
 class TileDecoder:
@@ -75,17 +90,19 @@ class TileDecoder:
 
     def _decode_batch(self, tiles: Sequence[StoredTile]) -> list[Result]:
         results: dict[int, Result] = {}
-        payloads: dict[int, dict[int, bytes]] = {}  # model -> position -> payload
+        payloads: dict[Needed, dict[int, bytes]] = {}  # position -> payload
         for i, tile in enumerate(tiles):
             try:
                 payload = self._archive.payload(tile.shard, tile.offset, tile.length, tile.crc32c)
-                payloads.setdefault(tile.model, {})[i] = payload
+                adapts = codec.is_adapted(tile.codec, payload)
+                needed = tile.model, tile.adaptation if adapts else None
+                payloads.setdefault(needed, {})[i] = payload
             except ArchiverError as error:
                 results[i] = IntegrityError(f"{tile.name}: {error}")
-        for model, members in payloads.items():
+        for needed, members in payloads.items():
             chosen = [tiles[i] for i in members]
             try:
-                engine = None if model < 0 else self._engine(model)
+                engine = self._engine(*needed)
             except (IntegrityError, FormatError) as error:  # its model is damaged, not its shard
                 results |= {i: IntegrityError(f"{tiles[i].name}: {error}") for i in members}
                 continue
@@ -112,8 +129,18 @@ class TileDecoder:
             ]
         return [_checked(tile, samples) for tile, samples in zip(tiles, decoded, strict=True)]
 
-    def _engine(self, model: int) -> Engine:
-        return engines.of_model(self._archive.model(model), self._threads)
+    def _engine(self, model: int, adaptation: Payload | None) -> Engine | None:
+        if model < 0:
+            return None
+        data = self._archive.model(model)
+        if adaptation is None:
+            return engines.of_model(data, self._threads)
+        where = adaptation
+        try:
+            stored = self._archive.payload(where.shard, where.offset, where.length, where.crc32c)
+            return engines.adapted(data, Adaptation.from_bytes(stored).adapter, self._threads)
+        except ArchiverError as error:
+            raise IntegrityError(f"its adapter: {error}") from error
 
 
 def _as_damage(tile: StoredTile, error: Exception) -> ArchiverError:

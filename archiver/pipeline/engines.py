@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MAX_MODEL_BYTES = 1 << 30
 _OPEN = 4
+_ADAPTED = 2  # the tiles of one file come together
 
 
 def of_archive(archive: Path, sha256: bytes, threads: int | None) -> Engine:
@@ -29,6 +30,12 @@ def of_model(model: bytes, threads: int | None) -> Engine:
     from archiver.codec.engine import Engine
 
     return Engine.open(model, threads=threads or 1)
+
+
+@lru_cache(maxsize=_ADAPTED)
+def adapted(model: bytes, adapter: bytes, threads: int | None) -> Engine:
+    """Return the engine of a model with the increments of an adapter."""
+    return of_model(model, threads).adapted(adapter)
 
 
 def _checked(path: Path, sha256: bytes) -> bytes:

@@ -20,7 +20,15 @@ from archiver.archive.records import ImageRecord, TileArray
 from archiver.codec import residue
 from archiver.errors import ArchiverError, FormatError, IntegrityError
 from archiver.image import Image, Samples
-from archiver.pipeline.decoding import BATCH_PIXELS, Key, Raster, StoredTile, TileDecoder, assembled
+from archiver.pipeline.decoding import (
+    BATCH_PIXELS,
+    Key,
+    Payload,
+    Raster,
+    StoredTile,
+    TileDecoder,
+    assembled,
+)
 from archiver.pipeline.geometry import components, spans
 from archiver.pipeline.writing import check_digest
 from archiver.sources import Format
@@ -65,10 +73,22 @@ class Restorer:
 
     def images(self, index: int) -> list[StoredImage]:
         """Return the stored images of an object."""
+        adaptation = self.adaptation(index)
         return [
-            StoredImage(record, dict(_stored_tile(number, record, row) for row in tiles))
+            StoredImage(
+                record, dict(_stored_tile(number, record, row, adaptation) for row in tiles)
+            )
             for number, (record, tiles) in enumerate(self.images_of(index))
         ]
+
+    def adaptation(self, index: int) -> Payload | None:
+        """Return where the adaptation of an object is, None if it has none."""
+        for chunk in self.archive.residues(index):
+            if chunk["codec"] == residue.ResidueCodec.ADAPTATION:
+                return Payload(
+                    *(int(chunk[name]) for name in ("shard", "offset", "length", "crc32c"))
+                )
+        return None
 
     def n_tiles(self, index: int) -> int:
         """Return how many tiles an object has."""
@@ -167,7 +187,9 @@ class Restorer:
         check_digest(digest.digest(), self.archive.object(decoded.index).rebuilt_sha256)
 
 
-def _stored_tile(number: int, record: ImageRecord, row: Any) -> tuple[Key, StoredTile]:
+def _stored_tile(
+    number: int, record: ImageRecord, row: Any, adaptation: Payload | None
+) -> tuple[Key, StoredTile]:
     """Return a row of the tile table by its place; ``number`` counts images in the object."""
     place = {name: int(row[name]) for name in ("component", "row", "column")}
     groups = components(record.channels)
@@ -179,6 +201,7 @@ def _stored_tile(number: int, record: ImageRecord, row: Any) -> tuple[Key, Store
         name=f"image {number}, tile at row {place['row']}, column {place['column']}",
         shape=shape,
         dtype=np.dtype(record.dtype),
+        adaptation=adaptation,
         **{name: int(row[name]) for name in where},
     )
     return (place["component"], place["row"], place["column"]), tile

@@ -1,0 +1,215 @@
+"""Own rate-guided progressive fine-tuning: from an image's tiles to the adapter that pays.
+
+RPFT (CALLIC, Li et al., AAAI 2025, "MDL-Principled RPFT", equations 6-9): one pass of the base
+model gives every patch its rate; patches are shown in the order of falling rate, a growing share
+of them at each pass; the loss is the description length of the whole image, adapter included.
+Nothing here needs exactness: it ends in whole numbers, whose worth is measured in real bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.func import functional_call
+
+from archiver.codec import adapters, mgcf, mixture
+from archiver.codec.adapters import Adapter, Ranks
+
+Uint8 = NDArray[np.uint8]
+
+PATCH = 64  # side of what is shown and ranked
+BATCH = 16  # patches of one update
+PRIOR_SCALE = 1.0  # steps: of the logistic that prices factors while they are learned
+LN2 = 0.6931471805599453
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to adapt.  ``order`` is that of CALLIC; the others are there to be compared with."""
+
+    passes: int = 50  # T
+    rate: float = 0.3  # of Adam, in steps of a factor
+    first_share: float = 0.2  # b: of the patches, at the start
+    last_passes: float = 0.1  # d: of the passes, over all patches
+    exponent: float = 1.0  # e
+    progressive: bool = True  # False: all patches at every pass
+    order: str = "falling"  # or "rising", "random"
+    ranks: Ranks = field(default_factory=Ranks)
+    kernels: bool = True  # False: no increments for depth-wise kernels
+    seconds: float = float("inf")
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass over the shown patches did."""
+
+    number: int
+    share: float  # of the patches that were shown
+    bits: float  # estimated description length of the image's samples
+    seconds: float
+
+
+def share(settings: Settings, t: int) -> float:
+    """Return the share of patches shown at pass ``t`` (equation 9)."""
+    if not settings.progressive:
+        return 1.0
+    whole = settings.passes * (1 - settings.last_passes)
+    x = min(1.0, t / whole) if whole else 1.0
+    smooth = (3 - 2 * x) * x * x
+    b = settings.first_share
+    return float(b + (1 - b) * smooth**settings.exponent)
+
+
+def adapt(
+    net: mgcf.MGCF,
+    patches: Sequence[Uint8],
+    settings: Settings,
+    on_pass: Callable[[Pass], None] = lambda done: None,
+    *,
+    scale: float = 1.0,
+) -> Adapter:
+    """Return the adapter for ``patches`` (H, W, C), C 1 or 3, that represent an image.
+
+    ``net`` is a coding network on the device to use.  ``scale`` is how many times the patches'
+    bits the whole image has, if they are a sample of it.
+    """
+    trainer = _Trainer(net, patches, settings, scale)
+    start = time.monotonic()
+    for t in range(settings.passes):
+        bits = trainer.run(t)
+        spent = time.monotonic() - start
+        on_pass(Pass(t + 1, share(settings, t), bits, spent))
+        if spent > settings.seconds:
+            break
+    return trainer.adapter()
+
+
+class _Trainer:
+    def __init__(
+        self, net: mgcf.MGCF, patches: Sequence[Uint8], settings: Settings, scale: float
+    ) -> None:
+        self._base, self._settings = net, settings
+        self._net = _trainable(net)
+        self._device = next(net.parameters()).device
+        self._rng = np.random.default_rng(settings.seed)
+        self._patches = list(patches)
+        self._rates = _rates(net, self._patches)
+        self._total = float(self._rates.sum()) * scale
+        self._order = _order(self._rates, settings.order, self._rng)
+        shapes = adapters.factor_shapes(net.architecture, settings.ranks)
+        self._factors = {
+            name: torch.zeros(shape, device=self._device, requires_grad=True)
+            for name, shape in shapes.items()
+        }
+        learned = [
+            factor
+            for name, factor in self._factors.items()
+            if settings.kernels or adapters.KERNEL not in name
+        ]
+        self._learned = learned
+        self._adam = torch.optim.Adam(learned, lr=settings.rate, betas=(0.9, 0.99))
+
+    def run(self, t: int) -> float:
+        """Make one pass over the patches that are shown; returns the image's estimated bits."""
+        n = max(1, round(share(self._settings, t) * len(self._order)))
+        progress = t / self._settings.passes
+        for group in self._adam.param_groups:
+            group["lr"] = self._settings.rate * (1 - progress) ** 0.5
+        shown = self._rng.permutation(self._order[:n])
+        seen = before = 0.0
+        for first in range(0, n, BATCH):
+            chosen = shown[first : first + BATCH]
+            bits, rates = self._update(chosen), float(self._rates[chosen].sum())
+            seen, before = seen + bits, before + rates
+        return seen / before * self._total
+
+    def _update(self, chosen: NDArray[np.int64]) -> float:
+        """Move the factors along the gradient of the description length; returns patch bits."""
+        rounded = {name: _rounded(f) for name, f in self._factors.items()}
+        merged = adapters.merged_weights(self._base, rounded, self._settings.ranks)
+        weights = {f"{name}.weight": value for name, value in merged.items()}
+        total = 0.0
+        share_of_image = self._total / float(self._rates[chosen].sum())
+        for group in _alike([self._patches[i] for i in chosen]):
+            samples = torch.from_numpy(group).to(self._device).float()
+            with torch.autocast(self._device.type, torch.bfloat16):
+                outputs, base = functional_call(self._net, weights, (samples,))
+            bits = mixture.bits(outputs, base, samples, self._net.architecture).sum()
+            total += bits.item()
+            (bits * (share_of_image / self._total)).backward(retain_graph=True)
+        (price(self._learned) / self._total).backward()
+        self._adam.step()
+        self._adam.zero_grad()
+        return total
+
+    def adapter(self) -> Adapter:
+        """Return what was learned, rounded."""
+        limit = adapters.LIMIT
+        values = {
+            name: f.detach().round().clamp(-limit, limit).to(torch.int8).cpu().numpy()
+            for name, f in self._factors.items()
+        }
+        return Adapter(self._settings.ranks, values)
+
+
+def _trainable(net: mgcf.MGCF) -> mgcf.MGCF:
+    """Return a network of the same weights whose passes are made for gradients."""
+    out = mgcf.MGCF(net.architecture).requires_grad_(False)
+    out.load_state_dict(net.state_dict())
+    return out.to(next(net.parameters()).device).train()
+
+
+def price(factors: Sequence[Tensor]) -> Tensor:
+    """Return the bits of factors (in steps) under a logistic; noise stands for rounding."""
+    flat = torch.cat([f.flatten() for f in factors])
+    noisy = flat + torch.rand_like(flat) - 0.5
+    mass = torch.sigmoid((noisy + 0.5) / PRIOR_SCALE) - torch.sigmoid((noisy - 0.5) / PRIOR_SCALE)
+    return -(mass + 1e-9).log2().sum()
+
+
+def _rounded(x: Tensor) -> Tensor:
+    """Round with a straight-through gradient."""
+    return x + (x.detach().round().clamp(-adapters.LIMIT, adapters.LIMIT) - x.detach())
+
+
+@torch.inference_mode()
+def _rates(net: mgcf.MGCF, patches: Sequence[Uint8]) -> NDArray[np.float64]:
+    """Return the code length of every patch, in bits, under the base model."""
+    device = next(net.parameters()).device
+    out = []
+    for patch in patches:
+        samples = torch.tensor(patch[None], device=device, dtype=torch.float32)
+        outputs, base = net(samples)
+        out.append(float(mixture.bits(outputs, base, samples, net.architecture).sum()))
+    return np.array(out) + 1.0
+
+
+def _order(rates: NDArray[np.float64], order: str, rng: np.random.Generator) -> NDArray[np.int64]:
+    if order == "random":
+        return rng.permutation(len(rates))
+    falling = np.argsort(-rates, kind="stable")
+    return falling[::-1] if order == "rising" else falling
+
+
+def _alike(patches: Sequence[Uint8]) -> list[Uint8]:
+    """Stack patches of one shape."""
+    groups: dict[tuple[int, ...], list[Uint8]] = {}
+    for patch in patches:
+        groups.setdefault(patch.shape, []).append(patch)
+    return [np.stack(group) for group in groups.values()]
+
+
+def cut(tile: Uint8, side: int = PATCH) -> list[Uint8]:
+    """Cut a tile into patches of ``side``, smaller at its end."""
+    return [
+        np.ascontiguousarray(tile[row : row + side, column : column + side])
+        for row in range(0, tile.shape[0], side)
+        for column in range(0, tile.shape[1], side)
+    ]

@@ -1,0 +1,142 @@
+"""Adapters: their bytes, their bounds, and that everything that decodes them builds one network."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import lru_cache
+
+import make_vectors
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archiver.codec import adapters, pretrained, products, reference, rpft
+from archiver.codec.adaptation import Adaptation
+from archiver.codec.adapters import Adapter, Ranks
+from archiver.codec.engine import Engine
+from archiver.errors import ArchiverError, FormatError, IntegrityError
+
+
+@pytest.fixture(scope="module", params=["copying", pretrained.SMALL])
+def model(request: pytest.FixtureRequest) -> bytes:
+    if request.param == "copying":
+        return make_vectors.tiny_model(copies=2)
+    return pretrained.load(request.param)
+
+
+@lru_cache
+def tiny_engine() -> Engine:
+    return Engine.open(make_vectors.tiny_model(copies=2), device="cpu")
+
+
+def random_adapter(engine: Engine, seed: int, ranks: Ranks, spread: float = 1.5) -> Adapter:
+    rng = np.random.default_rng(seed)
+    shapes = adapters.factor_shapes(engine.net.architecture, ranks)
+    factors = {
+        name: rng.normal(0, spread * rng.integers(0, 3), shape).round().astype(np.int8)
+        for name, shape in shapes.items()
+    }
+    return Adapter(ranks, factors)
+
+
+def picture(seed: int, height: int = 48, width: int = 56) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    row, column = np.mgrid[0:height, 0:width]
+    wave = 60 * np.sin(row / 5)[..., None] * np.cos(column / 7)[..., None] + [90, 120, 140]
+    return (wave + rng.integers(0, 9, wave.shape)).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("ranks", [Ranks(), Ranks(1, 2), Ranks(16, 16)])
+def test_an_adapter_survives_its_bytes(model: bytes, ranks: Ranks) -> None:
+    engine = Engine.open(model, device="cpu")
+    adapter = random_adapter(engine, 3, ranks)
+    back = Adapter.from_bytes(adapter.to_bytes(), engine.net.architecture)
+    assert back.ranks == ranks
+    for name, values in adapter.factors.items():
+        np.testing.assert_array_equal(back.factors[name], values)
+
+
+def test_an_adapter_of_zeros_costs_a_byte_a_factor_and_changes_nothing(model: bytes) -> None:
+    engine = Engine.open(model, device="cpu")
+    shapes = adapters.factor_shapes(engine.net.architecture, Ranks())
+    nothing = Adapter(Ranks(), {n: np.zeros(s, np.int8) for n, s in shapes.items()})
+    data = nothing.to_bytes()
+    assert nothing.is_zero
+    assert len(data) == 3 + len(shapes)
+    tile = picture(1)
+    assert engine.adapted(data).encode([tile]) == engine.encode([tile])
+
+
+def test_every_coder_builds_the_same_adapted_network(
+    model: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the CPU multiplies, and NumPy in float64, an adapted tile is one and the same."""
+    engine = Engine.open(model, device="cpu")
+    adapter = random_adapter(engine, 7, Ranks()).to_bytes()
+    tile = picture(2, 24, 31)
+    [payload] = engine.adapted(adapter).encode([tile])
+    assert [payload] != engine.encode([tile])
+    reader = reference.ReferenceModel.from_bytes(model).adapted(adapter)
+    np.testing.assert_array_equal(reference.decode(payload, tile.shape, reader), tile)
+    monkeypatch.setattr(products, "has_int8", lambda: False)
+    floats = Engine.open(model, device="cpu").adapted(adapter)
+    np.testing.assert_array_equal(floats.decode([payload], [tile.shape])[0], tile)
+
+
+def test_increments_that_break_a_bound_are_refused(model: bytes) -> None:
+    engine = Engine.open(model, device="cpu")
+    shapes = adapters.factor_shapes(engine.net.architecture, Ranks(16, 16))
+    huge = Adapter(Ranks(16, 16), {n: np.full(s, 127, np.int8) for n, s in shapes.items()})
+    with pytest.raises(FormatError, match="a sum can reach"):
+        engine.adapted(huge.to_bytes())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_damaged_adapters_are_refused_or_harmless(data: st.DataObject) -> None:
+    """No damage crashes, hangs or takes memory: it is an error, or another valid adapter."""
+    engine = tiny_engine()
+    damaged = bytearray(random_adapter(engine, 5, Ranks(2, 1)).to_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    shortened = bytes(damaged[: data.draw(st.integers(0, len(damaged)))])
+    with contextlib.suppress(ArchiverError):
+        engine.adapted(shortened)
+
+
+def test_adaptation_survives_its_bytes() -> None:
+    one = Adaptation(b"adapter", 123456, 1.5, (1.0, 0.96875, 0.5))
+    data = one.to_bytes()
+    assert Adaptation.from_bytes(data) == one
+    for end in range(len(data)):
+        with pytest.raises(IntegrityError):
+            Adaptation.from_bytes(data[:end])
+    with pytest.raises(FormatError, match="version 9"):
+        Adaptation.from_bytes(b"\x09" + data[1:])
+
+
+def test_fine_tuning_pays_for_itself(model: bytes) -> None:
+    """An image unlike the training data gets smaller, its adapter included."""
+    torch.set_num_threads(1)
+    engine = Engine.open(model, device="cpu")
+    image = np.tile(picture(4, 64, 64), (2, 2, 1))
+    passes: list[rpft.Pass] = []
+    how = rpft.Settings(passes=12, ranks=Ranks(2, 2))
+    adapter = rpft.adapt(engine.net, rpft.cut(image), how, passes.append)
+    data = adapter.to_bytes()
+    [before], [after] = engine.encode([image]), engine.adapted(data).encode([image])
+    assert len(after) + len(data) < len(before)
+    assert [one.number for one in passes] == list(range(1, 13))
+    np.testing.assert_array_equal(engine.adapted(data).decode([after], [image.shape])[0], image)
+
+
+def test_the_share_of_patches_grows_to_all() -> None:
+    how = rpft.Settings(passes=50)
+    shares = [rpft.share(how, t) for t in range(50)]
+    assert shares[0] == how.first_share
+    assert shares == sorted(shares)
+    assert shares[44] < 1.0
+    assert set(shares[45:]) == {1.0}
+    assert {rpft.share(rpft.Settings(progressive=False), t) for t in range(50)} == {1.0}
