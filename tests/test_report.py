@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 
 from archiver import errors
 from archiver.cli import main
+from archiver.codec.adaptation import Adaptation
 from archiver.jobs.events import Summary
 from archiver.jobs.spec import PackSettings
 from archiver.report import contents, summary
@@ -27,10 +28,12 @@ IMAGE = SimpleNamespace(
 ENTRY = SimpleNamespace(
     path="slides/a.png", kind="file", mode=0o100644, mtime_ns=1, size=30_000, stored_bytes=15_100,
     format="PNG", fidelity="bytes", note="", sha256="ab" * 32, images=[IMAGE, IMAGE],
+    adaptation=Adaptation(bytes(1000), 40_000, 12.0, (1.0, 0.8)),
 )  # fmt: skip
 FOLDER = SimpleNamespace(
     path="slides", kind="directory", mode=0o755, mtime_ns=1, size=0, stored_bytes=0,
     format="OPAQUE", fidelity="bytes", note="", sha256="", images=[],
+    adaptation=None,
 )  # fmt: skip
 TOTALS = SimpleNamespace(
     files=1, directories=1, symlinks=0, objects=1, failed=0, input_bytes=30_000,

@@ -8,32 +8,43 @@ import click
 
 from archiver.cli import options
 from archiver.cli.output import Output
+from archiver.errors import UsageError
 from archiver.report import contents
+from archiver.report import figure as draw
 
 
 @click.command()
 @options.archive
 @options.entry
+@options.figure
 @options.output
-def info(archive: Path, entry: str | None, output: Output) -> None:
+def info(archive: Path, entry: str | None, figure: Path | None, output: Output) -> None:
     """Describe ARCHIVE, or one ENTRY of it.
 
     Of an archive: sizes, models, generations, tiles by codec.  Of an entry: format, why it is kept
-    as it is, checksum, images, tiles by codec, bits per sample.
+    as it is, checksum, images, tiles by codec, bits per sample, and what adapting the model to it
+    brought.
 
     \b
     Examples:
       archiver info /data/histo.archive
       archiver info /data/histo.archive slides/a.tif      one entry: format, why kept, images
+      archiver info /data/histo.archive slides/a.tif --figure a.png    where its bits are
       archiver info --json /data/histo.archive | jq .archive_bytes
     """
     from archiver.pipeline import open_archive  # brings in zarr: not for --help
 
     opened = open_archive(archive)
+    if entry is None and figure is not None:
+        raise UsageError(
+            "--figure draws one entry; name it: archiver info ARCHIVE ENTRY --figure F"
+        )
     if entry is None:
         output.result(
             contents.archive_shown(archive, opened), contents.archive_json(archive, opened)
         )
         return
     found = opened.entry(entry)
-    output.result(contents.entry_shown(found), contents.entry_json(found))
+    if figure is not None:
+        draw.write(figure, found)
+    output.result(contents.entry_shown(found), contents.entry_in_full_json(found))

@@ -80,6 +80,12 @@ tile = click.option(
 dry_run = click.option(
     "--dry-run", is_flag=True, help="Scan and say what would be packed; write nothing."
 )
+figure = click.option(
+    "--figure",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Draw the bits of every tile of ENTRY, and its fine-tuning, as PNG, PDF or SVG.",
+)
 depth = click.option(
     "--depth",
     type=click.Choice(DEPTHS),

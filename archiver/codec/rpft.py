@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -25,8 +26,8 @@ Uint8 = NDArray[np.uint8]
 
 PATCH = 64  # side of what is shown and ranked
 BATCH = 16  # patches of one update
+WARM_UP = 8  # updates
 PRIOR_SCALE = 1.0  # steps: of the logistic that prices factors while they are learned
-LN2 = 0.6931471805599453
 
 
 @dataclass(frozen=True)
@@ -95,59 +96,62 @@ class _Trainer:
     def __init__(
         self, net: mgcf.MGCF, patches: Sequence[Uint8], settings: Settings, scale: float
     ) -> None:
-        self._base, self._settings = net, settings
-        self._net = _trainable(net)
+        self._settings = settings
         self._device = next(net.parameters()).device
         self._rng = np.random.default_rng(settings.seed)
         self._patches = list(patches)
         self._rates = _rates(net, self._patches)
-        self._total = float(self._rates.sum()) * scale
+        self._total = float(self._rates.sum()) * scale  # bits of the whole image
         self._order = _order(self._rates, settings.order, self._rng)
+        self._objective = _objective(net.architecture, settings.ranks, str(self._device))
+        self._objective.net.load_state_dict(net.state_dict())
         shapes = adapters.factor_shapes(net.architecture, settings.ranks)
         self._factors = {
-            name: torch.zeros(shape, device=self._device, requires_grad=True)
+            name: _dithered(shape, self._rng).to(self._device).requires_grad_()
             for name, shape in shapes.items()
         }
-        learned = [
+        self._learned = [
             factor
             for name, factor in self._factors.items()
             if settings.kernels or adapters.KERNEL not in name
         ]
-        self._learned = learned
-        self._adam = torch.optim.Adam(learned, lr=settings.rate, betas=(0.9, 0.99))
+        self._adam = torch.optim.Adam(self._learned, lr=settings.rate, betas=(0.9, 0.99))
+        self._updates = 0
 
     def run(self, t: int) -> float:
         """Make one pass over the patches that are shown; returns the image's estimated bits."""
         n = max(1, round(share(self._settings, t) * len(self._order)))
-        progress = t / self._settings.passes
-        for group in self._adam.param_groups:
-            group["lr"] = self._settings.rate * (1 - progress) ** 0.5
         shown = self._rng.permutation(self._order[:n])
+        n_updates = max(1, round(n / BATCH))
+        if n >= BATCH:  # whole batches: some patches come twice, or next time
+            shown = np.resize(shown, n_updates * BATCH)
         seen = before = 0.0
-        for first in range(0, n, BATCH):
-            chosen = shown[first : first + BATCH]
-            bits, rates = self._update(chosen), float(self._rates[chosen].sum())
-            seen, before = seen + bits, before + rates
+        for i, chosen in enumerate(np.array_split(shown, n_updates)):
+            self._set_rate((t + i / n_updates) / self._settings.passes)
+            seen += self._update(chosen)
+            before += float(self._rates[chosen].sum())
         return seen / before * self._total
+
+    def _set_rate(self, progress: float) -> None:
+        """Warm up, then fall with the square root of what is left."""
+        warm = min(1.0, (self._updates + 1) / WARM_UP)
+        for group in self._adam.param_groups:
+            group["lr"] = self._settings.rate * warm * (1 - progress) ** 0.5
+        self._updates += 1
 
     def _update(self, chosen: NDArray[np.int64]) -> float:
         """Move the factors along the gradient of the description length; returns patch bits."""
-        rounded = {name: _rounded(f) for name, f in self._factors.items()}
-        merged = adapters.merged_weights(self._base, rounded, self._settings.ranks)
-        weights = {f"{name}.weight": value for name, value in merged.items()}
-        total = 0.0
-        share_of_image = self._total / float(self._rates[chosen].sum())
+        rates = float(self._rates[chosen].sum())
+        seen = 0.0
         for group in _alike([self._patches[i] for i in chosen]):
             samples = torch.from_numpy(group).to(self._device).float()
-            with torch.autocast(self._device.type, torch.bfloat16):
-                outputs, base = functional_call(self._net, weights, (samples,))
-            bits = mixture.bits(outputs, base, samples, self._net.architecture).sum()
-            total += bits.item()
-            (bits * (share_of_image / self._total)).backward(retain_graph=True)
+            bits = self._objective.bits(self._factors, samples)
+            seen += bits.item()
+            (bits / rates).backward()
         (price(self._learned) / self._total).backward()
         self._adam.step()
         self._adam.zero_grad()
-        return total
+        return seen
 
     def adapter(self) -> Adapter:
         """Return what was learned, rounded."""
@@ -159,11 +163,34 @@ class _Trainer:
         return Adapter(self._settings.ranks, values)
 
 
-def _trainable(net: mgcf.MGCF) -> mgcf.MGCF:
-    """Return a network of the same weights whose passes are made for gradients."""
-    out = mgcf.MGCF(net.architecture).requires_grad_(False)
-    out.load_state_dict(net.state_dict())
-    return out.to(next(net.parameters()).device).train()
+class _Objective:
+    """The bits of patches under a network with increments; kept, for what a compiler made of it."""
+
+    def __init__(self, sizes: mgcf.Architecture, ranks: Ranks, device: str) -> None:
+        self.net = mgcf.MGCF(sizes).requires_grad_(False).to(device).train()
+        self._ranks, self._device = ranks, torch.device(device)
+
+    def bits(self, factors: dict[str, Tensor], samples: Tensor) -> Tensor:
+        """Return the code length of ``samples`` (N, H, W, C), differentiable in the factors."""
+        rounded = {name: _rounded(factor) for name, factor in factors.items()}
+        merged = adapters.merged_weights(self.net, rounded, self._ranks)
+        weights = {f"{name}.weight": value for name, value in merged.items()}
+        with torch.autocast(self._device.type, torch.bfloat16):
+            outputs, base = functional_call(self.net, weights, (samples,))
+        return mixture.bits(outputs, base, samples, self.net.architecture).sum()
+
+
+@lru_cache(maxsize=2)
+def _objective(sizes: mgcf.Architecture, ranks: Ranks, device: str) -> _Objective:
+    return _Objective(sizes, ranks, device)
+
+
+def _dithered(shape: tuple[int, int], rng: np.random.Generator) -> Tensor:
+    """Return values that round to zero, but not all at the same distance from one.
+
+    From zero all would leave at once, and a matrix of ones is a leap in the dark.
+    """
+    return torch.from_numpy(rng.uniform(-0.49, 0.49, shape).astype(np.float32))
 
 
 def price(factors: Sequence[Tensor]) -> Tensor:

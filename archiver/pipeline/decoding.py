@@ -88,6 +88,10 @@ class TileDecoder:
             pixels += tile.n_pixels
         return [result for batch in batches for result in self._decode_batch(batch)]
 
+    def payload(self, where: Payload) -> bytes:
+        """Return some checked bytes."""
+        return self._archive.payload(where.shard, where.offset, where.length, where.crc32c)
+
     def _decode_batch(self, tiles: Sequence[StoredTile]) -> list[Result]:
         results: dict[int, Result] = {}
         payloads: dict[Needed, dict[int, bytes]] = {}  # position -> payload
@@ -135,10 +139,9 @@ class TileDecoder:
         data = self._archive.model(model)
         if adaptation is None:
             return engines.of_model(data, self._threads)
-        where = adaptation
         try:
-            stored = self._archive.payload(where.shard, where.offset, where.length, where.crc32c)
-            return engines.adapted(data, Adaptation.from_bytes(stored).adapter, self._threads)
+            stored = Adaptation.from_bytes(self.payload(adaptation))
+            return engines.adapted(data, stored.adapter, self._threads)
         except ArchiverError as error:
             raise IntegrityError(f"its adapter: {error}") from error
 

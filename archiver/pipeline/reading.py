@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from archiver import sources
 from archiver.archive import layout
 from archiver.archive.reader import Archive
+from archiver.codec.adaptation import Adaptation
 from archiver.errors import NotFoundError, UsageError
 from archiver.image import Samples
 from archiver.pipeline import disk, patterns, writing
@@ -207,6 +209,32 @@ class Entry:
             return ()
         names = [model.name for model in self._archive.models]
         return tuple(_info(*image, names) for image in self._restorer.images_of(self.object))
+
+    @cached_property
+    def adaptation(self) -> Adaptation | None:
+        """How the model was adapted to this file, None if it was not; IntegrityError if damaged."""
+        return self._restorer.read_adaptation(self.object) if self.object >= 0 else None
+
+    def tile_bits(self, page: int = 0) -> NDArray[np.float64]:
+        """Return the bits per sample of every tile of one page, (rows, columns)."""
+        images = self._restorer.images_of(self.object) if self.object >= 0 else []
+        record, tiles = self._page(images, page)
+        n_rows, n_columns = (
+            -(-record.height // record.tile_height),
+            -(-record.width // record.tile_width),
+        )
+        bits = np.zeros((n_rows, n_columns))
+        rows, columns = tiles["row"] // record.tile_height, tiles["column"] // record.tile_width
+        np.add.at(bits, (rows, columns), 8.0 * tiles["length"])
+        area = np.zeros_like(bits)
+        is_first = tiles["component"] == 0
+        np.add.at(
+            area,
+            (rows[is_first], columns[is_first]),
+            (tiles["height"].astype(np.int64) * tiles["width"])[is_first],
+        )
+        per_sample: NDArray[np.float64] = bits / np.maximum(area * record.channels, 1)
+        return per_sample
 
     @property
     def stored_bytes(self) -> int:

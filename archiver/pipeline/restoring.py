@@ -18,6 +18,7 @@ from archiver import sources
 from archiver.archive.reader import Archive
 from archiver.archive.records import ImageRecord, TileArray
 from archiver.codec import residue
+from archiver.codec.adaptation import Adaptation
 from archiver.errors import ArchiverError, FormatError, IntegrityError
 from archiver.image import Image, Samples
 from archiver.pipeline.decoding import (
@@ -80,6 +81,11 @@ class Restorer:
             )
             for number, (record, tiles) in enumerate(self.images_of(index))
         ]
+
+    def read_adaptation(self, index: int) -> Adaptation | None:
+        """Return the adaptation of an object, None if it has none; IntegrityError if damaged."""
+        where = self.adaptation(index)
+        return Adaptation.from_bytes(self.decoder.payload(where)) if where else None
 
     def adaptation(self, index: int) -> Payload | None:
         """Return where the adaptation of an object is, None if it has none."""

@@ -19,6 +19,7 @@ from archiver.report.text import (
 )
 
 if TYPE_CHECKING:
+    from archiver.codec.adaptation import Adaptation
     from archiver.pipeline import Entry, ImageInfo, OpenArchive, Totals
 
 LONG_HEADER = (
@@ -39,7 +40,7 @@ def entry_line(entry: Entry) -> str:
 
 
 def entry_json(entry: Entry) -> dict[str, object]:
-    """Return everything about one entry."""
+    """Return what the manifest knows about one entry."""
     return {
         "path": entry.path,
         "kind": entry.kind,
@@ -53,6 +54,11 @@ def entry_json(entry: Entry) -> dict[str, object]:
         "sha256": entry.sha256,
         "images": [_image_json(image) for image in entry.images],
     }
+
+
+def entry_in_full_json(entry: Entry) -> dict[str, object]:
+    """Return everything about one entry, and what its payloads tell."""
+    return {**entry_json(entry), "adaptation": _adaptation_json(entry)}
 
 
 def entry_shown(entry: Entry) -> RenderableType:
@@ -71,6 +77,8 @@ def entry_shown(entry: Entry) -> RenderableType:
         facts.append(("SHA-256", entry.sha256))
     for page, image in enumerate(entry.images):
         facts.append((f"Image {page}", _image_text(image)))
+    if entry.adaptation is not None:
+        facts.append(("Adapted", _adaptation_text(entry, entry.adaptation)))
     return facts_table(facts)
 
 
@@ -152,6 +160,40 @@ def _image_text(image: ImageInfo) -> str:
         f"{image.tile_height} x {image.tile_width}: {tiles_text(image.tiles)}; "
         f"{_bits_per_sample(image)} bits per sample{model}"
     )
+
+
+def _adaptation_json(entry: Entry) -> dict[str, object] | None:
+    one = entry.adaptation
+    if one is None:
+        return None
+    return {
+        "adapter_bytes": len(one.adapter),
+        "bits_per_sample_before": _rate(one.before, entry),
+        "bits_per_sample": _rate(_adapted_bytes(entry, one), entry),
+        "passes": len(one.rates),
+        "seconds": round(one.seconds, 3),
+        "rates": list(one.rates),
+    }
+
+
+def _adaptation_text(entry: Entry, one: Adaptation) -> str:
+    after = _adapted_bytes(entry, one)
+    return (
+        f"{_rate(one.before, entry)} bits per sample with the model as it is, "
+        f"{_rate(after, entry)} with its adapter of {size_text(len(one.adapter))} included "
+        f"({100 * (after / max(1, one.before) - 1):+.1f} %); {len(one.rates)} passes in "
+        f"{one.seconds:.0f} s"
+    )
+
+
+def _adapted_bytes(entry: Entry, one: Adaptation) -> int:
+    """Return what all tiles and the adapter take."""
+    return sum(image.stored_bytes for image in entry.images) + len(one.to_bytes())
+
+
+def _rate(n_bytes: int, entry: Entry) -> float:
+    n_samples = sum(i.height * i.width * i.channels for i in entry.images)
+    return round(8 * n_bytes / max(1, n_samples), 3)
 
 
 def _bits_per_sample(image: ImageInfo) -> float:
