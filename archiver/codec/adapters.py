@@ -114,8 +114,12 @@ class Adapter:
         """
         out = mgcf.MGCF(net.architecture).eval().requires_grad_(False)
         out.load_state_dict(net.state_dict())
-        factors = {name: torch.from_numpy(v.astype(np.float32)) for name, v in self.factors.items()}
-        weights = merged_weights(net, factors, self.ranks)
+        start = starts(net.architecture, self.ranks)
+        factors = {
+            name: torch.from_numpy(values.astype(np.float32)) + start[name]
+            for name, values in self.factors.items()
+        }
+        weights = merged_weights(net, factors)
         for name, layer in adapted_layers(out):
             weight = weights[name].detach()
             layer.weight.copy_(weight)
@@ -147,18 +151,23 @@ def factor_shapes(sizes: mgcf.Architecture, ranks: Ranks) -> dict[str, tuple[int
     return shapes
 
 
-def merged_weights(
-    net: mgcf.MGCF, factors: Mapping[str, Tensor], ranks: Ranks
-) -> dict[str, Tensor]:
+def starts(sizes: mgcf.Architecture, ranks: Ranks) -> dict[str, Tensor]:
+    """Return what every factor of zeros stands for, in steps: 0 for U, fixed signs for V."""
+    return {
+        name: _signs(*shape) if name.endswith(".v") else torch.zeros(shape)
+        for name, shape in factor_shapes(sizes, ranks).items()
+    }
+
+
+def merged_weights(net: mgcf.MGCF, factors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of all adapted layers on the grid; differentiable in the ``factors``.
 
-    ``factors`` are in steps.  Every operation is exact, so this is what encoder, decoder and
-    training compute alike.
+    ``factors`` are in steps, what they start from added.  Every operation is exact, so this is
+    what encoder, decoder and training compute alike.
     """
     weights = {}
     for name, layer in adapted_layers(net):
-        u, v = factors[f"{name}.u"] * STEP, factors[f"{name}.v"] * STEP
-        increment = u @ (v + signs(*v.shape).to(v.device))
+        increment = (factors[f"{name}.u"] * STEP) @ (factors[f"{name}.v"] * STEP)
         if isinstance(layer, mgcf.DepthwiseConv):
             increment = _kernels(increment)
         weights[name] = grid.snap_rows(layer.weight.detach() + increment)
@@ -174,12 +183,12 @@ def _kernels(taps: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def signs(rows: int, columns: int) -> Tensor:
-    """Return what V starts from: +-SIGN by the linear congruence of the self-test."""
+def _signs(rows: int, columns: int) -> Tensor:
+    """Return +-SIGN in steps, by the linear congruence of the self-test."""
     state, values = 1, []
     for _ in range(rows * columns):
         state = (state * 1103515245 + 12345) % 2**31
-        values.append(SIGN if state >> 30 else -SIGN)
+        values.append(SIGN / STEP if state >> 30 else -SIGN / STEP)
     return torch.tensor(values).view(rows, columns)
 
 

@@ -78,11 +78,16 @@ def is_learnable(tile: Samples) -> bool:
 def encode(tiles: Sequence[Samples], engine: Engine | None) -> list[Encoded]:
     """Return the smallest coding of every tile; without ``engine`` classic codecs only."""
     repeated = [_has_equal_channels(tile) for tile in tiles]
-    distinct = [t[..., :1] if same else t for t, same in zip(tiles, repeated, strict=True)]
+    distinct = [distinct_channels(tile) for tile in tiles]
     return [
         Encoded(TileCodec.REPEATED, bytes([coded.codec]) + coded.payload) if same else coded
         for coded, same in zip(_encode_distinct(distinct, engine), repeated, strict=True)
     ]
+
+
+def distinct_channels(tile: Samples) -> Samples:
+    """Return what is really coded of a tile: one channel if all are equal."""
+    return tile[..., :1] if _has_equal_channels(tile) else tile
 
 
 def _has_equal_channels(tile: Samples) -> bool:

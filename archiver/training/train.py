@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import shutil
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from archiver.codec import mgcf, mixture
+from archiver.codec import devices, mgcf, mixture
 from archiver.codec.optimise import Average, Optimiser, rate
 from archiver.errors import UsageError
 from archiver.training.checkpoint import Checkpoint, Leg
@@ -84,7 +81,9 @@ class _Run:
     """A network in training with all that changes from step to step."""
 
     def __init__(self, start: Checkpoint, leg: Leg, crops: Crops, settings: Settings) -> None:
-        _prepare(settings)
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        devices.keep_freed_memory()
         self._start, self._leg, self._crops, self._settings = start, leg, crops, settings
         self._device = torch.device(settings.device)
         self._net = mgcf.MGCF(start.architecture)
@@ -207,13 +206,6 @@ def _seconds(checkpoint: Checkpoint) -> float:
     return float(sum(leg["seconds"] for leg in checkpoint.history))
 
 
-def can_compile(device: str) -> bool:
-    """Whether torch.compile finds the compiler that it needs for ``device``."""
-    if device.startswith("cuda"):
-        return True  # Triton comes with torch's CUDA builds
-    return any(shutil.which(name) for name in ("g++", "c++", "clang++"))
-
-
 def check_device(device: str) -> None:
     """Raise UsageError if torch cannot train there."""
     try:
@@ -223,18 +215,3 @@ def check_device(device: str) -> None:
         raise UsageError(
             f"--device {device}: expected cpu, or a CUDA device that torch finds: {reason}"
         ) from error
-
-
-def _prepare(settings: Settings) -> None:
-    """Set up the threads and the C library's allocator."""
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    if sys.platform == "linux":
-        # Each step frees and takes gigabytes: kept by the process, they need no page faults.
-        library = ctypes.CDLL(None)
-        for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-            library.mallopt(option, _LARGEST)
-
-
-_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1  # malloc.h
-_LARGEST = 2**31 - 1
