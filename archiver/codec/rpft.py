@@ -28,6 +28,7 @@ Bits = Callable[[dict[str, Tensor], Tensor], Tensor]
 PATCH = 64  # side of what is shown and ranked
 BATCH = 4  # patches of one update: small batches won, at the same number of passes
 WARM_UP = 8  # updates
+HOPELESS = 0.998  # of the bits without an adapter, after a third of the passes: going on is vain
 COMPILE_WORTH_S = 150.0  # of updates without: compiling takes a minute and makes them 3 x as fast
 PRIOR_SCALE = 1.0  # steps: of the logistic that prices factors while they are learned
 
@@ -89,7 +90,8 @@ def adapt(
         bits = trainer.run(t)
         spent = time.monotonic() - start
         on_pass(Pass(t + 1, share(settings, t), bits, spent))
-        if spent > settings.seconds:
+        is_hopeless = t >= settings.passes / 3 and bits > HOPELESS * trainer.total
+        if spent > settings.seconds or is_hopeless:
             break
     return trainer.adapter()
 
@@ -103,7 +105,7 @@ class _Trainer:
         self._rng = np.random.default_rng(settings.seed)
         self._patches = list(patches)
         self._rates = _rates(net, self._patches)
-        self._total = float(self._rates.sum()) * scale  # bits of the whole image
+        self.total = float(self._rates.sum()) * scale  # bits of the whole image
         self._order = _order(self._rates, settings.order, self._rng)
         self._objective = _objective(net.architecture, settings.ranks, str(self._device))
         self._objective.net.load_state_dict(net.state_dict())
@@ -136,7 +138,7 @@ class _Trainer:
             left = (self._settings.passes - t) * n_updates
             self._objective.spent(time.monotonic() - started, left)
             before += float(self._rates[chosen].sum())
-        return seen / before * self._total
+        return seen / before * self.total
 
     def _set_rate(self, progress: float) -> None:
         """Warm up, then fall with the square root of what is left."""
@@ -154,7 +156,7 @@ class _Trainer:
             bits = self._objective.bits(self._factors, samples)
             seen += bits.item()
             (bits / rates).backward()
-        (price(self._learned) / self._total).backward()
+        (price(self._learned) / self.total).backward()
         self._adam.step()
         self._adam.zero_grad()
         return seen
