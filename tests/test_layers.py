@@ -95,7 +95,7 @@ def test_what_is_imported_is_declared() -> None:
     """Every library that the package imports is a dependency, or the extra of a source."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    asked = [*project["dependencies"], *extras["dicom"], *extras["plot"]]
+    asked = [*project["dependencies"], *extras["plot"]]
     declared = {re.split(r"[<>=~!]", line)[0].replace("-", "_") for line in asked}
     libraries = {name.split(".")[0] for path in MODULES for name in imported(parse(path))}
     libraries -= {"archiver", *sys.stdlib_module_names}

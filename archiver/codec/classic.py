@@ -77,10 +77,10 @@ def inflate(payload: bytes, expected: int) -> bytes:
 
 def encode_jpegxl(tile: Samples, *, effort: int) -> bytes | None:
     """Return a lossless JPEG XL codestream of 1 or 3 channels of 8 or 16-bit integers."""
-    if tile.dtype not in (np.uint8, np.uint16) or tile.shape[2] not in (1, 3):
+    if tile.dtype.kind not in "ui" or tile.dtype.itemsize > 2 or tile.shape[2] not in (1, 3):
         return None
     raster = tile[..., 0] if tile.shape[2] == 1 else tile
-    raster = np.ascontiguousarray(raster)
+    raster = _biased(np.ascontiguousarray(raster), signed=tile.dtype.kind == "i")
     return bytes(imagecodecs.jpegxl_encode(raster, lossless=True, effort=effort, numthreads=1))
 
 
@@ -90,7 +90,17 @@ def decode_jpegxl(payload: bytes, shape: Shape, dtype: np.dtype[np.generic]) -> 
         raster = imagecodecs.jpegxl_decode(payload, numthreads=1)
     except (RuntimeError, ValueError, OSError) as error:
         raise IntegrityError(f"JPEG XL payload does not decode: {error}") from error
-    if raster.size != shape[0] * shape[1] * shape[2] or raster.dtype != dtype:
+    unsigned = np.dtype(f"u{dtype.itemsize}")
+    if raster.size != shape[0] * shape[1] * shape[2] or raster.dtype != unsigned:
         found = f"{raster.shape} {raster.dtype}"
-        raise IntegrityError(f"JPEG XL payload holds {found}, expected {shape} {dtype}")
-    return raster.reshape(shape)
+        raise IntegrityError(f"JPEG XL payload holds {found}, expected {shape} {unsigned}")
+    return _biased(raster, signed=dtype.kind == "i").view(dtype).reshape(shape)
+
+
+def _biased(raster: Samples, *, signed: bool) -> Samples:
+    """Return unsigned samples: signed ones with their top bit inverted, in order of value."""
+    samples = bits(raster)
+    if not signed:
+        return samples
+    top = samples.dtype.type(1 << (8 * samples.dtype.itemsize - 1))
+    return np.bitwise_xor(samples, top)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from archiver.errors import ArchiverError, SourceError, UsageError
 from archiver.image import Image, Samples
-from archiver.sources import bitmap, jpeg, opaque, png, segments, tiff
+from archiver.sources import bitmap, dicom, jpeg, opaque, png, segments, tiff
 from archiver.sources.contract import Fidelity, Format, ParsedFile, Split, Unsupported
 
 __all__ = ["Fidelity", "Format", "ParsedFile", "decode_samples", "parse", "rebuild"]
@@ -39,6 +39,7 @@ _SPLIT: dict[Format, Callable[..., Split]] = {
     Format.TIFF: tiff.split,
     Format.JPEG: jpeg.split,
     Format.BITMAP: bitmap.split,
+    Format.DICOM: dicom.split,
 }
 _REBUILD: dict[Format, Callable[[bytes, Sequence[Image]], Iterator[bytes]]] = {
     Format.OPAQUE: opaque.rebuild,
@@ -46,6 +47,7 @@ _REBUILD: dict[Format, Callable[[bytes, Sequence[Image]], Iterator[bytes]]] = {
     Format.TIFF: segments.rebuild,
     Format.JPEG: jpeg.rebuild,
     Format.BITMAP: segments.rebuild,
+    Format.DICOM: segments.rebuild,
 }
 
 
@@ -100,7 +102,7 @@ def decode_samples(format: Format, data: bytes) -> list[Samples]:
 
 def _recognise(head: bytes) -> Format:
     if head[128:132] == b"DICM":  # its preamble may look like a TIFF
-        return Format.OPAQUE
+        return Format.DICOM
     return next((format for magic, format in _MAGIC if head.startswith(magic)), Format.OPAQUE)
 
 

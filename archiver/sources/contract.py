@@ -21,6 +21,7 @@ class Format(IntEnum):
     TIFF = 2
     JPEG = 3
     BITMAP = 4
+    DICOM = 5
 
 
 class Fidelity(IntEnum):

@@ -98,7 +98,7 @@ def _decode(path: Path) -> NDArray[np.generic]:
         decoded: NDArray[np.generic] = tifffile.imread(path)
         return decoded
     if path.suffix.lower() == ".dcm":
-        import pydicom  # of the extra "dicom"
+        import pydicom  # takes a while to import
 
         return pydicom.dcmread(path).pixel_array
     with Image.open(path) as image:

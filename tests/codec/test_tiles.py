@@ -208,3 +208,19 @@ def test_model_that_breaks_its_bound_is_refused(tiny_model: bytes) -> None:
 def test_crc_is_crc32c_not_zlib(tiny_model: bytes) -> None:
     """The model file's checksum is the Castagnoli polynomial that FORMAT.md names."""
     assert int.from_bytes(tiny_model[-4:], "little") != zlib.crc32(tiny_model[:-4])
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.uint8, np.uint16])
+def test_jpegxl_keeps_signed_samples_in_order(dtype: type[np.integer]) -> None:
+    """Signed samples come back; smooth ones around zero are no harder than unsigned ones."""
+    info = np.iinfo(dtype)
+    extremes = np.array([info.min, -1 if info.min else 1, 0, info.max], dtype).reshape(2, 2, 1)
+    payload = classic.encode_jpegxl(extremes, effort=3)
+    assert payload is not None
+    back = classic.decode_jpegxl(payload, (2, 2, 1), extremes.dtype)
+    np.testing.assert_array_equal(back, extremes)
+    assert back.dtype == extremes.dtype
+    row, column = np.mgrid[0:64, 0:64]
+    middle = (int(info.min) + int(info.max) + 1) // 2
+    smooth = (middle + (row - column) // 2)[..., None].astype(dtype)
+    assert len(classic.encode_jpegxl(smooth, effort=3) or b"") < 400
