@@ -11,7 +11,8 @@ Layout (FORMAT.md, "Model file"; all numbers little-endian)::
     16+J    ...   tensors in the order of the header: int8 mantissas, int8 exponents, int32 biases
     end-4   4     CRC-32C of everything before
 
-Version 2 keeps the difference to another model: :mod:`archiver.codec.model_delta`.  No pickle.  Loading proves the exactness bound of every row (:mod:`archiver.codec.grid`).
+Version 2 keeps the difference to another model: :mod:`archiver.codec.model_delta`.  No pickle.
+Loading proves the exactness bound of every row (:mod:`archiver.codec.grid`).
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Task:
     source: Path
     archive: Path
     items: tuple[Item, ...]
-    model: bytes  # SHA-256
+    models: tuple[bytes, ...]  # SHA-256 of each candidate, the base model first
     tile: int
     fidelity: str
     profile: str
@@ -76,7 +76,7 @@ class Task:
         how = [
             __version__,
             layout.VERSION,
-            self.model.hex(),
+            [model.hex() for model in self.models],
             self.tile,
             self.fidelity,
             self.profile,

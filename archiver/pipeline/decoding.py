@@ -113,7 +113,8 @@ class TileDecoder:
         return [_checked(tile, samples) for tile, samples in zip(tiles, decoded, strict=True)]
 
     def _engine(self, model: int) -> Engine:
-        return engines.of_model(self._archive.model(model), self._threads)
+        sha256 = bytes.fromhex(self._archive.models[model].sha256)
+        return engines.of_archive(self._archive.path, sha256, self._threads)
 
 
 def _as_damage(tile: StoredTile, error: Exception) -> ArchiverError:
