@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from archiver.archive import layout
 from archiver.archive.index import Index
+from archiver.archive.model_files import ModelInfo
 from archiver.archive.records import TILE, EntryRecord, ImageRecord, ObjectRecord, ShardRecord
 from archiver.archive.tables import TABLES, Columns, empty, to_text
 from archiver.errors import UsageError
@@ -65,17 +66,17 @@ class _Draft:
 
 
 def assemble_objects(
-    shards: Sequence[ShardRecord], known: Known, models: Mapping[bytes, tuple[str, int]]
+    shards: Sequence[ShardRecord], known: Known, models: Mapping[bytes, ModelInfo]
 ) -> dict[str, Columns]:
     """Return the tables of all contents of ``shards`` that are new, and note them in ``known``.
 
-    ``models`` gives the name and size of every model that tiles may refer to.
+    ``models`` describes every model that tiles may refer to.
     """
     draft = _Draft()
     for shard in shards:
         wanted = [record for record in shard.objects if _accept(draft, known, record)]
         if wanted:
-            _add_shard(draft, known, shard, wanted)
+            _add_shard(draft, known, shard, wanted, models)
     try:
         return _tables(draft, models)
     except (OverflowError, KeyError) as error:
@@ -128,13 +129,17 @@ def _accept(draft: _Draft, known: Known, record: ObjectRecord) -> bool:
 
 
 def _add_shard(
-    draft: _Draft, known: Known, shard: ShardRecord, wanted: Sequence[ObjectRecord]
+    draft: _Draft,
+    known: Known,
+    shard: ShardRecord,
+    wanted: Sequence[ObjectRecord],
+    infos: Mapping[bytes, ModelInfo],
 ) -> None:
     if shard.sha256 not in known.shards:
         known.shards[shard.sha256] = len(known.shards)
         draft.shards.append((shard.sha256, shard.size))
     number = known.shards[shard.sha256]
-    models = _model_map(draft, known, shard, wanted)
+    models = _model_map(draft, known, shard, wanted, infos)
     first = known.n_objects - len(wanted)
     for index, record in enumerate(wanted, first):
         tiles = record.tiles.astype(TILE)
@@ -152,7 +157,11 @@ def _add_shard(
 
 
 def _model_map(
-    draft: _Draft, known: Known, shard: ShardRecord, wanted: Sequence[ObjectRecord]
+    draft: _Draft,
+    known: Known,
+    shard: ShardRecord,
+    wanted: Sequence[ObjectRecord],
+    infos: Mapping[bytes, ModelInfo],
 ) -> NDArray[np.int32]:
     """Return global model indices by index into ``shard.models``, then -1; number the new ones."""
     parts = [record.tiles["model"] for record in wanted]
@@ -164,14 +173,22 @@ def _model_map(
     numbers = np.full(len(shard.models) + 1, -1, np.int32)
     for local in used[used >= 0].tolist():
         digest = shard.models[local]
-        if digest not in known.models:
-            known.models[digest] = len(known.models)
-            draft.models.append(digest)
-        numbers[local] = known.models[digest]
+        base = infos[digest].base if digest in infos else None
+        if base is not None:  # no tile names it, but decoders of these tiles need it
+            _number_model(draft, known, base)
+        numbers[local] = _number_model(draft, known, digest)
     return numbers
 
 
-def _tables(draft: _Draft, models: Mapping[bytes, tuple[str, int]]) -> dict[str, Columns]:
+def _number_model(draft: _Draft, known: Known, digest: bytes) -> int:
+    """Return the global index of a model; list it if it is new."""
+    if digest not in known.models:
+        known.models[digest] = len(known.models)
+        draft.models.append(digest)
+    return known.models[digest]
+
+
+def _tables(draft: _Draft, models: Mapping[bytes, ModelInfo]) -> dict[str, Columns]:
     tables: dict[str, Columns] = {
         "objects": _objects(draft.objects),
         "images": _images(draft.images),
@@ -179,8 +196,8 @@ def _tables(draft: _Draft, models: Mapping[bytes, tuple[str, int]]) -> dict[str,
         "residues": _residues(draft.residues),
         "shards": _files(draft.shards),
     }
-    sized = [(digest, models[digest][1]) for digest in draft.models]
-    data, offsets = to_text([_utf8(models[digest][0]) for digest in draft.models])
+    sized = [(digest, models[digest].size) for digest in draft.models]
+    data, offsets = to_text([_utf8(models[digest].name) for digest in draft.models])
     tables["models"] = {**_files(sized), "name_data": data, "name_offsets": offsets}
     return tables
 

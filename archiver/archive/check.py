@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from archiver.archive import affected, commit, durable, layout
 from archiver.archive.commit import Commit
 from archiver.archive.index import owner_of
+from archiver.archive.model_files import parsed_base
 from archiver.archive.reader import Archive
 from archiver.errors import ArchiverError, IntegrityError
 
@@ -108,13 +109,22 @@ class _Check:
         except ArchiverError:
             return  # its table was reported
         for number in range(n_models):
+            digest = bytes.fromhex(self._archive.models[number].sha256)
+            where = layout.model_path(self._archive.path, digest)
             try:
-                self._archive.model(number)
+                self._check_base(where, self._archive.model(number))
             except ArchiverError as error:
-                digest = bytes.fromhex(self._archive.models[number].sha256)
                 hit = affected.entries_of_model(self._archive, number)
-                where = layout.model_path(self._archive.path, digest)
                 yield _problem(where, "the model of that SHA-256", error, hit)
+
+    def _check_base(self, where: Path, model: bytes) -> None:
+        """Raise unless the base of a difference is listed, and so checked, as well."""
+        base = parsed_base(model)
+        if base is not None and base.hex() not in {one.sha256 for one in self._archive.models}:
+            raise IntegrityError(
+                f"{where}: needs the model {base.hex()}, which the manifest does not list; "
+                "the program that wrote it is at fault: restore a backup of the archive"
+            )
 
     def _shards(self) -> Iterator[Problem]:
         try:

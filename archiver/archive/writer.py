@@ -28,6 +28,7 @@ from archiver.archive.assemble import Known, assemble_entries, assemble_objects,
 from archiver.archive.commit import Commit, TableInfo
 from archiver.archive.index import Index
 from archiver.archive.manifest import read_table, write_table
+from archiver.archive.model_files import ModelInfo, info_of, parsed_base
 from archiver.archive.reader import Archive
 from archiver.archive.records import EntryRecord, ShardRecord
 from archiver.archive.shard import remove_abandoned
@@ -45,7 +46,7 @@ class ArchiveWriter:
     def __init__(self, path: Path, lock: filelock.BaseFileLock) -> None:
         self.path = path
         self._lock = lock
-        self._models: dict[bytes, tuple[str, int]] = {}
+        self._models: dict[bytes, ModelInfo] = {}
         self._tasks = TaskRecords(path)
         self.archive: Archive | None = None  # what is committed, None before the first commit
         self._known = Known()
@@ -91,13 +92,16 @@ class ArchiveWriter:
         }
 
     def add_model(self, name: str, data: bytes) -> bytes:
-        """Keep a model that tiles may refer to; return its SHA-256.  Listed once a tile uses it."""
+        """Keep a model that tiles may refer to; return its SHA-256.  Listed once a tile uses it.
+
+        If it is the difference to another model, that one has to be added or listed, too.
+        """
         digest = hashlib.sha256(data).digest()
         path = layout.model_path(self.path, digest)
         if not path.is_file() or path.read_bytes() != data:
             scratch = self.path / layout.WIP / f"{digest.hex()}.wip"
             durable.replace_file(path, data, scratch=scratch)
-        self._models[digest] = (name, len(data))
+        self._models[digest] = ModelInfo(name, len(data), parsed_base(data))
         return digest
 
     def finished(self, task_digest: str) -> ShardRecord | None:
@@ -194,7 +198,9 @@ class ArchiveWriter:
         if folder == layout.SHARDS:
             kept = {*self._known.shards, *(record.sha256 for record in records)}
         else:
-            kept = {*self._known.models, *(model for record in records for model in record.models)}
+            used = {*self._known.models, *(model for record in records for model in record.models)}
+            bases = {info_of(self.path, digest).base for digest in used}
+            kept = {*used, *(base for base in bases if base is not None)}
         for path in (self.path / folder).iterdir():
             if layout.is_digest_name(path.name) and bytes.fromhex(path.name) not in kept:
                 path.unlink(missing_ok=True)
@@ -218,14 +224,18 @@ class ArchiveWriter:
                     "run again, its task is repeated"
                 )
 
-    def _all_models(self, shards: Sequence[ShardRecord]) -> dict[bytes, tuple[str, int]]:
-        """Return name and size of every model that the shards list; they must be on disk."""
+    def _all_models(self, shards: Sequence[ShardRecord]) -> dict[bytes, ModelInfo]:
+        """Return what is known of every model that the shards list; they must be on disk."""
         models = dict(self._models)
-        for digest in {digest for shard in shards for digest in shard.models} - models.keys():
+        todo = {digest for shard in shards for digest in shard.models}
+        todo |= {info.base for info in models.values() if info.base is not None}
+        while todo := todo - models.keys():
+            digest = todo.pop()
             path = layout.model_path(self.path, digest)
             if not path.is_file():
                 raise UsageError(f"{path}: a shard needs this model; call add_model() first")
-            models[digest] = ("", path.stat().st_size)
+            models[digest] = info_of(self.path, digest)
+            todo |= {base for base in (models[digest].base,) if base is not None}
         return models
 
     def _is_current(self, entry: EntryRecord, known: Known) -> bool:

@@ -77,11 +77,21 @@ def is_learnable(tile: Samples) -> bool:
 
 def encode(tiles: Sequence[Samples], engine: Engine | None) -> list[Encoded]:
     """Return the smallest coding of every tile; without ``engine`` classic codecs only."""
+    [coded] = encode_each(tiles, [engine])
+    return coded
+
+
+def encode_each(tiles: Sequence[Samples], engines: Sequence[Engine | None]) -> list[list[Encoded]]:
+    """Return, for each engine, the smallest coding of every tile; classic codecs run once."""
     repeated = [_has_equal_channels(tile) for tile in tiles]
     distinct = [distinct_channels(tile) for tile in tiles]
+    classic_ones = _encode_classics(distinct, engines[0])
     return [
-        Encoded(TileCodec.REPEATED, bytes([coded.codec]) + coded.payload) if same else coded
-        for coded, same in zip(_encode_distinct(distinct, engine), repeated, strict=True)
+        [
+            Encoded(TileCodec.REPEATED, bytes([coded.codec]) + coded.payload) if same else coded
+            for coded, same in zip(best, repeated, strict=True)
+        ]
+        for best in (_with_learned(distinct, classic_ones, engine) for engine in engines)
     ]
 
 
@@ -95,10 +105,18 @@ def _has_equal_channels(tile: Samples) -> bool:
     return tile.shape[2] > 1 and bool((bits == bits[..., :1]).all())
 
 
-def _encode_distinct(tiles: Sequence[Samples], engine: Engine | None) -> list[Encoded]:
+def _encode_classics(tiles: Sequence[Samples], engine: Engine | None) -> list[Encoded]:
+    """Return the smallest coding by classic codecs, which only accompany an ``engine``."""
     effort = classic.EFFORT if engine else classic.EFFORT_ALONE
     with ThreadPoolExecutor(engine.threads if engine else 1) as pool:
-        best = list(pool.map(lambda tile: _encode_classic(tile, effort), tiles))
+        return list(pool.map(lambda tile: _encode_classic(tile, effort), tiles))
+
+
+def _with_learned(
+    tiles: Sequence[Samples], others: Sequence[Encoded], engine: Engine | None
+) -> list[Encoded]:
+    """Return the learned coding of every tile, or that of ``others`` where it is no larger."""
+    best = list(others)
     if engine is None:
         return best
     learned = [

@@ -11,7 +11,8 @@ Layout (FORMAT.md, "Model file"; all numbers little-endian)::
     16+J    ...   tensors in the order of the header: int8 mantissas, int8 exponents, int32 biases
     end-4   4     CRC-32C of everything before
 
-No pickle.  Loading proves the exactness bound of every row (:mod:`archiver.codec.grid`).
+Version 2 keeps the difference to another model: :mod:`archiver.codec.model_delta`.  No pickle.
+Loading proves the exactness bound of every row (:mod:`archiver.codec.grid`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import json
 import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import google_crc32c
@@ -35,6 +36,7 @@ from archiver.errors import FormatError, IntegrityError
 
 MAGIC = b"ARCMODEL"
 VERSION = 1
+DELTA_VERSION = 2
 _PREFIX = struct.Struct("<8sHHI")
 Integers = NDArray[np.signedinteger[Any]]
 _DTYPES: dict[str, np.dtype[np.signedinteger[Any]]] = {
@@ -65,16 +67,13 @@ class ModelFile:
             "card": self.card,
             "tensors": [[k, _code(v), list(v.shape)] for k, v in self.tensors.items()],
         }
-        text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-        parts = [_PREFIX.pack(MAGIC, VERSION, 0, len(text)), text]
-        parts += [v.astype(_DTYPES[_code(v)]).tobytes() for v in self.tensors.values()]
-        body = b"".join(parts)
-        return body + struct.pack("<I", google_crc32c.value(body))
+        tensors = b"".join(v.astype(_DTYPES[_code(v)]).tobytes() for v in self.tensors.values())
+        return seal(VERSION, header, tensors)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> ModelFile:
         """Parse a model file; IntegrityError if damaged, FormatError if not ours or too new."""
-        header, offset = _read_header(data)
+        header, offset = unseal(data, VERSION)
         tensors: Tensors = {}
         try:
             for name, code, shape in header["tensors"]:
@@ -101,13 +100,39 @@ def _code(array: Integers) -> str:
     return f"i{array.dtype.itemsize}"
 
 
-def _read_header(data: bytes) -> tuple[dict[str, Any], int]:
+def with_card(data: bytes, card: dict[str, Any]) -> bytes:
+    """Return the same model with another card."""
+    return replace(ModelFile.from_bytes(data), card=card).to_bytes()
+
+
+def seal(version: int, header: dict[str, Any], body: bytes) -> bytes:
+    """Return a model file of that version: prefix, header, body, CRC-32C."""
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    whole = _PREFIX.pack(MAGIC, version, 0, len(text)) + text + body
+    return whole + struct.pack("<I", google_crc32c.value(whole))
+
+
+def version_of(data: bytes) -> int:
+    """Return the version of a model file; FormatError if it is none."""
     if len(data) < _PREFIX.size + 4 or data[:8] != MAGIC:
         raise FormatError("model file: does not start with ARCMODEL; this is not a model file")
-    _, version, _, length = _PREFIX.unpack_from(data)
-    if version != VERSION:
+    version: int = _PREFIX.unpack_from(data)[1]
+    return version
+
+
+def unseal(data: bytes, version: int) -> tuple[dict[str, Any], int]:
+    """Return the header of a model file of that version, and where its body begins.
+
+    IntegrityError if it is damaged, FormatError if it is not ours or of another version.
+    """
+    found = version_of(data)
+    if found != version and found in (VERSION, DELTA_VERSION):
+        kinds = {VERSION: "a whole model", DELTA_VERSION: "the difference to another model"}
+        raise FormatError(f"model file: holds {kinds[found]}, expected {kinds[version]}")
+    if found != version:
         raise FormatError(
-            f"model file: version {version}, this release reads {VERSION}; use a newer archiver"
+            f"model file: version {found}, this release reads {VERSION} and {DELTA_VERSION}; "
+            "use a newer archiver"
         )
     (stored,) = struct.unpack_from("<I", data, len(data) - 4)
     computed = google_crc32c.value(data[:-4])
@@ -115,6 +140,7 @@ def _read_header(data: bytes) -> tuple[dict[str, Any], int]:
         raise IntegrityError(
             f"model file: CRC-32C is {computed:#010x}, stored {stored:#010x}; restore the file"
         )
+    length = _PREFIX.unpack_from(data)[3]
     try:
         header: dict[str, Any] = json.loads(data[_PREFIX.size : _PREFIX.size + length])
     except ValueError as error:

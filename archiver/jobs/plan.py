@@ -19,7 +19,7 @@ from pathlib import Path
 from archiver import __version__
 from archiver.archive import layout
 from archiver.errors import NotFoundError, UsageError
-from archiver.pipeline import LARGE_BYTES, patterns
+from archiver.pipeline import LARGE_BYTES, Effort, patterns
 
 MIN_TASK_BYTES = 2 << 20
 MAX_TASK_BYTES = 128 << 20
@@ -64,10 +64,11 @@ class Task:
     source: Path
     archive: Path
     items: tuple[Item, ...]
-    model: bytes  # SHA-256
+    models: tuple[bytes, ...]  # SHA-256 of each candidate, the base model first
     tile: int
     fidelity: str
     profile: str
+    effort: Effort | None = None  # of adapting the model to each file
     done: frozenset[bytes] = frozenset()
 
     @property
@@ -76,10 +77,11 @@ class Task:
         how = [
             __version__,
             layout.VERSION,
-            self.model.hex(),
+            [model.hex() for model in self.models],
             self.tile,
             self.fidelity,
             self.profile,
+            self.effort and [self.effort.passes, self.effort.seconds],
         ]
         what = [(i.path.hex(), i.kind, i.size, i.mtime_ns) for i in self.items]
         return hashlib.sha256(json.dumps([how, what]).encode()).hexdigest()

@@ -31,7 +31,7 @@ from archiver.jobs.spec import PackSettings
 from archiver.jobs.tally import Tally
 from archiver.jobs.unpack import unpack
 from archiver.jobs.verify import verify
-from archiver.pipeline import DEFAULT_TILE, disk
+from archiver.pipeline import DEFAULT_TILE, Effort, disk
 
 __all__ = ["pack", "unpack", "verify"]
 
@@ -91,8 +91,8 @@ class _Pack:
         scan = self._scan()
         known = present.Present.read(self.archive, self.settings.fidelity)
         new = known.new(scan.items)
-        sha256 = writer.add_model(self._model_name, self._model)
-        tasks = [self._task(items, sha256) for items in plan.make(self._source, new)]
+        models = (writer.add_model(self._model_name, self._model),)
+        tasks = [self._task(items, models) for items in plan.make(self._source, new)]
         self._emit_plan(new, len(tasks))
         self._run_tasks(writer, tasks)
         entries = self._entries(known.touched(scan.items), known)
@@ -128,15 +128,16 @@ class _Pack:
         files = [item for item in new if item.kind == layout.FILE]
         self._on_event(Planned(len(files), sum(item.size for item in files), n_tasks))
 
-    def _task(self, items: tuple[Item, ...], model: bytes) -> Task:
+    def _task(self, items: tuple[Item, ...], models: tuple[bytes, ...]) -> Task:
         return Task(
             source=self._source.resolve(),
             archive=self.archive.resolve(),
             items=items,
-            model=model,
+            models=models,
             tile=self.settings.tile or DEFAULT_TILE,
             fidelity=self.settings.fidelity,
             profile=self.settings.profile,
+            effort=Effort() if self.settings.profile == "max" else None,
         )
 
     # --- tasks -------------------------------------------------------------------------------

@@ -10,10 +10,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from archiver.archive import layout
+from archiver.archive.model_files import info_of
 from archiver.archive.records import ShardRecord
 from archiver.archive.shard import ShardWriter
 from archiver.jobs.plan import Item, Task
-from archiver.pipeline import Failure, Packed, content, engines, pack_content, pack_files
+from archiver.pipeline import Failure, Packed, content, engines, pack_content, pack_files, records
 from archiver.sources import Fidelity
 
 
@@ -37,10 +38,11 @@ def run_task(task: Task, threads: int) -> TaskResult:
         packed = pack_files(
             [task.source / item.name for item in files],
             shard,
-            engines.of_archive(task.archive, task.model, threads) if files else None,
+            [engines.of_archive(task.archive, model, threads) for model in task.models if files],
             tile=task.tile,
             fidelity=fidelity,
             known=known,
+            effort=task.effort,
         )
         outcomes = list(zip(files, packed, strict=True))
         outcomes += [(item, _pack_link(task, item, shard, known)) for item in links]
@@ -68,7 +70,8 @@ def _result(
     record = None
     if objects:
         sha256, size = shard.finish()
-        record = ShardRecord(sha256, size, tuple(objects.values()), (task.model,))
+        kept, used = records.with_used_models(list(objects.values()), task.models)
+        record = ShardRecord(sha256, size, kept, _with_bases(task, used))
     return TaskResult(
         contents=tuple((item.path, one.sha256) for item, one in done),
         failures=tuple(
@@ -77,3 +80,9 @@ def _result(
         notices=tuple(notice for _, one in done for notice in one.notices),
         shard=record,
     )
+
+
+def _with_bases(task: Task, models: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Return the models, then those that they are stored as a difference to."""
+    bases = {info_of(task.archive, model).base: None for model in models}
+    return (*models, *(base for base in bases if base is not None and base not in models))

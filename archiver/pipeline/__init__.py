@@ -6,6 +6,7 @@ packing     files to objects of a shard                       restoring   and ba
 reading     the view of an archive: entries, images, regions
 """
 
+from archiver.pipeline.adapting import Effort
 from archiver.pipeline.geometry import DEFAULT_TILE
 from archiver.pipeline.packing import LARGE_BYTES, Failure, Packed, pack_content, pack_files
 from archiver.pipeline.reading import Entry, ImageInfo, OpenArchive, Totals, open_archive
@@ -13,6 +14,7 @@ from archiver.pipeline.reading import Entry, ImageInfo, OpenArchive, Totals, ope
 __all__ = [
     "DEFAULT_TILE",
     "LARGE_BYTES",
+    "Effort",
     "Entry",
     "Failure",
     "ImageInfo",

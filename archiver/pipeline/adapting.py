@@ -15,6 +15,7 @@ import numpy as np
 
 from archiver.codec import tiles as codec
 from archiver.codec.adaptation import Adaptation
+from archiver.codec.tiles import Encoded
 from archiver.errors import FormatError
 from archiver.image import Samples
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from archiver.codec.engine import Engine
 
 SAMPLE_TILES = 64
-LEAST_BYTES = 16_000  # of learned tiles: below that no adapter has paid for itself
+LEAST_BYTES = 16_000  # of tiles under a model: below that no adapter has paid for itself
 PASSES = 12
 
 
@@ -31,52 +32,61 @@ class Effort:
     """How long to fine-tune on one file."""
 
     passes: int = PASSES
-    seconds: float = float("inf")
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """An engine for one file, and what the archive has to keep of it."""
+    """An engine for one file, what the archive has to keep of it, and the sample coded by it."""
 
     engine: Engine
     chunk: bytes
+    encoded: list[Encoded]
 
 
-def adapt(tiles: Sequence[Samples], n_tiles: int, engine: Engine, effort: Effort) -> Adapted | None:
-    """Adapt ``engine`` to a file of ``n_tiles`` of which ``tiles`` are a sample; None if in vain.
+def adapt(
+    tiles: Sequence[Samples],
+    before: Sequence[Encoded],
+    n_tiles: int,
+    engine: Engine,
+    effort: Effort,
+) -> Adapted | None:
+    """Adapt ``engine`` to a file of ``n_tiles``; None if that is in vain.
 
-    What is found depends on the machine (its kernels, its clock if ``effort`` bounds the time);
-    what is stored decodes on every machine.
+    ``tiles`` are a sample of them, ``before`` how they are coded without an adapter.  What is found
+    depends on the machine (its kernels, its clock if ``effort`` bounds the time); what is stored
+    decodes on every machine.
     """
-    from archiver.codec import rpft
-
-    before = codec.encode(tiles, engine)
-    learned = [
-        codec.distinct_channels(tile).astype(np.uint8, copy=False)
-        for tile, one in zip(tiles, before, strict=True)
-        if one.needs_model
-    ]
     scale = n_tiles / max(1, len(tiles))
-    if scale * sum(len(one.payload) for one in before if one.needs_model) < LEAST_BYTES:
+    by_model = [one for one in before if one.needs_model]
+    if scale * sum(len(one.payload) for one in by_model) < LEAST_BYTES:
         return None
     started = time.monotonic()
-    passes: list[rpft.Pass] = []
-    patches = [patch for tile in learned for patch in rpft.cut(tile)]
-    settings = rpft.Settings(passes=effort.passes, seconds=effort.seconds)
-    adapter = rpft.adapt(engine.net, patches, settings, passes.append, scale=scale)
-    if adapter.is_zero:
+    learned = [tile for tile, one in zip(tiles, before, strict=True) if one.needs_model]
+    adapter, rates = _fine_tuned(learned, scale, engine, effort)
+    if adapter is None:
         return None
     try:
-        adapted = engine.adapted(adapter.to_bytes())
+        adapted = engine.adapted(adapter)
     except FormatError:  # a bound of exact arithmetic: rare, and no reason to fail
         return None
     after = codec.encode(tiles, adapted)
     old, new = (scale * sum(len(one.payload) for one in coded) for coded in (before, after))
+    chunk = Adaptation(adapter, round(old), time.monotonic() - started, rates).to_bytes()
+    return Adapted(adapted, chunk, after) if new + len(chunk) < old else None
+
+
+def _fine_tuned(
+    tiles: Sequence[Samples], scale: float, engine: Engine, effort: Effort
+) -> tuple[bytes | None, tuple[float, ...]]:
+    """Return the adapter (None if it changes nothing), and the rate at every pass."""
+    from archiver.codec import rpft
+
+    passes: list[rpft.Pass] = []
+    distinct = [codec.distinct_channels(tile).astype(np.uint8, copy=False) for tile in tiles]
+    patches = [patch for tile in distinct for patch in rpft.cut(tile)]
+    settings = rpft.Settings(passes=effort.passes, seconds=effort.seconds or float("inf"))
+    adapter = rpft.adapt(engine.net, patches, settings, passes.append, scale=scale)
     first = max(1.0, passes[0].bits)
-    chunk = Adaptation(
-        adapter.to_bytes(),
-        round(old),
-        time.monotonic() - started,
-        tuple(one.bits / first for one in passes),
-    ).to_bytes()
-    return Adapted(adapted, chunk) if new + len(chunk) < old else None
+    rates = tuple(one.bits / first for one in passes)
+    return None if adapter.is_zero else adapter.to_bytes(), rates

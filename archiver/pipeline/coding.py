@@ -106,12 +106,19 @@ def _read_band(image: Image, band: Sequence[Place], channels: tuple[int, ...]) -
         yield np.ascontiguousarray(part, image.dtype.newbyteorder("="))
 
 
-def encode_checked(tiles: Sequence[Samples], engine: Engine | None) -> list[CodedTile]:
-    """Return the smallest coding of every tile that decodes to its samples again."""
+def read_tile(image: Image, place: Place) -> Samples:
+    """Return the samples of one tile; SourceError if unreadable."""
+    [samples] = _read_band(image, [place], components(image.channels)[place.component])
+    return samples
+
+
+def checked(
+    tiles: Sequence[Samples], encoded: Sequence[Encoded], engine: Engine | None
+) -> list[CodedTile]:
+    """Return the codings of ``tiles`` that decode to their samples again, others classic."""
     if not tiles:
         return []
     coded = []
-    encoded = codec.encode(tiles, engine)
     for tile, one, is_good in zip(tiles, encoded, _decodes(tiles, encoded, engine), strict=True):
         notice = ""
         if not is_good:

@@ -136,12 +136,12 @@ class TileDecoder:
     def _engine(self, model: int, adaptation: Payload | None) -> Engine | None:
         if model < 0:
             return None
-        data = self._archive.model(model)
+        sha256 = bytes.fromhex(self._archive.models[model].sha256)
         if adaptation is None:
-            return engines.of_model(data, self._threads)
+            return engines.of_archive(self._archive.path, sha256, self._threads)
         try:
-            stored = Adaptation.from_bytes(self.payload(adaptation))
-            return engines.adapted(data, stored.adapter, self._threads)
+            adapter = Adaptation.from_bytes(self.payload(adaptation)).adapter
+            return engines.adapted(self._archive.path, sha256, adapter, self._threads)
         except ArchiverError as error:
             raise IntegrityError(f"its adapter: {error}") from error
 

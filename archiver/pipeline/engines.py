@@ -8,37 +8,53 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archiver.archive import durable, layout
+from archiver.archive.model_files import parsed_base
 from archiver.errors import IntegrityError
 
 if TYPE_CHECKING:
     from archiver.codec.engine import Engine
 
 MAX_MODEL_BYTES = 1 << 30
-_OPEN = 4
+_OPEN = 8  # a base and the archive models of some generations
 _ADAPTED = 2  # the tiles of one file come together
 
 
 def of_archive(archive: Path, sha256: bytes, threads: int | None) -> Engine:
     """Return the engine of a model in ``archive``, tested on this machine."""
-    path = layout.model_path(archive, sha256)
-    return of_model(_checked(path, sha256), threads)
+    model = _checked(archive, sha256)  # read each time: damage since the last time is found
+    base = parsed_base(model)
+    return of_model(model, None if base is None else _checked(archive, base), threads)
+
+
+def whole_model(archive: Path, sha256: bytes) -> bytes:
+    """Return a model in ``archive`` as a whole model file, whichever way it is stored."""
+    model = _checked(archive, sha256)
+    base = parsed_base(model)
+    return _whole(model, None if base is None else _checked(archive, base))
 
 
 @lru_cache(maxsize=_OPEN)
-def of_model(model: bytes, threads: int | None) -> Engine:
-    """Return the engine of a model file's bytes, tested on this machine."""
+def of_model(model: bytes, base: bytes | None, threads: int | None) -> Engine:
+    """Return the engine of a model file's bytes and its base's, tested on this machine."""
     from archiver.codec.engine import Engine
 
-    return Engine.open(model, threads=threads or 1)
+    return Engine.open(_whole(model, base), threads=threads or 1)
 
 
 @lru_cache(maxsize=_ADAPTED)
-def adapted(model: bytes, adapter: bytes, threads: int | None) -> Engine:
-    """Return the engine of a model with the increments of an adapter."""
-    return of_model(model, threads).adapted(adapter)
+def adapted(archive: Path, sha256: bytes, adapter: bytes, threads: int | None) -> Engine:
+    """Return the engine of a model in ``archive`` with the increments of an adapter."""
+    return of_archive(archive, sha256, threads).adapted(adapter)
 
 
-def _checked(path: Path, sha256: bytes) -> bytes:
+def _whole(model: bytes, base: bytes | None) -> bytes:
+    from archiver.codec import model_delta
+
+    return model if base is None else model_delta.expand(model, lambda sha256: base)
+
+
+def _checked(archive: Path, sha256: bytes) -> bytes:
+    path = layout.model_path(archive, sha256)
     model = durable.read_file(path, limit=MAX_MODEL_BYTES)
     found = hashlib.sha256(model).digest()
     if found != sha256:

@@ -17,9 +17,13 @@ from typing import TYPE_CHECKING
 from archiver import sources
 from archiver.archive.records import ObjectRecord, ResidueRecord
 from archiver.archive.shard import Mark, ShardWriter
+from archiver.codec import tiles as codec
+from archiver.codec.residue import ResidueCodec
+from archiver.codec.tiles import Encoded
 from archiver.errors import SourceError
 from archiver.image import Samples
-from archiver.pipeline import coding, reread
+from archiver.pipeline import choice, coding, reread
+from archiver.pipeline.adapting import SAMPLE_TILES, Effort, adapt
 from archiver.pipeline.geometry import DEFAULT_TILE, Place
 from archiver.pipeline.records import image_record, tile_rows
 from archiver.sources import Fidelity, Format, ParsedFile
@@ -57,17 +61,20 @@ class Packed:
 def pack_files(
     paths: Sequence[Path],
     shard: ShardWriter,
-    engine: Engine | None,
+    engines: Sequence[Engine],
     *,
     tile: int = DEFAULT_TILE,
     fidelity: Fidelity = Fidelity.BYTES,
     known: Collection[bytes] = frozenset(),
+    effort: Effort | None = None,
 ) -> list[Packed | Failure]:
     """Append the files at ``paths`` to ``shard``; one outcome each, in their order.
 
+    Of ``engines`` each file takes the one that codes a sample of its tiles smallest; "model" of a
+    tile is its number.  Without any, classic codecs code all.  ``effort`` adapts it to the file.
     Content whose SHA-256 is in ``known``, or came earlier in ``paths``, is not coded again.
     """
-    packer = _Packer(shard, engine, tile, fidelity, known)
+    packer = _Packer(shard, engines, tile, fidelity, known, effort)
     for path in paths:
         packer.add(path)
     packer.drain()
@@ -96,6 +103,12 @@ class _Open:
     places: list[tuple[int, Place]] = field(default_factory=list)  # (image, place)
     tiles: list[coding.CodedTile] = field(default_factory=list)  # as far as coded
     notices: list[str] = field(default_factory=list)
+    sample: dict[int, Samples | None] = field(default_factory=dict)  # to choose a model by
+    model: int = 0
+    engine: Engine | None = None
+    encoded: dict[int, Encoded] = field(default_factory=dict)  # by tile, while it was chosen
+    n_learnable: int = 0
+    adaptation: bytes = b""
     mark: Mark | None = None  # where the tiles of a large file begin in the shard
     error: str | None = None
 
@@ -108,26 +121,37 @@ class _Open:
         return self.error is not None or len(self.tiles) == len(self.places)
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    """A tile that waits to be coded: the ``number``-th of its file."""
+
+    file: _Open
+    number: int
+    samples: Samples
+
+
 class _Packer:
     """Files waiting in order, and the tiles of theirs that wait to be coded."""
 
     def __init__(
         self,
         shard: ShardWriter,
-        engine: Engine | None,
+        engines: Sequence[Engine],
         tile: int,
         fidelity: Fidelity,
         known: Collection[bytes],
+        effort: Effort | None,
     ) -> None:
         self.outcomes: list[Packed | Failure] = []
         self._shard = shard
-        self._engine = engine
+        self._engines = engines
         self._tile = tile
         self._fidelity = fidelity
         self._known = known
+        self._effort = effort
         self._done: set[bytes] = set()
         self._queue: deque[_Open] = deque()
-        self._pending: list[tuple[_Open, Samples]] = []
+        self._pending: list[_Waiting] = []
         self._pixels = self._bytes = 0
 
     def add(self, path: Path) -> None:
@@ -164,34 +188,92 @@ class _Packer:
             self.drain()
             file.mark = self._shard.mark()
         file.places = list(coding.all_places(file.parsed.images, self._tile))
+        if self._engines:
+            file.engine = self._engines[0]
+        if len(self._engines) > 1 or (self._engines and self._effort):
+            learnable = choice.learnable_tiles(file.parsed.images, file.places)
+            least = SAMPLE_TILES if self._effort else choice.MIN_TILES
+            file.sample = dict.fromkeys(choice.sample(learnable, least))
+            file.n_learnable = len(learnable)
         self._queue.append(file)
         self._bytes += len(file.parsed.residue)
         try:
-            for samples in coding.read_tiles(file.parsed.images, self._tile):
-                self._pending.append((file, samples))
-                self._pixels += samples.shape[0] * samples.shape[1]
-                self._bytes += samples.nbytes
-                if self._pixels >= BATCH_PIXELS or self._bytes >= BATCH_BYTES:
-                    self._code()
+            for number, samples in enumerate(coding.read_tiles(file.parsed.images, self._tile)):
+                self._await(_Waiting(file, number, samples))
         except SourceError as error:
             file.error = str(error)
         if file.is_large:
             self.drain()
 
+    def _await(self, one: _Waiting) -> None:
+        """Let a tile wait for others; code them all once they are enough."""
+        self._pending.append(one)
+        if one.number in one.file.sample:
+            one.file.sample[one.number] = one.samples
+        self._pixels += one.samples.shape[0] * one.samples.shape[1]
+        self._bytes += one.samples.nbytes
+        if self._pixels >= BATCH_PIXELS or self._bytes >= BATCH_BYTES:
+            self._code()
+
     def _code(self) -> None:
         """Code all waiting tiles, decode them again, hand them to their files."""
-        pending = [(file, tile) for file, tile in self._pending if file.error is None]
+        pending = [one for one in self._pending if one.file.error is None]
         self._pending, self._pixels, self._bytes = [], 0, 0
-        coded = coding.encode_checked([tile for _, tile in pending], self._engine)
-        for (file, _), tile in zip(pending, coded, strict=True):
+        self._choose({id(one.file): one.file for one in pending if one.file.sample}.values())
+        by_engine: dict[int, list[_Waiting]] = {}
+        for one in pending:
+            by_engine.setdefault(id(one.file.engine), []).append(one)
+        for members in by_engine.values():
+            self._code_with(members[0].file.engine, members)
+        self._finish_coded()
+
+    def _choose(self, files: Collection[_Open]) -> None:
+        """Choose the model of each file; tiles of its sample that did not come yet are read."""
+        complete: list[tuple[_Open, dict[int, Samples]]] = []
+        for file in files:
+            try:
+                complete.append((file, {n: _sampled(file, n, s) for n, s in file.sample.items()}))
+            except SourceError as error:
+                file.error = str(error)
+        if not complete:
+            return
+        choices = choice.choose([sample for _, sample in complete], self._engines)
+        for (file, sample), chosen in zip(complete, choices, strict=True):
+            file.sample = {}
+            file.model, file.encoded = chosen.model, dict(chosen.encoded)
+            file.engine = self._engines[chosen.model]
+            if self._effort:
+                self._adapt(file, sample, file.engine, self._effort)
+
+    def _adapt(
+        self, file: _Open, sample: dict[int, Samples], engine: Engine, effort: Effort
+    ) -> None:
+        """Fine-tune the model on a file, if that pays."""
+        before = [file.encoded[number] for number in sample]
+        found = adapt(list(sample.values()), before, file.n_learnable, engine, effort)
+        if found is not None:
+            file.engine, file.adaptation = found.engine, found.chunk
+            file.encoded = dict(zip(sample, found.encoded, strict=True))
+
+    def _code_with(self, engine: Engine | None, waiting: Sequence[_Waiting]) -> None:
+        """Code tiles of files that take the same engine."""
+        waiting = [one for one in waiting if one.file.error is None]
+        todo = [one.samples for one in waiting if one.number not in one.file.encoded]
+        fresh = iter(codec.encode(todo, engine))
+        encoded = [
+            one.file.encoded.pop(one.number) if one.number in one.file.encoded else next(fresh)
+            for one in waiting
+        ]
+        coded = coding.checked([one.samples for one in waiting], encoded, engine)
+        for one, tile in zip(waiting, coded, strict=True):
+            file = one.file
             if tile.notice:
-                image, place = file.places[len(file.tiles)]
+                image, place = file.places[one.number]
                 file.notices.append(
                     f"{file.path}: image {image}, tile at row {place.row}, column {place.column}: "
                     f"{tile.notice}"
                 )
             file.tiles.append(tile.appended(self._shard) if file.is_large else tile)
-        self._finish_coded()
 
     def _finish_coded(self) -> None:
         """Finish files from the head of the queue, so that shards keep the order of files."""
@@ -222,8 +304,10 @@ class _Packer:
                 self._shard.rollback(file.mark)
             return self._append_as_is(file, _as_opaque(file.parsed))
         tiles = [tile if file.is_large else tile.appended(self._shard) for tile in file.tiles]
+        if file.adaptation:
+            residue.append(coding.Chunk(ResidueCodec.ADAPTATION, file.adaptation, 0))
         residues = [_append_residue(self._shard, chunk) for chunk in residue]
-        return _record(file.parsed, file.places, tiles, residues, self._tile)
+        return _record(file.parsed, file.places, tiles, residues, self._tile, file.model)
 
     def _plain_bytes(self, file: _Open) -> int:
         """Return what the bytes of the file would take; of a large one at most, to save time."""
@@ -243,10 +327,18 @@ class _Packer:
         return _record(parsed, (), [], residues)
 
 
+def _sampled(file: _Open, number: int, samples: Samples | None) -> Samples:
+    """Return a tile of the sample: of a large file it may lie beyond what was read."""
+    if samples is not None:
+        return samples
+    image, place = file.places[number]
+    return coding.read_tile(file.parsed.images[image], place)
+
+
 def _cost(file: _Open, residue: Sequence[coding.Chunk]) -> int:
     """Return what a file takes as samples and residue."""
     tiles = sum(max(tile.length, len(tile.payload)) + TILE_INDEX_BYTES for tile in file.tiles)
-    return tiles + sum(len(chunk.payload) for chunk in residue)
+    return tiles + len(file.adaptation) + sum(len(chunk.payload) for chunk in residue)
 
 
 def _as_opaque(parsed: ParsedFile) -> ParsedFile:
@@ -272,6 +364,7 @@ def _record(
     tiles: Sequence[coding.CodedTile],
     residues: Sequence[ResidueRecord],
     tile: int = DEFAULT_TILE,
+    model: int = -1,
 ) -> ObjectRecord:
     return ObjectRecord(
         sha256=parsed.sha256,
@@ -281,6 +374,6 @@ def _record(
         fidelity=int(parsed.fidelity),
         note=parsed.note,
         images=tuple(image_record(image, tile) for image in parsed.images),
-        tiles=tile_rows(places, tiles),
+        tiles=tile_rows(places, tiles, model),
         residues=tuple(residues),
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from archiver.archive.records import TILE, ImageRecord, TileArray
+from archiver.archive.records import TILE, ImageRecord, ObjectRecord, TileArray
 from archiver.codec.tiles import TileCodec
 from archiver.image import Image
 from archiver.pipeline.coding import CodedTile
@@ -34,8 +35,10 @@ def image_record(image: Image, tile: int) -> ImageRecord:
     )
 
 
-def tile_rows(places: Sequence[tuple[int, Place]], tiles: Sequence[CodedTile]) -> TileArray:
-    """Return the tile table of one object; learned tiles use the shard's first model."""
+def tile_rows(
+    places: Sequence[tuple[int, Place]], tiles: Sequence[CodedTile], model: int
+) -> TileArray:
+    """Return the tile table of one object whose learned tiles use ``model``."""
     rows = [
         (
             image,
@@ -49,8 +52,23 @@ def tile_rows(places: Sequence[tuple[int, Place]], tiles: Sequence[CodedTile]) -
             tile.crc32c,
             tile.sample_crc32c,
             tile.codec,
-            0 if tile.needs_model else -1,
+            model if tile.needs_model else -1,
         )
         for (image, place), tile in zip(places, tiles, strict=True)
     ]
     return np.array(rows, TILE)
+
+
+def with_used_models(
+    objects: Sequence[ObjectRecord], models: Sequence[bytes]
+) -> tuple[tuple[ObjectRecord, ...], tuple[bytes, ...]]:
+    """Return the objects with their tiles' models renumbered, and the models that are used."""
+    used = sorted({i for one in objects for i in one.tiles["model"].tolist() if i >= 0})
+    numbers = np.full(len(models) + 1, -1, np.int32)  # -1, for none, takes the last one
+    numbers[used] = np.arange(len(used))
+    renumbered = []
+    for one in objects:
+        tiles = one.tiles.copy()
+        tiles["model"] = numbers[tiles["model"]]
+        renumbered.append(replace(one, tiles=tiles))
+    return tuple(renumbered), tuple(models[i] for i in used)

@@ -1,0 +1,63 @@
+"""Own what the archive itself knows of a model file: its size, its name, and the base it needs.
+
+A model may be stored as the difference to another one, its base (FORMAT.md, "Model file").  Then
+both are kept, both are listed, and the damage of the base is damage of what uses the difference.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from archiver.archive import layout
+
+_PREFIX = struct.Struct("<8sHHI")
+_MAGIC, _DIFFERENCE = b"ARCMODEL", 2
+_MAX_HEADER = 1 << 20
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model as the manifest lists it; ``base`` is the SHA-256 of the model it differs from."""
+
+    name: str
+    size: int
+    base: bytes | None = None
+
+
+def info_of(archive: Path, sha256: bytes) -> ModelInfo:
+    """Return what the file of a model in ``archive`` says of itself, as far as it can be read."""
+    path = layout.model_path(archive, sha256)
+    try:
+        with path.open("rb") as file:
+            head, size = file.read(_PREFIX.size + _MAX_HEADER), path.stat().st_size
+    except OSError:
+        return ModelInfo("", 0)  # reported where the model is read
+    name = _header(head).get("name")
+    return ModelInfo(name if isinstance(name, str) else "", size, parsed_base(head))
+
+
+def parsed_base(data: bytes) -> bytes | None:
+    """Return the base that a model file names; None for a whole model, or for no model at all."""
+    base = _header(data).get("base")
+    if isinstance(base, str) and layout.is_digest_name(base):
+        return bytes.fromhex(base)
+    return None
+
+
+def _header(data: bytes) -> Mapping[str, object]:
+    """Return the header of a model file, nothing if there is none; only differences have a base."""
+    if len(data) < _PREFIX.size:
+        return {}
+    magic, version, _, length = _PREFIX.unpack_from(data)
+    if magic != _MAGIC or length > _MAX_HEADER:
+        return {}
+    try:
+        header = json.loads(data[_PREFIX.size : _PREFIX.size + length])
+    except (ValueError, RecursionError):
+        return {}
+    is_known = isinstance(header, dict) and (version == _DIFFERENCE or "base" not in header)
+    return header if is_known else {}

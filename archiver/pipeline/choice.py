@@ -1,0 +1,72 @@
+"""Own which of several models codes a file: the one with the smallest real code of a sample.
+
+The sample is all tiles of a small file, and some tiles spread over a large one.  What was coded for
+the choice is kept: it need not be coded again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from archiver.codec import tiles as codec
+from archiver.codec.tiles import Encoded
+from archiver.image import Image, Samples
+from archiver.pipeline.geometry import Place, components
+
+if TYPE_CHECKING:
+    from archiver.codec.engine import Engine
+
+MIN_TILES, MAX_TILES = 4, 8  # of a sample
+SHARE = 8  # one tile of so many is in the sample, between those bounds
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The number of the model chosen, and the tiles (by number) that it has coded already."""
+
+    model: int
+    encoded: Mapping[int, Encoded]
+
+
+def is_learnable(image: Image, place: Place) -> bool:
+    """Whether a model can code the tile at ``place``: 8 bit, grey or colour."""
+    channels = len(components(image.channels)[place.component])
+    return image.dtype == np.uint8 and channels in (1, 3)
+
+
+def learnable_tiles(images: Sequence[Image], places: Sequence[tuple[int, Place]]) -> list[int]:
+    """Return the numbers of the tiles of a file that a model can code."""
+    return [
+        number for number, (image, place) in enumerate(places) if is_learnable(images[image], place)
+    ]
+
+
+def sample(learnable: Sequence[int], least: int = MIN_TILES) -> list[int]:
+    """Return which of the ``learnable`` tiles of a file its model is chosen by, in order.
+
+    At least ``least``, if there are so many.
+    """
+    n = len(learnable)
+    count = min(n, max(least, min(MAX_TILES, n // SHARE)))
+    return [learnable[(2 * i + 1) * n // (2 * count)] for i in range(count)]
+
+
+def choose(samples: Sequence[Mapping[int, Samples]], engines: Sequence[Engine]) -> list[Choice]:
+    """Return the choice for each file, given its sample: tile number -> samples.
+
+    The first engine wins ties, and files without a sample.
+    """
+    tiles = [tile for sampled in samples for tile in sampled.values()]
+    by_engine = codec.encode_each(tiles, engines)
+    choices, start = [], 0
+    for sampled in samples:
+        coded = [each[start : start + len(sampled)] for each in by_engine]
+        sizes = [sum(len(one.payload) for one in each) for each in coded]
+        best = sizes.index(min(sizes))
+        choices.append(Choice(best, dict(zip(sampled, coded[best], strict=True))))
+        start += len(sampled)
+    return choices
