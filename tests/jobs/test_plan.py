@@ -134,6 +134,8 @@ def test_task_digest_follows_content_and_settings(tree: Path) -> None:
     """What is packed and how identifies a task; where it runs and what is done does not."""
     items = plan.make(tree, plan.scan(tree, skip=tree / "x").items)[0]
     task = plan.Task(tree, Path("/a"), items, (b"m" * 32,), 128, "bytes", "fast")
-    same = plan.Task(tree, Path("/b"), items, (b"m" * 32,), 128, "bytes", "fast", frozenset({b"x"}))
+    same = plan.Task(
+        tree, Path("/b"), items, (b"m" * 32,), 128, "bytes", "fast", done=frozenset({b"x"})
+    )
     other = plan.Task(tree, Path("/a"), items, (b"m" * 32, b"n" * 32), 128, "bytes", "fast")
     assert task.digest == same.digest != other.digest
