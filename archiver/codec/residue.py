@@ -35,7 +35,7 @@ def decompress(codec: int, payload: bytes, raw_length: int) -> bytes:
         return inflate(payload, raw_length)
     if codec == ResidueCodec.ADAPTATION:
         payload = b""
-    if codec != ResidueCodec.STORED:
+    elif codec != ResidueCodec.STORED:
         raise FormatError(f"residue codec {codec} is unknown; use a newer archiver")
     if len(payload) != raw_length:
         raise IntegrityError(f"residue: {len(payload)} bytes, expected {raw_length}")
