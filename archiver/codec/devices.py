@@ -1,6 +1,16 @@
-"""Own the question which accelerators this machine has."""
+"""Own the questions which accelerators this machine has, and how it trains best."""
 
 from __future__ import annotations
+
+import ctypes
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1  # malloc.h
+_LARGEST = 2**31 - 1
+_DEFAULT = 128 << 10
 
 
 def n_gpus() -> int:
@@ -8,3 +18,44 @@ def n_gpus() -> int:
     import torch
 
     return int(torch.cuda.device_count()) if torch.version.cuda else 0
+
+
+def can_compile(device: str) -> bool:
+    """Whether torch.compile finds the compiler that it needs for ``device``."""
+    if device.startswith("cuda"):
+        return True  # Triton comes with torch's CUDA builds
+    return any(shutil.which(name) for name in ("g++", "c++", "clang++"))
+
+
+@contextmanager
+def training(threads: int | None) -> Iterator[None]:
+    """Train inside with that many threads (None: as they are); leave the process as it was."""
+    import torch
+
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    keep_freed_memory()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        _give_back_memory()
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed: a step of training frees and takes gigabytes."""
+    _set_allocator(_LARGEST)
+
+
+def _give_back_memory() -> None:
+    _set_allocator(_DEFAULT)
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)
+
+
+def _set_allocator(threshold: int) -> None:
+    """Set from which size on memory is mapped, or trimmed, block by block."""
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+            library.mallopt(option, threshold)

@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from archiver.codec import classic
 from archiver.errors import FormatError, IntegrityError, UsageError
@@ -80,6 +81,16 @@ def encode_each(tiles: Sequence[Samples], engines: Sequence[Engine | None]) -> l
         ]
         for best in (_with_learned(distinct, classic_ones, engine) for engine in engines)
     ]
+
+
+def learnable_part(tile: Samples, coded: Encoded) -> NDArray[np.uint8] | None:
+    """Return the samples that a model is asked to code of a tile, given its coding; None: none."""
+    if not is_learnable(tile) or coded.codec == TileCodec.CONSTANT:
+        return None
+    is_repeated = coded.codec == TileCodec.REPEATED
+    if is_repeated and coded.payload[0] == TileCodec.CONSTANT:
+        return None
+    return np.ascontiguousarray(tile[..., :1] if is_repeated else tile, np.uint8)
 
 
 def _has_equal_channels(tile: Samples) -> bool:

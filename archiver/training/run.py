@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from archiver.codec import mgcf
+from archiver.codec import devices, mgcf
 from archiver.errors import UsageError
 from archiver.training import checkpoint, data, log, train
 
@@ -52,7 +52,7 @@ class Options:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         train.check_device(device)
-        compiled = train.can_compile(device) if self.compiled is None else self.compiled
+        compiled = devices.can_compile(device) if self.compiled is None else self.compiled
         return train.Settings(self.grey, device, self.threads, compiled)
 
 

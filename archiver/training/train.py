@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import shutil
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from archiver.codec import mgcf, mixture
+from archiver.codec import devices, mgcf, mixture
 from archiver.codec.optimise import Average, Optimiser, rate
 from archiver.errors import UsageError
 from archiver.training.checkpoint import Checkpoint, Leg
@@ -207,13 +204,6 @@ def _seconds(checkpoint: Checkpoint) -> float:
     return float(sum(leg["seconds"] for leg in checkpoint.history))
 
 
-def can_compile(device: str) -> bool:
-    """Whether torch.compile finds the compiler that it needs for ``device``."""
-    if device.startswith("cuda"):
-        return True  # Triton comes with torch's CUDA builds
-    return any(shutil.which(name) for name in ("g++", "c++", "clang++"))
-
-
 def check_device(device: str) -> None:
     """Raise UsageError if torch cannot train there."""
     try:
@@ -229,12 +219,4 @@ def _prepare(settings: Settings) -> None:
     """Set up the threads and the C library's allocator."""
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    if sys.platform == "linux":
-        # Each step frees and takes gigabytes: kept by the process, they need no page faults.
-        library = ctypes.CDLL(None)
-        for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-            library.mallopt(option, _LARGEST)
-
-
-_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1  # malloc.h
-_LARGEST = 2**31 - 1
+    devices.keep_freed_memory()
