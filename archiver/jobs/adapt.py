@@ -56,9 +56,8 @@ def _of_base(writer: ArchiveWriter, base: bytes) -> tuple[bytes, ...]:
     """Return the newest models of the archive that were made from that base."""
     if writer.archive is None:
         return ()
-    digests = [bytes.fromhex(model.sha256) for model in writer.archive.models]
-    made = [digest for digest in digests if info_of(writer.path, digest).base == base]
-    return tuple(made[-MAX_MODELS:])
+    made = [model for model in writer.archive.models if model.base == base.hex()]
+    return tuple(bytes.fromhex(model.sha256) for model in made[-MAX_MODELS:])
 
 
 def _task(
