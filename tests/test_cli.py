@@ -17,11 +17,13 @@ import archiver.jobs
 from archiver import errors
 from archiver.cli import EXIT_CODES, main, options
 from archiver.jobs.events import (
+    Adaptation,
     Committed,
     FileDone,
     FileFailed,
     FormatTotals,
     Kept,
+    ModelTotals,
     Notice,
     Planned,
     Summary,
@@ -107,6 +109,8 @@ def test_pack_takes_all_defaults(cli: Callable[..., Result], run: FakeRun) -> No
         (["--workers", "0"], {"workers": 0}),
         (["--scheduler", "tcp://head:8786"], {"scheduler": "tcp://head:8786"}),
         (["--tile", "128"], {"tile": 128}),
+        (["--adapt-steps", "50"], {"adapt_steps": 50}),
+        (["--adapt-seconds", "1.5"], {"adapt_seconds": 1.5}),
         (["--dry-run"], {"dry_run": True}),
     ],
 )
@@ -123,6 +127,8 @@ def test_pack_flag_becomes_setting(
     "flags",
     [
         ["--tile", "1"],
+        ["--adapt-steps", "-1"],
+        ["--adapt-seconds", "nan"],
         ["--workers", "-1"],
         ["--workers", "2", "--scheduler", "tcp://head:8786"],
         ["--include", "/absolute"],
@@ -188,14 +194,26 @@ def test_pack_json_carries_the_promised_fields(cli: Callable[..., Result], run: 
     assert expected.items() <= data.items()
 
 
-@pytest.mark.parametrize(("profile", "says"), [("fast", False), ("balanced", True), ("max", True)])
-def test_missing_adaptation_is_said(
-    cli: Callable[..., Result], run: FakeRun, profile: str, says: bool
-) -> None:
-    """Profiles that should adapt say on stderr and in JSON that this release does not."""
-    result = cli("pack", "scans", "--profile", profile, "--json")
-    assert ("not in this release" in result.stderr) == says
-    assert ("not in this release" in json.loads(result.stdout)["adaptation"]) == says
+def test_archive_model_is_reported(cli: Callable[..., Result], run: FakeRun) -> None:
+    """Models with their tiles and bytes, and what the archive model saved, or why there is none."""
+    figures = {
+        "pixels": 1e6, "known_bytes": 1000.0, "tuned_bytes": 900.0, "model_bytes": 50,
+        "saved_bytes": 50, "steps": 80, "tune_seconds": 12.0,
+    }  # fmt: skip
+    run.summary = replace(
+        PACKED,
+        models=(ModelTotals("mgcf-archive", "ab" * 32, 50, 40, 900),),
+        adaptation=Adaptation("it pays", (b"b", b"\xab" * 32), True, 0, figures),
+    )
+    shown = " ".join(cli("pack", "scans").stdout.split())
+    for part in ("mgcf-archive (50 B): 40 tiles, 900 B", "it pays: 10.0 % of files held out"):
+        assert part in shown
+    data = json.loads(cli("pack", "scans", "--json").stdout)
+    assert data["adaptation"]["new_model"] == "ab" * 32
+    assert data["adaptation"]["steps"] == 80
+    assert data["models"][0]["tiles"] == 40
+    run.summary = replace(PACKED, adaptation=Adaptation("too little data"))
+    assert "too little data" in cli("pack", "scans").stdout
 
 
 def test_pack_table_reads_well(cli: Callable[..., Result], run: FakeRun) -> None:

@@ -45,7 +45,13 @@ TOTALS = SimpleNamespace(
 class FakeArchive:
     """Stands in for what open_archive returns."""
 
-    models = (SimpleNamespace(name="general", sha256="cd" * 32, size=1_000_000),)
+    models = (
+        SimpleNamespace(name="general", sha256="cd" * 32, size=1_000_000, base="", card={}),
+        SimpleNamespace(
+            name="tuned", sha256="ef" * 32, size=9_000, base="cd" * 32,
+            card={"steps": 90, "bits": 2.5, "base_bits": 2.75},
+        ),
+    )  # fmt: skip
     generations = ({"name": "000001", "settings": {"profile": "fast", "include": []}},)
 
     def entries(self, patterns: tuple[str, ...] = ()) -> Iterator[SimpleNamespace]:
@@ -138,7 +144,8 @@ def test_ls_json() -> None:
 def test_info_of_the_archive() -> None:
     """info shows totals, models, generations and tiles by codec, and has them all in JSON."""
     text = CliRunner().invoke(main, ["info", "x"]).stdout
-    for part in ("1.02 MB on disk", "LEARNED 16", "general", "000001: profile fast"):
+    for part in ("1.02 MB on disk", "LEARNED 16", "general", "000001: profile fast",
+                 "difference to general, 90 steps"):  # fmt: skip
         assert part in text
     data = json.loads(CliRunner().invoke(main, ["info", "x", "--json"]).stdout)
     promised = {

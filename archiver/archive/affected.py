@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archiver.archive.index import Index, owner_of
-from archiver.archive.model_files import info_of
 from archiver.errors import ArchiverError
 
 if TYPE_CHECKING:
@@ -29,12 +28,9 @@ def entries_of_shard(archive: Archive, shard: int) -> list[bytes]:
 
 def entries_of_model(archive: Archive, model: int) -> list[bytes]:
     """Return the paths whose object needs a model: for its tiles, or as the base of their model."""
-    own = bytes.fromhex(archive.models[model].sha256)
-    needing = [model] + [
-        number
-        for number, other in enumerate(archive.models)
-        if info_of(archive.path, bytes.fromhex(other.sha256)).base == own
-    ]
+    models = archive.models
+    own = models[model].sha256
+    needing = [model, *(n for n, other in enumerate(models) if other.base == own)]
     found = [_objects(archive.index, model=number) for number in needing]
     return entries_of_objects(archive, np.concatenate(found))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from archiver.archive import layout
@@ -26,6 +26,7 @@ class ModelInfo:
     name: str
     size: int
     base: bytes | None = None
+    card: Mapping[str, object] = field(default_factory=dict)  # what it was made of
 
 
 def info_of(archive: Path, sha256: bytes) -> ModelInfo:
@@ -36,8 +37,14 @@ def info_of(archive: Path, sha256: bytes) -> ModelInfo:
             head, size = file.read(_PREFIX.size + _MAX_HEADER), path.stat().st_size
     except OSError:
         return ModelInfo("", 0)  # reported where the model is read
-    name = _header(head).get("name")
-    return ModelInfo(name if isinstance(name, str) else "", size, parsed_base(head))
+    header = _header(head)
+    name, card = header.get("name"), header.get("card")
+    return ModelInfo(
+        name if isinstance(name, str) else "",
+        size,
+        parsed_base(head),
+        card if isinstance(card, dict) else {},
+    )
 
 
 def parsed_base(data: bytes) -> bytes | None:

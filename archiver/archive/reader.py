@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from archiver.archive import commit, durable, layout
 from archiver.archive.affected import entries_of_payload
 from archiver.archive.commit import Commit
 from archiver.archive.index import Index
+from archiver.archive.model_files import info_of
 from archiver.archive.records import TILE, ImageRecord
 from archiver.archive.shard import ShardReader, crc32c
 from archiver.archive.tables import TABLES
@@ -60,11 +61,17 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class StoredModel:
-    """One model file; ``sha256`` in hexadecimal, as its file is named."""
+    """One model file; ``sha256`` in hexadecimal, as its file is named.
+
+    ``base`` is the SHA-256 of the model that it is a difference to, "" for a whole model; ``card``
+    what its file says of how it was made.
+    """
 
     name: str
     sha256: str
     size: int
+    base: str = ""
+    card: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -240,10 +247,13 @@ class Archive:
         """Every model, by global index."""
         names = self.index.text("models", "name")
         digests, sizes = self.index.whole("models", "sha256"), self.index.whole("models", "size")
-        return tuple(
-            StoredModel(name.decode(), digest.tobytes().hex(), int(size))
-            for name, digest, size in zip(names, digests, sizes, strict=True)
-        )
+        models = []
+        for name, digest, size in zip(names, digests, sizes, strict=True):
+            info = info_of(self.path, digest.tobytes())
+            base = info.base.hex() if info.base is not None else ""
+            sha256 = digest.tobytes().hex()
+            models.append(StoredModel(name.decode(), sha256, int(size), base, info.card))
+        return tuple(models)
 
     @property
     def generations(self) -> tuple[Mapping[str, Any], ...]:

@@ -32,6 +32,23 @@ class TaskRecords:
         path = self._path(task_digest)
         durable.replace_file(path, data, scratch=path.with_suffix(".wip"))
 
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep something else that is work of a run until its commit."""
+        path = self._path(name).with_suffix(".data")
+        sealed = hashlib.sha256(data).hexdigest().encode() + b"\n" + data
+        durable.replace_file(path, sealed, scratch=path.with_suffix(".wip"))
+
+    def kept(self, name: str) -> bytes | None:
+        """Return what a run that did not commit has kept, None if it is not there or damaged."""
+        path = self._path(name).with_suffix(".data")
+        if not path.exists():
+            return None
+        try:
+            digest, _, data = durable.read_file(path, limit=_MAX_BYTES).partition(b"\n")
+        except ArchiverError:
+            return None
+        return data if hashlib.sha256(data).hexdigest().encode() == digest else None
+
     def all(self) -> Iterator[ShardRecord]:
         """Yield every usable record."""
         for path in sorted(self._folder.glob("*.json")):

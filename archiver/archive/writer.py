@@ -112,6 +112,14 @@ class ArchiveWriter:
         """Keep what a task finished, so that a kill does not lose it."""
         self._tasks.record(task_digest, shard)
 
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep other work of this run until its commit, so that a kill does not lose it."""
+        self._tasks.keep(name, data)
+
+    def kept(self, name: str) -> bytes | None:
+        """Return what a run that did not commit kept under that name."""
+        return self._tasks.kept(name)
+
     def commit(
         self,
         entries: Sequence[EntryRecord],

@@ -31,8 +31,9 @@ profile = click.option(
     type=click.Choice(PROFILES),
     default="balanced",
     show_default=True,
-    help="How much time to spend on size.  fast: the base model as it is.  balanced, max: fine-tune"
-    " it on the data first; that is not in this release, both use the base model and say so.",
+    help="How much time to spend on size.  fast: the base model as it is.  balanced: also an"
+    " archive model, tuned once on a sample of the files and kept if it saves more than it takes."
+    "  max: that, and adapters for images that are large enough to pay for them.",
 )
 model = click.option(
     "--model",
@@ -76,6 +77,19 @@ tile = click.option(
     metavar="N",
     help="Side of the tiles, in samples.  Larger packs a little better; smaller reads regions"
     " faster.  [default: chosen by measurement]",
+)
+adapt_steps = click.option(
+    "--adapt-steps",
+    type=int,
+    metavar="N",
+    help="Tune models for at most N steps; 0: not at all.  [default: up to 400, in about a fifth of"
+    " the time that coding takes]",
+)
+adapt_seconds = click.option(
+    "--adapt-seconds",
+    type=float,
+    metavar="S",
+    help="Tune a model for at most S seconds; 0: not at all.",
 )
 dry_run = click.option(
     "--dry-run", is_flag=True, help="Scan and say what would be packed; write nothing."

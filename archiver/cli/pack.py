@@ -25,6 +25,8 @@ from archiver.report import summary as report
 @options.workers
 @options.scheduler
 @options.tile
+@options.adapt_steps
+@options.adapt_seconds
 @options.dry_run
 @options.output
 @click.pass_context
@@ -51,8 +53,6 @@ def pack(
     from archiver.jobs import run  # brings in dask and torch: not for --help
 
     settings = PackSettings(**asked)
-    if settings.adapts:
-        output.note(f"profile {settings.profile}: {report.ADAPTATION_MISSING}")
     with output.watch("packing") as on_event:
         summary = run.pack(source, archive or options.archive_beside(source), settings, on_event)
     output.result(report.pack_shown(summary, source, settings), report.pack_json(summary, settings))

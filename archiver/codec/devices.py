@@ -1,13 +1,16 @@
-"""Own what this machine offers to compute with: accelerators, compilers, memory that stays."""
+"""Own the questions which accelerators this machine has, and how it trains best."""
 
 from __future__ import annotations
 
 import ctypes
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1  # malloc.h
 _LARGEST = 2**31 - 1
+_DEFAULT = 128 << 10
 
 
 def n_gpus() -> int:
@@ -24,12 +27,35 @@ def can_compile(device: str) -> bool:
     return any(shutil.which(name) for name in ("g++", "c++", "clang++"))
 
 
-def keep_freed_memory() -> None:
-    """Let the process keep what it frees.
+@contextmanager
+def training(threads: int | None) -> Iterator[None]:
+    """Train inside with that many threads (None: as they are); leave the process as it was."""
+    import torch
 
-    Each step of training frees and takes gigabytes: what the process keeps needs no page faults.
-    """
-    if sys.platform == "linux":
-        library = ctypes.CDLL(None)
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    keep_freed_memory()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        _give_back_memory()
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed: a step of training frees and takes gigabytes."""
+    _set_allocator(_LARGEST)
+
+
+def _give_back_memory() -> None:
+    _set_allocator(_DEFAULT)
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)
+
+
+def _set_allocator(threshold: int) -> None:
+    """Set from which size on memory is mapped, or trimmed, block by block."""
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-            library.mallopt(option, _LARGEST)
+            library.mallopt(option, threshold)

@@ -18,22 +18,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from archiver.codec import engine, mgcf, mixture, scan, weights
+from archiver.codec import devices, engine, mgcf, mixture, scan, weights
+from archiver.codec.grid import WEIGHT
 from archiver.codec.optimise import Optimiser, rate
+from archiver.codec.weights import Integers, Tensors
 
 Uint8 = NDArray[np.uint8]
 
 CROP = 64  # side
-BATCH_PIXELS = 1 << 16  # a step
+BATCH_PIXELS = 1 << 14  # a step
 PEAK = 0.3  # of the rates that a network is trained with from scratch
+COMPILE_FROM = (200, 600.0)  # steps and seconds: compiling takes a minute or two
+BIAS_STEPS = 128  # of a bias, for each step that mantissas are rounded to
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to train: until ``steps`` or ``seconds`` are spent, whichever ends first."""
+    """How long to train: until ``steps`` or ``seconds`` are spent, whichever ends first.
+
+    If the first steps show that not even ``min_steps`` fit, training is given up at once.
+    """
 
     steps: int
     seconds: float
+    min_steps: int = 0
 
 
 def finetune(
@@ -44,39 +52,116 @@ def finetune(
     *,
     name: str,
     device: str = "cpu",
+    threads: int | None = None,
     seed: int = 0,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
-) -> bytes:
+) -> bytes | None:
     """Return a model file for data like ``tiles`` (H, W, C), C 1 or 3, of ``bits`` code lengths.
 
-    Needs no exactness itself: it ends in integers whose bounds are proven again.
+    None if the budget is too small.  Needs no exactness itself: it ends in integers whose bounds
+    are proven again.  ``threads`` None leaves torch's setting as it is.
     """
     file = weights.ModelFile.from_bytes(model)
-    net = mgcf.MGCF(file.architecture)
-    net.load_state_dict(weights.build(file).state_dict())
-    net.to(device).train()
-    optimiser, crops = Optimiser(net), _Crops(tiles, bits, seed)
-    start, step = time.monotonic(), 0
-    while True:
-        spent = (time.monotonic() - start) / budget.seconds
-        progress = max(step / budget.steps, spent)
-        if progress >= 1.0:
-            break
-        loss = _loss(net, torch.from_numpy(crops.draw()).to(device).float())
+    with devices.training(threads):
+        run = _Run(file, budget, device)
+        crops = _Crops(tiles, bits, seed)
+        while run.progress < 1.0:
+            loss = run.step(torch.from_numpy(crops.draw()))
+            on_step(run.steps, loss)
+            if run.steps == _TIMED[1] and not run.is_worth_it:
+                return None
+        net = run.net.cpu()
+    card: dict[str, Any] = {"base": weights.digest(model), "steps": run.steps, "tiles": len(tiles)}
+    return _tested(replace(file, name=name, tensors=weights.quantise(net), card=card))
+
+
+def rounded(model: bytes, base: bytes, step: int) -> bytes:
+    """Return ``model`` with all differences to ``base`` rounded to multiples of ``step``.
+
+    Rows keep the exponents of the base: then most differences are 0, and cost next to nothing.
+    """
+    file, known = weights.ModelFile.from_bytes(model), weights.ModelFile.from_bytes(base).tensors
+    tensors: Tensors = {}
+    for name, was in known.items():
+        tensors[name] = _rounded(name, file.tensors, known, step).astype(was.dtype)
+    return _tested(replace(file, tensors=tensors))
+
+
+def _rounded(name: str, tensors: Tensors, known: Tensors, step: int) -> NDArray[np.float64]:
+    now, was = tensors[name].astype(np.float64), known[name].astype(np.float64)
+    layer, _, kind = name.rpartition(".")
+    if kind == "exponent":
+        return was
+    if kind == "bias":
+        return was + _to_multiples(now - was, BIAS_STEPS * step)
+    if f"{layer}.exponent" not in known:  # a base predictor: few, and every step counts
+        return now
+    shift = _flat_rows(tensors, layer, now) - _flat_rows(known, layer, now)
+    return np.clip(was + _to_multiples(now * 2.0**shift - was, step), -WEIGHT, WEIGHT)
+
+
+def _flat_rows(tensors: Tensors, layer: str, like: NDArray[np.float64]) -> Integers:
+    """Return the exponents of a layer, shaped to be combined with its weights."""
+    exponents: Integers = tensors[f"{layer}.exponent"].astype(np.int32)
+    return exponents.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def _to_multiples(values: NDArray[np.float64], step: int) -> NDArray[np.float64]:
+    return np.rint(values / step) * step
+
+
+def _tested(file: weights.ModelFile) -> bytes:
+    """Return the file with the self-test of its network."""
+    coder = scan.TensorCoder(weights.build(file))
+    return replace(file, self_test=engine.self_test_digest(coder)).to_bytes()
+
+
+_TIMED = (1, 4)  # after the first step, which also compiles, up to that one
+
+
+class _Run:
+    """A network in training, and what of the budget is spent."""
+
+    def __init__(self, file: weights.ModelFile, budget: Budget, device: str) -> None:
+        self.net = mgcf.MGCF(file.architecture)
+        self.net.load_state_dict(weights.build(file).state_dict())
+        self.net.to(device).train()
+        self.steps = 0
+        self._device, self._budget = device, budget
+        self._optimiser = Optimiser(self.net)
+        is_long = budget.steps >= COMPILE_FROM[0] and budget.seconds >= COMPILE_FROM[1]
+        pays = is_long and devices.can_compile(device)
+        self._loss = torch.compile(self._bits) if pays else self._bits
+        self._start = time.monotonic()
+        self._step_ends: list[float] = []
+
+    @property
+    def progress(self) -> float:
+        """The share of the budget that is spent."""
+        spent = (time.monotonic() - self._start) / self._budget.seconds
+        return max(self.steps / self._budget.steps, spent)
+
+    @property
+    def is_worth_it(self) -> bool:
+        """Whether at least the least number of steps fit into the time."""
+        first, last = (self._step_ends[i - 1] for i in _TIMED)
+        step_s = (last - first) / (_TIMED[1] - _TIMED[0])
+        return step_s * self._budget.min_steps <= self._budget.seconds
+
+    def step(self, samples: Tensor) -> float:
+        """Take one gradient step; returns the loss in bits per sample."""
+        factor = rate(10 * self.steps, min(1.0, self.progress), peak=PEAK, decay=1.0)
+        loss = self._loss(samples.to(self._device).float())
         loss.backward()
-        optimiser.step(rate(10 * step, progress, peak=PEAK, decay=1.0))
-        step += 1
-        on_step(step, loss.item())
-    card: dict[str, Any] = {"base": weights.digest(model), "steps": step, "tiles": len(tiles)}
-    tuned = replace(file, name=name, tensors=weights.quantise(net.cpu()), card=card)
-    coder = scan.TensorCoder(weights.build(tuned))
-    return replace(tuned, self_test=engine.self_test_digest(coder)).to_bytes()
+        self._optimiser.step(factor)
+        self.steps += 1
+        self._step_ends.append(time.monotonic())
+        return loss.item()
 
-
-def _loss(net: mgcf.MGCF, samples: Tensor) -> Tensor:
-    with torch.autocast(samples.device.type, torch.bfloat16):
-        outputs, base = net(samples)
-    return mixture.bits(outputs, base, samples, net.architecture).mean()
+    def _bits(self, samples: Tensor) -> Tensor:
+        with torch.autocast(samples.device.type, torch.bfloat16):
+            outputs, base = self.net(samples)
+        return mixture.bits(outputs, base, samples, self.net.architecture).mean()
 
 
 class _Crops:

@@ -84,7 +84,11 @@ def adapt(
     ``net`` is a coding network on the device to use.  ``scale`` is how many times the patches'
     bits the whole image has, if they are a sample of it.
     """
-    trainer = _Trainer(net, patches, settings, scale)
+    with devices.training(None):
+        return _adapted(_Trainer(net, patches, settings, scale), settings, on_pass)
+
+
+def _adapted(trainer: _Trainer, settings: Settings, on_pass: Callable[[Pass], None]) -> Adapter:
     start = time.monotonic()
     for t in range(settings.passes):
         bits = trainer.run(t)
@@ -109,7 +113,6 @@ class _Trainer:
         self._order = _order(self._rates, settings.order, self._rng)
         self._objective = _objective(net.architecture, settings.ranks, str(self._device))
         self._objective.net.load_state_dict(net.state_dict())
-        devices.keep_freed_memory()
         shapes = adapters.factor_shapes(net.architecture, settings.ranks)
         self._factors = {
             name: _dithered(shape, self._rng).to(self._device).requires_grad_()

@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from archiver.codec import classic
 from archiver.errors import FormatError, IntegrityError, UsageError
@@ -84,7 +85,7 @@ def encode(tiles: Sequence[Samples], engine: Engine | None) -> list[Encoded]:
 def encode_each(tiles: Sequence[Samples], engines: Sequence[Engine | None]) -> list[list[Encoded]]:
     """Return, for each engine, the smallest coding of every tile; classic codecs run once."""
     repeated = [_has_equal_channels(tile) for tile in tiles]
-    distinct = [distinct_channels(tile) for tile in tiles]
+    distinct = [t[..., :1] if same else t for t, same in zip(tiles, repeated, strict=True)]
     classic_ones = _encode_classics(distinct, engines[0])
     return [
         [
@@ -95,9 +96,14 @@ def encode_each(tiles: Sequence[Samples], engines: Sequence[Engine | None]) -> l
     ]
 
 
-def distinct_channels(tile: Samples) -> Samples:
-    """Return what is really coded of a tile: one channel if all are equal."""
-    return tile[..., :1] if _has_equal_channels(tile) else tile
+def learnable_part(tile: Samples, coded: Encoded) -> NDArray[np.uint8] | None:
+    """Return the samples that a model is asked to code of a tile, given its coding; None: none."""
+    if not is_learnable(tile) or coded.codec == TileCodec.CONSTANT:
+        return None
+    is_repeated = coded.codec == TileCodec.REPEATED
+    if is_repeated and coded.payload[0] == TileCodec.CONSTANT:
+        return None
+    return np.ascontiguousarray(tile[..., :1] if is_repeated else tile, np.uint8)
 
 
 def _has_equal_channels(tile: Samples) -> bool:

@@ -53,6 +53,10 @@ class WorkerDied(Exception):
 class Workers(Protocol):
     """What runs tasks."""
 
+    @property
+    def size(self) -> int:
+        """How many tasks run at the same time."""
+
     def run(self, function: Function[T, R], tasks: Iterable[T]) -> Iterator[Outcome[T, R]]:
         """Run ``function`` on every task; yield outcomes as they come, in any order."""
 
@@ -79,6 +83,8 @@ def open_workers(
 class _InProcess:
     """Run tasks one after the other, here, on one core: see `Engine.open` for why."""
 
+    size = 1
+
     def run(self, function: Function[T, R], tasks: Iterable[T]) -> Iterator[Outcome[T, R]]:
         for task in tasks:
             try:
@@ -96,11 +102,15 @@ class _Cluster:
         self._client = client
         self._threads = threads
 
+    @property
+    def size(self) -> int:
+        return max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+
     def run(self, function: Function[T, R], tasks: Iterable[T]) -> Iterator[Outcome[T, R]]:
         import distributed
 
         todo = iter(tasks)
-        n_live = IN_FLIGHT * max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+        n_live = IN_FLIGHT * self.size
         submitted = {self._submit(function, task): task for task in islice(todo, n_live)}
         completed: Any = distributed.as_completed(list(submitted), loop=self._client.loop)  # type: ignore[no-untyped-call]
         for future in completed:

@@ -8,7 +8,7 @@ command line and a library user listen in the same way.  Paths are those inside 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,6 +82,34 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Adaptation:
+    """Which models a job's files could choose from, by SHA-256, the base model first; and why.
+
+    ``facts`` of the tuning, as far as it came: "pixels" that models could code; bytes of all that,
+    estimated from files not tuned on, under the base model ("base_bytes"), with the models found in
+    the archive ("known_bytes"), with the new one ("tuned_bytes"); "model_bytes" and "saved_bytes",
+    the difference with the new model's own bytes counted; "steps", "tune_seconds".
+    """
+
+    reason: str
+    models: tuple[bytes, ...] = ()
+    is_new: bool = False  # whether the last of them was made by this job
+    reused: int = 0
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelTotals:
+    """A model that tiles of this job use: how many, and their bytes; ``size`` of its file."""
+
+    name: str
+    sha256: str
+    size: int
+    tiles: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True)
 class Summary:
     """What one pack job did.
 
@@ -106,6 +134,8 @@ class Summary:
     tiles: Mapping[str, int]  # codec name -> tiles
     formats: tuple[FormatTotals, ...] = ()
     kept: tuple[Kept, ...] = ()
+    models: tuple[ModelTotals, ...] = ()
+    adaptation: Adaptation | None = None
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from archiver.archive import layout
+from archiver.archive.model_files import info_of
 from archiver.archive.records import EntryRecord, ObjectRecord, ShardRecord
 from archiver.archive.writer import ArchiveWriter
 from archiver.codec import pretrained
 from archiver.errors import ArchiverError, UsageError
-from archiver.jobs import cluster, plan, present, work
+from archiver.jobs import adapt, cluster, plan, present, work
 from archiver.jobs.events import (
+    Adaptation,
     Committed,
     FileDone,
     FileFailed,
+    ModelTotals,
     Notice,
     OnEvent,
     Planned,
@@ -31,7 +34,7 @@ from archiver.jobs.spec import PackSettings
 from archiver.jobs.tally import Tally
 from archiver.jobs.unpack import unpack
 from archiver.jobs.verify import verify
-from archiver.pipeline import DEFAULT_TILE, Effort, disk
+from archiver.pipeline import DEFAULT_TILE, disk
 
 __all__ = ["pack", "unpack", "verify"]
 
@@ -76,7 +79,8 @@ class _Pack:
         self._tally = Tally()
         self._contents: dict[bytes, bytes] = {}  # path -> SHA-256, of what is in the archive now
         self._shards: dict[bytes, tuple[bytes, int, ShardRecord]] = {}  # by digest, with its place
-        self._objects: dict[bytes, ObjectRecord] = {}
+        self._objects: dict[bytes, tuple[ObjectRecord, tuple[bytes, ...]]] = {}  # with its models
+        self._adaptation = Adaptation(adapt.NOTHING_NEW)
 
     def dry_run(self) -> Summary:
         """Say what would be packed; write nothing."""
@@ -91,10 +95,15 @@ class _Pack:
         scan = self._scan()
         known = present.Present.read(self.archive, self.settings.fidelity)
         new = known.new(scan.items)
-        models = (writer.add_model(self._model_name, self._model),)
-        tasks = [self._task(items, models) for items in plan.make(self._source, new)]
-        self._emit_plan(new, len(tasks))
-        self._run_tasks(writer, tasks)
+        base = writer.add_model(self._model_name, self._model)
+        groups = plan.make(self._source, new)
+        self._emit_plan(new, len(groups))
+        s = self.settings
+        with cluster.open_workers(s.workers, s.scheduler, n_tasks=len(groups)) as workers:
+            if groups:
+                self._adapt(writer, workers, base, new)
+            models = self._adaptation.models
+            self._run_tasks(writer, workers, [self._task(items, models) for items in groups])
         entries = self._entries(known.touched(scan.items), known)
         generation = None
         if entries or known.is_empty:
@@ -137,32 +146,42 @@ class _Pack:
             tile=self.settings.tile or DEFAULT_TILE,
             fidelity=self.settings.fidelity,
             profile=self.settings.profile,
-            effort=Effort() if self.settings.profile == "max" else None,
+            effort=self.settings.effort,
         )
+
+    def _adapt(
+        self, writer: ArchiveWriter, workers: cluster.Workers, base: bytes, new: Sequence[Item]
+    ) -> None:
+        """Settle which models the new files may choose from; tune one if it is worth it."""
+        source = self._source.resolve()
+        files = [(source / item.name, item) for item in new if item.kind == layout.FILE]
+        self._adaptation = adapt.prepare(writer, workers, base, files, self.settings)
+        if self._adaptation.is_new:
+            self._on_event(Notice(f"archive model: {self._adaptation.reason}"))
 
     # --- tasks -------------------------------------------------------------------------------
 
-    def _run_tasks(self, writer: ArchiveWriter, tasks: Sequence[Task]) -> None:
-        s = self.settings
-        with cluster.open_workers(s.workers, s.scheduler, n_tasks=len(tasks)) as workers:
-            suspects = []
-            todo = (self._resumed(writer, task) for task in tasks)
-            for outcome in workers.run(work.run_task, todo):
-                if not self._accept(writer, outcome):
-                    suspects.append(outcome.task)
-            while suspects:  # alone, so that no bystander is blamed
-                task = suspects.pop(0)
-                [outcome] = workers.run(work.run_task, [self._resumed(writer, task)])
-                if self._accept(writer, outcome):
-                    continue
-                if len(task.items) > 1:
-                    middle = len(task.items) // 2
-                    suspects[:0] = [
-                        replace(task, items=task.items[:middle]),
-                        replace(task, items=task.items[middle:]),
-                    ]
-                else:
-                    self._fail(task.items[0].name, _blame(outcome.error))
+    def _run_tasks(
+        self, writer: ArchiveWriter, workers: cluster.Workers, tasks: Sequence[Task]
+    ) -> None:
+        suspects = []
+        todo = (self._resumed(writer, task) for task in tasks)
+        for outcome in workers.run(work.run_task, todo):
+            if not self._accept(writer, outcome):
+                suspects.append(outcome.task)
+        while suspects:  # alone, so that no bystander is blamed
+            task = suspects.pop(0)
+            [outcome] = workers.run(work.run_task, [self._resumed(writer, task)])
+            if self._accept(writer, outcome):
+                continue
+            if len(task.items) > 1:
+                middle = len(task.items) // 2
+                suspects[:0] = [
+                    replace(task, items=task.items[:middle]),
+                    replace(task, items=task.items[middle:]),
+                ]
+            else:
+                self._fail(task.items[0].name, _blame(outcome.error))
 
     def _resumed(self, writer: ArchiveWriter, task: Task) -> Task:
         """Take over the shard that a killed run finished for this task, if any."""
@@ -207,14 +226,14 @@ class _Pack:
 
     def _take(self, task: Task, shard: ShardRecord, *, attempt: int) -> None:
         self._shards[shard.sha256] = (task.items[0].path, attempt, shard)
-        self._objects |= {record.sha256: record for record in shard.objects}
+        self._objects |= {record.sha256: (record, shard.models) for record in shard.objects}
 
     def _done(self, item: Item, sha256: bytes, *, is_copy: bool) -> None:
-        record = self._objects.get(sha256)
-        if record is None:  # its content was in the archive before
+        found = self._objects.get(sha256)
+        if found is None:  # its content was in the archive before
             self._on_event(FileDone(item.name, item.size, 0, 0))
         else:
-            self._on_event(self._tally.add(item, record, is_copy=is_copy))
+            self._on_event(self._tally.add(item, *found, is_copy=is_copy))
 
     def _fail(self, path: str, reason: str) -> None:
         failure = FileFailed(path, reason)
@@ -238,6 +257,7 @@ class _Pack:
             "model": self._model_name,
             "model_sha256": hashlib.sha256(self._model).hexdigest(),
             "tile": self.settings.tile or DEFAULT_TILE,
+            "adaptation": self._adaptation.reason,
             "failed": len(self._tally.failures),
             "seconds": round(time.monotonic() - self._started, 3),
         }
@@ -264,7 +284,13 @@ class _Pack:
             tiles=self._tally.tiles,
             formats=self._tally.formats,
             kept=self._tally.kept,
+            models=tuple(self._model_totals(*item) for item in self._tally.models.items()),
+            adaptation=self._adaptation,
         )
+
+    def _model_totals(self, sha256: bytes, sums: tuple[int, int]) -> ModelTotals:
+        info = info_of(self.archive, sha256)
+        return ModelTotals(info.name, sha256.hex(), info.size, *sums)
 
 
 def _blame(error: Exception | None) -> str:

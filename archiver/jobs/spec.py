@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from archiver.errors import UsageError
+
+if TYPE_CHECKING:
+    from archiver.pipeline import Effort
 
 PROFILES = ("fast", "balanced", "max")
 FIDELITIES = ("bytes", "samples")
@@ -23,7 +28,8 @@ class PackSettings:
     ``model`` None is the default base model, ``tile`` None the default tile side.  ``workers`` 0
     runs in this process, None starts a local cluster sized to the machine; ``scheduler`` joins a
     running Dask scheduler instead.  ``include`` and ``exclude`` are globs on paths inside SOURCE;
-    an empty ``include`` means everything.
+    an empty ``include`` means everything.  ``adapt_steps`` and ``adapt_seconds`` bound the tuning
+    of models on the data; without both it takes a part of the time of coding, with 0 there is none.
     """
 
     profile: str = "balanced"
@@ -34,6 +40,8 @@ class PackSettings:
     workers: int | None = None
     scheduler: str | None = None
     tile: int | None = None
+    adapt_steps: int | None = None
+    adapt_seconds: float | None = None
     dry_run: bool = False
 
     def __post_init__(self) -> None:
@@ -43,11 +51,27 @@ class PackSettings:
         _check_globs("exclude", self.exclude)
         _check_workers(self.workers, self.scheduler)
         _check_tile(self.tile)
+        _check_bound("adapt-steps", self.adapt_steps)
+        _check_bound("adapt-seconds", self.adapt_seconds)
 
     @property
     def adapts(self) -> bool:
         """True if the profile asks for models fine-tuned on the data."""
         return self.profile != "fast"
+
+    @property
+    def tunes(self) -> bool:
+        """True if new models may be tuned: neither bound is 0."""
+        return self.adapts and self.adapt_steps != 0 and self.adapt_seconds != 0
+
+    @property
+    def effort(self) -> Effort | None:
+        """How long to fine-tune on each file; None if the profile does not ask for it."""
+        from archiver.pipeline.adapting import PASSES, Effort  # not for --help
+
+        if self.profile != "max" or not self.tunes:
+            return None
+        return Effort(self.adapt_steps or PASSES, self.adapt_seconds)
 
     def recorded(self) -> dict[str, object]:
         """Return the settings that an archive records: JSON-able, the same on every machine."""
@@ -87,3 +111,8 @@ def _check_tile(tile: int | None) -> None:
             f"tile: expected a side of {MIN_TILE} to {MAX_TILE} samples, got {tile}; "
             "leave it out for the default"
         )
+
+
+def _check_bound(key: str, value: float | None) -> None:
+    if value is not None and not 0 <= value < math.inf:
+        raise UsageError(f"{key}: expected a number from 0 on, got {value}; 0 tunes no model")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,17 +38,24 @@ class Tally:
 
     failures: list[FileFailed] = field(default_factory=list)
     codecs: Counter[int] = field(default_factory=Counter)
+    models: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # tiles, their bytes
     sample_bytes: int = 0
     _formats: dict[str, FormatTotals] = field(default_factory=dict)
     _kept: dict[str, Kept] = field(default_factory=dict)
 
-    def add(self, item: Item, record: ObjectRecord, *, is_copy: bool) -> FileDone:
-        """Count a file whose content is ``record``; a copy of an earlier one costs nothing."""
+    def add(
+        self, item: Item, record: ObjectRecord, models: Sequence[bytes], *, is_copy: bool
+    ) -> FileDone:
+        """Count a file whose content is ``record``; a copy of an earlier one costs nothing.
+
+        ``models`` are those that its tiles refer to.
+        """
         stored = 0 if is_copy else stored_bytes(record)
         samples = sample_bytes(record)
         self.sample_bytes += samples
         if not is_copy:
             self.codecs.update(record.tiles["codec"].tolist())
+            self._add_models(record, models)
         self._add_format(item, record, stored)
         if record.note and record.format == Format.OPAQUE:
             first = self._kept.get(record.note, Kept(record.note, 0, 0, item.name))
@@ -55,6 +63,17 @@ class Tally:
                 record.note, first.files + 1, first.input_bytes + item.size, first.example
             )
         return FileDone(item.name, item.size, stored, samples)
+
+    def _add_models(self, record: ObjectRecord, models: Sequence[bytes]) -> None:
+        used, numbers = np.unique(record.tiles["model"], return_inverse=True)
+        for number, model in enumerate(used.tolist()):
+            if model >= 0:
+                lengths = record.tiles["length"][numbers == number]
+                tiles, stored = self.models.get(models[model], (0, 0))
+                self.models[models[model]] = (
+                    tiles + len(lengths),
+                    stored + int(lengths.sum(dtype=np.int64)),
+                )
 
     def _add_format(self, item: Item, record: ObjectRecord, stored: int) -> None:
         name = OTHER if record.format == Format.OPAQUE else Format(record.format).name

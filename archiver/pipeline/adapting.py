@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from archiver.codec import tiles as codec
 from archiver.codec.adaptation import Adaptation
@@ -62,7 +63,9 @@ def adapt(
     if scale * sum(len(one.payload) for one in by_model) < LEAST_BYTES:
         return None
     started = time.monotonic()
-    learned = [tile for tile, one in zip(tiles, before, strict=True) if one.needs_model]
+    pairs = zip(tiles, before, strict=True)
+    parts = [codec.learnable_part(tile, one) for tile, one in pairs if one.needs_model]
+    learned = [part for part in parts if part is not None]
     adapter, rates = _fine_tuned(learned, scale, engine, effort)
     if adapter is None:
         return None
@@ -77,14 +80,13 @@ def adapt(
 
 
 def _fine_tuned(
-    tiles: Sequence[Samples], scale: float, engine: Engine, effort: Effort
+    tiles: Sequence[NDArray[np.uint8]], scale: float, engine: Engine, effort: Effort
 ) -> tuple[bytes | None, tuple[float, ...]]:
     """Return the adapter (None if it changes nothing), and the rate at every pass."""
     from archiver.codec import rpft
 
     passes: list[rpft.Pass] = []
-    distinct = [codec.distinct_channels(tile).astype(np.uint8, copy=False) for tile in tiles]
-    patches = [patch for tile in distinct for patch in rpft.cut(tile)]
+    patches = [patch for tile in tiles for patch in rpft.cut(tile)]
     settings = rpft.Settings(passes=effort.passes, seconds=effort.seconds or float("inf"))
     adapter = rpft.adapt(engine.net, patches, settings, passes.append, scale=scale)
     first = max(1.0, passes[0].bits)

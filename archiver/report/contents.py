@@ -19,6 +19,7 @@ from archiver.report.text import (
 )
 
 if TYPE_CHECKING:
+    from archiver.archive.reader import StoredModel
     from archiver.codec.adaptation import Adaptation
     from archiver.pipeline import Entry, ImageInfo, OpenArchive, Totals
 
@@ -88,7 +89,13 @@ def archive_json(path: Path, archive: OpenArchive) -> dict[str, object]:
         "archive": str(path),
         **_totals_json(archive.totals()),
         "models": [
-            {"name": model.name, "sha256": model.sha256, "size": model.size}
+            {
+                "name": model.name,
+                "sha256": model.sha256,
+                "size": model.size,
+                "base": model.base or None,
+                "card": dict(model.card),
+            }
             for model in archive.models
         ],
         "generations": [dict(generation) for generation in archive.generations],
@@ -110,10 +117,25 @@ def archive_shown(path: Path, archive: OpenArchive) -> RenderableType:
         ("Tiles by codec", tiles_text(totals.tiles)),
     ]  # fmt: skip
     for model in archive.models:
-        facts.append(("Model", f"{model.name}, {size_text(model.size)}, {model.sha256}"))
+        facts.append(("Model", _model_text(model, archive.models)))
     for generation in archive.generations:
         facts.append(("Generation", _generation_text(generation)))
     return facts_table(facts)
+
+
+def _model_text(model: StoredModel, models: Sequence[StoredModel]) -> str:
+    """Return name, size and digest of a model; of an archive model also what it was made of."""
+    text = f"{printable(model.name)}, {size_text(model.size)}, {model.sha256}"
+    if not model.base:
+        return text
+    names = [other.name for other in models if other.sha256 == model.base]
+    text += f"; difference to {printable(names[0]) if names else model.base}"
+    steps, bits, before = (model.card.get(key) for key in ("steps", "bits", "base_bits"))
+    if isinstance(bits, float | int) and isinstance(before, float | int):
+        text += (
+            f", {steps} steps, {bits:.3f} bits per sample of files held out, before {before:.3f}"
+        )
+    return text
 
 
 def _totals_json(totals: Totals) -> dict[str, object]:

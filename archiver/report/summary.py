@@ -13,7 +13,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from archiver.jobs.events import FileFailed, Summary, UnpackSummary, VerifySummary
+from archiver.jobs.events import (
+    Adaptation,
+    FileFailed,
+    ModelTotals,
+    Summary,
+    UnpackSummary,
+    VerifySummary,
+)
 from archiver.jobs.spec import PackSettings
 from archiver.report.text import (
     MAX_LISTED,
@@ -31,13 +38,6 @@ from archiver.report.text import (
 if TYPE_CHECKING:
     from archiver.archive.check import Problem
 
-ADAPTATION_MISSING = "adaptation is not in this release; the base model is used"
-
-
-def adaptation(settings: PackSettings) -> str:
-    """Say what the profile does about adaptation in this release."""
-    return ADAPTATION_MISSING if settings.adapts else "off"
-
 
 def pack_json(summary: Summary, settings: PackSettings) -> dict[str, object]:
     """Return everything about a pack job."""
@@ -45,7 +45,7 @@ def pack_json(summary: Summary, settings: PackSettings) -> dict[str, object]:
         "archive": str(summary.archive),
         "generation": summary.generation,
         "profile": settings.profile,
-        "adaptation": adaptation(settings),
+        "adaptation": _adaptation_json(summary.adaptation),
         "model": summary.model,
         "dry_run": settings.dry_run,
         "files": summary.files,
@@ -59,8 +59,21 @@ def pack_json(summary: Summary, settings: PackSettings) -> dict[str, object]:
         "model_bytes": summary.model_bytes,
         "seconds": round(summary.seconds, 3),
         "tiles": dict(summary.tiles),
+        "models": [asdict(model) for model in summary.models],
         "formats": [asdict(totals) for totals in summary.formats],
         "kept": [asdict(kept) for kept in summary.kept],
+    }
+
+
+def _adaptation_json(adaptation: Adaptation | None) -> dict[str, object]:
+    """Return what was done to adapt models to the data, and why."""
+    if adaptation is None:
+        return {}
+    return {
+        "reason": adaptation.reason,
+        "new_model": adaptation.models[-1].hex() if adaptation.is_new else None,
+        "reused_models": adaptation.reused,
+        **adaptation.facts,
     }
 
 
@@ -133,12 +146,32 @@ def _packfacts_table(summary: Summary) -> list[tuple[str, str]]:
         ("Base model", summary.model),
         ("Tiles by codec", tiles_text(summary.tiles)),
     ]
+    for model in summary.models:
+        facts.append(("Model", _model_text(model)))
+    if summary.adaptation is not None:
+        facts.append(("Archive model", _adaptation_text(summary.adaptation)))
     if summary.unchanged:
         facts.append(("Unchanged", f"{plural(summary.unchanged, 'file')}, already in the archive"))
     for kept in summary.kept:
         size = f"{plural(kept.files, 'file')}, {size_text(kept.input_bytes)}"
         facts.append(("Kept as is", f"{size}: {kept.reason} (e.g. {printable(kept.example)})"))
     return facts
+
+
+def _model_text(model: ModelTotals) -> str:
+    used = f"{plural(model.tiles, 'tile')}, {size_text(model.stored_bytes)}"
+    return f"{printable(model.name)} ({size_text(model.size)}): {used}"
+
+
+def _adaptation_text(adaptation: Adaptation) -> str:
+    """Say why there is an archive model or not, and what it saved on files it was not tuned on."""
+    facts = adaptation.facts
+    if "tuned_bytes" not in facts or not facts["known_bytes"]:
+        return adaptation.reason
+    gain = 100 * (1 - facts["tuned_bytes"] / facts["known_bytes"])
+    size = size_text(int(facts["model_bytes"]))
+    how = f"{facts['steps']:.0f} steps, {facts['tune_seconds']:.0f} s"
+    return f"{adaptation.reason}: {gain:.1f} % of files held out, for {size}; {how}"
 
 
 def verify_json(summary: VerifySummary) -> dict[str, object]:

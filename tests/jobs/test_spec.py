@@ -22,6 +22,9 @@ from archiver.jobs.spec import MAX_TILE, MIN_TILE, PackSettings
         ("workers", {"workers": 1, "scheduler": "tcp://head:8786"}),
         ("tile", {"tile": MIN_TILE - 1}),
         ("tile", {"tile": MAX_TILE + 1}),
+        ("adapt-steps", {"adapt_steps": -1}),
+        ("adapt-seconds", {"adapt_seconds": -0.5}),
+        ("adapt-seconds", {"adapt_seconds": float("nan")}),
     ],
 )
 def test_wrong_value_names_its_key(key: str, wrong: dict[str, Any]) -> None:
