@@ -82,14 +82,14 @@ adapt_steps = click.option(
     "--adapt-steps",
     type=int,
     metavar="N",
-    help="Tune models for at most N steps; 0: not at all.  [default: up to 400, in about a fifth of"
-    " the time that coding takes]",
+    help="Tune the archive model for at most N steps, and image adapters for N passes; 0: not at"
+    " all.  [default: up to 400, in about a fifth of the time that coding takes; 12 passes]",
 )
 adapt_seconds = click.option(
     "--adapt-seconds",
     type=float,
     metavar="S",
-    help="Tune a model for at most S seconds; 0: not at all.",
+    help="Tune a model, and the adapter of an image, for at most S seconds each; 0: not at all.",
 )
 dry_run = click.option(
     "--dry-run", is_flag=True, help="Scan and say what would be packed; write nothing."
