@@ -29,6 +29,7 @@ PATCH = 64  # side of what is shown and ranked
 BATCH = 4  # patches of one update: small batches won, at the same number of passes
 WARM_UP = 8  # updates
 HOPELESS = 0.998  # of the bits without an adapter, after a third of the passes: going on is vain
+OUT_OF_REACH = 1.3  # times the bits that another codec takes
 COMPILE_WORTH_S = 150.0  # of updates without: compiling takes a minute and makes them 3 x as fast
 PRIOR_SCALE = 1.0  # steps: of the logistic that prices factors while they are learned
 
@@ -47,6 +48,7 @@ class Settings:
     ranks: Ranks = field(default_factory=Ranks)
     kernels: bool = True  # False: no increments for depth-wise kernels
     seconds: float = float("inf")
+    known_bits: float = float("inf")  # of the patches, by whatever codes them smallest today
     seed: int = 0
 
 
@@ -90,6 +92,8 @@ def adapt(
 
 def _adapted(trainer: _Trainer, settings: Settings, on_pass: Callable[[Pass], None]) -> Adapter:
     start = time.monotonic()
+    if trainer.rate > OUT_OF_REACH * settings.known_bits:
+        return trainer.adapter()
     for t in range(settings.passes):
         bits = trainer.run(t)
         spent = time.monotonic() - start
@@ -109,7 +113,8 @@ class _Trainer:
         self._rng = np.random.default_rng(settings.seed)
         self._patches = list(patches)
         self._rates = _rates(net, self._patches)
-        self.total = float(self._rates.sum()) * scale  # bits of the whole image
+        self.rate = float(self._rates.sum())  # bits of the patches
+        self.total = self.rate * scale  # of the whole image
         self._order = _order(self._rates, settings.order, self._rng)
         self._objective = _objective(net.architecture, settings.ranks, str(self._device))
         self._objective.net.load_state_dict(net.state_dict())

@@ -67,11 +67,11 @@ class PackSettings:
     @property
     def effort(self) -> Effort | None:
         """How long to fine-tune on each file; None if the profile does not ask for it."""
-        from archiver.pipeline.adapting import PASSES, Effort  # not for --help
+        from archiver.pipeline import Effort  # not for --help
 
         if self.profile != "max" or not self.tunes:
             return None
-        return Effort(self.adapt_steps or PASSES, self.adapt_seconds)
+        return Effort(self.adapt_steps, self.adapt_seconds)
 
     def recorded(self) -> dict[str, object]:
         """Return the settings that an archive records: JSON-able, the same on every machine."""

@@ -24,15 +24,18 @@ if TYPE_CHECKING:
     from archiver.codec.engine import Engine
 
 SAMPLE_TILES = 64
-LEAST_BYTES = 16_000  # of tiles under a model: below that no adapter has paid for itself
-PASSES = 12
+LEAST_BYTES = 16_000  # of learnable tiles: below that no adapter has paid for itself
+RANKS = ((70_000, 1, 2), (150_000, 2, 2), (1_000_000, 4, 4))  # up to so many bytes: matrix, kernel
+LARGEST_RANKS = (8, 8)
+PASSES = 12  # of an image of 64 patches or more
+MOST_PASSES = 36  # of a smaller one: a pass has fewer updates
 
 
 @dataclass(frozen=True)
 class Effort:
     """How long to fine-tune on one file."""
 
-    passes: int = PASSES
+    passes: int | None = None  # None: as the size of the file asks for
     seconds: float | None = None
 
 
@@ -59,14 +62,14 @@ def adapt(
     decodes on every machine.
     """
     scale = n_tiles / max(1, len(tiles))
-    by_model = [one for one in before if one.needs_model]
-    if scale * sum(len(one.payload) for one in by_model) < LEAST_BYTES:
+    parts = [codec.learnable_part(tile, one) for tile, one in zip(tiles, before, strict=True)]
+    pairs = zip(parts, before, strict=True)
+    now = sum(len(one.payload) for part, one in pairs if part is not None)
+    if scale * now < LEAST_BYTES:
         return None
     started = time.monotonic()
-    pairs = zip(tiles, before, strict=True)
-    parts = [codec.learnable_part(tile, one) for tile, one in pairs if one.needs_model]
-    learned = [part for part in parts if part is not None]
-    adapter, rates = _fine_tuned(learned, scale, engine, effort)
+    learnable = [part for part in parts if part is not None]
+    adapter, rates = _fine_tuned(learnable, scale, 8.0 * now, engine, effort)
     if adapter is None:
         return None
     try:
@@ -80,15 +83,32 @@ def adapt(
 
 
 def _fine_tuned(
-    tiles: Sequence[NDArray[np.uint8]], scale: float, engine: Engine, effort: Effort
+    tiles: Sequence[NDArray[np.uint8]], scale: float, now: float, engine: Engine, effort: Effort
 ) -> tuple[bytes | None, tuple[float, ...]]:
     """Return the adapter (None if it changes nothing), and the rate at every pass."""
-    from archiver.codec import rpft
+    from archiver.codec import adapters, rpft
 
     passes: list[rpft.Pass] = []
     patches = [patch for tile in tiles for patch in rpft.cut(tile)]
-    settings = rpft.Settings(passes=effort.passes, seconds=effort.seconds or float("inf"))
+    settings = rpft.Settings(
+        passes=effort.passes or _passes(len(patches)),
+        seconds=effort.seconds or float("inf"),
+        ranks=adapters.Ranks(*_ranks(scale * now / 8)),
+        known_bits=now,
+    )
     adapter = rpft.adapt(engine.net, patches, settings, passes.append, scale=scale)
+    if not passes:
+        return None, ()
     first = max(1.0, passes[0].bits)
     rates = tuple(one.bits / first for one in passes)
     return None if adapter.is_zero else adapter.to_bytes(), rates
+
+
+def _ranks(n_bytes: float) -> tuple[int, int]:
+    """Return the ranks of matrices and kernels that a file of so many bytes pays for."""
+    fitting = [(matrix, kernel) for limit, matrix, kernel in RANKS if n_bytes < limit]
+    return fitting[0] if fitting else LARGEST_RANKS
+
+
+def _passes(n_patches: int) -> int:
+    return min(MOST_PASSES, max(PASSES, round(PASSES * (64 / n_patches) ** 0.5)))

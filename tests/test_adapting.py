@@ -1,0 +1,104 @@
+"""`--profile max`: adapters are found, used, named when damaged, and make nothing larger."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from archiver import jobs
+from archiver.cli import main
+from archiver.codec import pretrained
+from archiver.jobs import run
+from archiver.jobs.spec import PackSettings
+from archiver.pipeline import adapting, open_archive
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image that an adapter pays for, one too small for that, and one of equal channels."""
+    folder = tmp_path_factory.mktemp("tree") / "source"
+    folder.mkdir()
+    rng = np.random.default_rng(3)
+    noise = rng.normal(0, 14, (192, 256 + 16))
+    woven = noise[:, 8:-8] + 0.9 * noise[:, :-16]  # each row remembers what was 8 samples back
+    woven += 0.8 * np.roll(woven, 2, 0) + 120
+    weave = woven.clip(0, 255)
+    colour = np.stack([weave, 255 - weave / 2, weave / 3 + rng.normal(60, 2, weave.shape)], -1)
+    Image.fromarray(colour.astype(np.uint8)).save(folder / "weave.png")
+    Image.fromarray(colour[:40, :40].astype(np.uint8)).save(folder / "small.png")
+    Image.fromarray(np.repeat(weave[..., None], 3, -1).astype(np.uint8)).save(folder / "grey.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def packed(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree packed with adapters."""
+    archive = tmp_path_factory.mktemp("packed") / "a.archive"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adapting, "LEAST_BYTES", 4000)
+        settings = PackSettings(profile="max", model=pretrained.SMALL, workers=0, adapt_steps=8)
+        summary = run.pack(tree, archive, settings)
+    assert not summary.failures
+    assert summary.tiles["adapted"] >= 4
+    return archive
+
+
+def test_files_come_back(tree: Path, packed: Path, tmp_path: Path) -> None:
+    assert not jobs.run.verify(packed, workers=0).problems
+    jobs.run.unpack(packed, tmp_path / "out", workers=0)
+    for path in tree.iterdir():
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_region_is_read_with_the_adapter(tree: Path, packed: Path) -> None:
+    samples = open_archive(packed).entry("weave.png").read((100, 120, 30, 40))
+    expected = np.asarray(Image.open(tree / "weave.png"))[100:130, 120:160]
+    np.testing.assert_array_equal(samples, expected)
+
+
+def test_info_tells_what_the_adapter_brought(packed: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    figure = tmp_path / "weave.png"
+    asked = ["info", str(packed), "weave.png", "--json", "--figure", str(figure)]
+    adaptation = json.loads(CliRunner().invoke(main, asked).stdout)["adaptation"]
+    assert adaptation["bits_per_sample"] < adaptation["bits_per_sample_before"]
+    assert adaptation["passes"] == len(adaptation["rates"]) == 8
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    small = CliRunner().invoke(main, ["info", str(packed), "small.png", "--json"])
+    assert json.loads(small.stdout)["adaptation"] is None
+    refused = CliRunner().invoke(main, ["info", str(packed), "--figure", str(figure)])
+    assert refused.exit_code == 2
+
+
+def test_a_damaged_adapter_is_named_and_costs_its_file_only(packed: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "damaged.archive"
+    shutil.copytree(packed, archive)
+    opened = open_archive(archive)
+    entry = opened.entry("weave.png")
+    adapter = entry.adaptation
+    assert adapter is not None
+    [shard] = [path for path in (archive / "shards").iterdir() if len(path.name) == 64]
+    data = bytearray(shard.read_bytes())
+    at = data.find(adapter.to_bytes())
+    assert at > 0
+    data[at + 20] ^= 1
+    shard.chmod(0o644)
+    shard.write_bytes(data)
+    problems = jobs.run.verify(archive, depth="samples", workers=0).problems
+    assert {path for one in problems for path in one.entries} == {"weave.png"}
+    assert any("adapter" in one.found for one in problems)
+
+
+def test_nothing_grows(tree: Path, packed: Path, tmp_path: Path) -> None:
+    """No file is larger with adapters than without."""
+    run.pack(tree, tmp_path / "b.archive", PackSettings(profile="fast", workers=0))
+    adapted, plain = open_archive(packed), open_archive(tmp_path / "b.archive")
+    for entry in plain.entries():
+        assert adapted.entry(entry.path).stored_bytes <= entry.stored_bytes
+    assert adapted.entry("weave.png").stored_bytes < plain.entry("weave.png").stored_bytes
