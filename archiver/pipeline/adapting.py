@@ -6,6 +6,7 @@ for all of them.  What an adapter saves is measured in bytes of coded tiles, its
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,4 +112,4 @@ def _ranks(n_bytes: float) -> tuple[int, int]:
 
 
 def _passes(n_patches: int) -> int:
-    return min(MOST_PASSES, max(PASSES, round(PASSES * (64 / n_patches) ** 0.5)))
+    return min(MOST_PASSES, max(PASSES, round(PASSES * math.sqrt(64 / n_patches))))
