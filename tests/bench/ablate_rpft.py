@@ -20,11 +20,12 @@ from rich.table import Table
 
 from archiver import sources
 from archiver.codec import pretrained, rpft
+from archiver.codec.adapters import Ranks
 from archiver.codec.engine import Engine
 from archiver.codec.rpft import Settings
 from archiver.pipeline import DEFAULT_TILE
 
-DEFAULT = Settings()
+DEFAULT = Settings(ranks=Ranks(1, 2))  # as for files of this size
 CASES: dict[str, Settings | None] = {
     "T = 0": None,
     "T = 10": replace(DEFAULT, passes=10),
