@@ -82,8 +82,8 @@ adapt_steps = click.option(
     "--adapt-steps",
     type=int,
     metavar="N",
-    help="Tune models for at most N steps; 0: not at all.  [default: up to 400, in about a fifth of"
-    " the time that coding takes]",
+    help="Tune models for at most N steps; 0: not at all.  [default: up to 2000, in about a fifth"
+    " of the time that coding takes]",
 )
 adapt_seconds = click.option(
     "--adapt-seconds",
