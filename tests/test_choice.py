@@ -113,7 +113,7 @@ def test_a_sample_is_spread_and_bounded() -> None:
 def test_a_sample_that_cannot_be_read_fails_its_file(
     tmp_path: Path, engines: list[Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large file that vanishes while its model is chosen is a failure; without a choice it is read once."""
+    """A file that vanishes while its model is chosen is a failure, as at any other moment."""
 
     def vanish(*_: object) -> None:
         raise SourceError("gone")
