@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 import archiver
-from archiver.codec import mgcf, tiles
+from archiver.codec import finetune, mgcf, model_delta, tiles, weights
 from archiver.codec.engine import Engine
 from archiver.jobs import run
 from archiver.jobs.spec import PackSettings
@@ -73,6 +73,20 @@ def write(folder: Path) -> None:
             save(
                 folder / f"{name}-learned", samples, tiles.Encoded(tiles.TileCodec.LEARNED, payload)
             )
+
+
+def write_difference(folder: Path) -> None:
+    """Write a tuned model as the difference to the tiny one, and the SHA-256 of its tensors."""
+    path = folder / "tuned.model"
+    if path.exists():
+        return
+    base, tiles_ = (folder / "tiny.model").read_bytes(), [pictures()["01-rgb-ramp"]]
+    model = finetune.finetune(base, tiles_, [1.0], finetune.Budget(20, 60.0), name="tuned")
+    assert model is not None
+    path.write_bytes(model_delta.difference(model, base))
+    tensors = weights.ModelFile.from_bytes(model).tensors.values()
+    digest = hashlib.sha256(b"".join(tensor.tobytes() for tensor in tensors)).hexdigest()
+    path.with_suffix(".sha256").write_text(f"{digest}\n")
 
 
 def save(stem: Path, samples: np.ndarray, encoded: tiles.Encoded) -> None:
@@ -128,4 +142,5 @@ def grow_tree(tree: Path) -> None:
 if __name__ == "__main__":
     vectors = Path(sys.argv[1])
     write(vectors / "codec-v1")
+    write_difference(vectors / "codec-v1")
     write_archive(vectors / f"archive-v1-by-{archiver.__version__}")

@@ -203,13 +203,13 @@ def test_archive_model_is_reported(cli: Callable[..., Result], run: FakeRun) -> 
     run.summary = replace(
         PACKED,
         models=(ModelTotals("mgcf-archive", "ab" * 32, 50, 40, 900),),
-        adaptation=Adaptation("it pays", (b"b", b"\xab" * 32), True, 0, figures),
+        adaptation=Adaptation("it pays", (b"b", b"\xab" * 32), 1, 0, figures),
     )
     shown = " ".join(cli("pack", "scans").stdout.split())
     for part in ("mgcf-archive (50 B): 40 tiles, 900 B", "it pays: 10.0 % of files held out"):
         assert part in shown
     data = json.loads(cli("pack", "scans", "--json").stdout)
-    assert data["adaptation"]["new_model"] == "ab" * 32
+    assert data["adaptation"]["new_models"] == ["ab" * 32]
     assert data["adaptation"]["steps"] == 80
     assert data["models"][0]["tiles"] == 40
     run.summary = replace(PACKED, adaptation=Adaptation("too little data"))

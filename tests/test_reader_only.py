@@ -16,6 +16,7 @@ import google_crc32c
 import numpy as np
 import pytest
 import zarr
+import zstandard
 
 ARCHIVES = sorted((Path(__file__).parent / "vectors").glob("archive-v1-*/*.archive"))
 
@@ -58,6 +59,41 @@ def test_every_learned_tile_reads_from_the_text_alone(archive: Path) -> None:
 def test_there_is_an_archive_to_read() -> None:
     """The test above runs on something."""
     assert ARCHIVES
+
+
+def test_a_difference_reads_from_the_text_alone() -> None:
+    """Base and difference give the tensors of the tuned model."""
+    folder = Path(__file__).parent / "vectors" / "codec-v1"
+    base, tuned = (folder / "tiny.model").read_bytes(), (folder / "tuned.model").read_bytes()
+    assert struct.unpack_from("<8sH", tuned) == (b"ARCMODEL", 2)
+    assert google_crc32c.value(tuned[:-4]) == struct.unpack("<I", tuned[-4:])[0]
+    header, frame = header_of(tuned)
+    assert header["base"] == hashlib.sha256(base).hexdigest()
+    content = zstandard.ZstdDecompressor().decompress(frame[:-4])
+    was, data = header_of(base)
+    tensors, at = {}, 0
+    for name, code, shape in was["tensors"]:
+        tensors[name] = np.frombuffer(data, "<" + code, int(np.prod(shape)), at).astype(np.int64)
+        at += tensors[name].size * int(code[1])
+    at = 0
+    for code in ("i1", "i2", "i4"):
+        names = [name for name, its_code, _ in was["tensors"] if its_code == code]
+        size, n = int(code[1]), sum(tensors[name].size for name in names)
+        planes = np.frombuffer(content, np.uint8, size * n, at).reshape(size, n).astype(np.int64)
+        at += size * n
+        z = sum(plane << (8 * number) for number, plane in enumerate(planes))
+        d = np.where(z % 2 == 0, z // 2, -(z + 1) // 2)
+        for name in names:
+            tensors[name] = (tensors[name] + d[: tensors[name].size]).astype("<" + code)
+            d = d[tensors[name].size :]
+    assert at == len(content)
+    found = b"".join(tensors[name].tobytes() for name, _, _ in was["tensors"])
+    assert hashlib.sha256(found).hexdigest() == (folder / "tuned.sha256").read_text().strip()
+
+
+def header_of(model: bytes) -> tuple[dict[str, Any], bytes]:
+    (length,) = struct.unpack_from("<I", model, 12)
+    return json.loads(model[16 : 16 + length]), model[16 + length :]
 
 
 TILE_COLUMNS = (

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from archiver.archive import affected, commit, durable, layout
 from archiver.archive.commit import Commit
 from archiver.archive.index import owner_of
-from archiver.archive.model_files import parsed_base
+from archiver.archive.model_files import parsed
 from archiver.archive.reader import Archive
 from archiver.errors import ArchiverError, IntegrityError
 
@@ -119,7 +119,7 @@ class _Check:
 
     def _check_base(self, where: Path, model: bytes) -> None:
         """Raise unless the base of a difference is listed, and so checked, as well."""
-        base = parsed_base(model)
+        base = parsed(model).base
         if base is not None and base.hex() not in {one.sha256 for one in self._archive.models}:
             raise IntegrityError(
                 f"{where}: needs the model {base.hex()}, which the manifest does not list; "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from archiver.archive import layout
@@ -37,22 +37,20 @@ def info_of(archive: Path, sha256: bytes) -> ModelInfo:
             head, size = file.read(_PREFIX.size + _MAX_HEADER), path.stat().st_size
     except OSError:
         return ModelInfo("", 0)  # reported where the model is read
-    header = _header(head)
-    name, card = header.get("name"), header.get("card")
+    return replace(parsed(head), size=size)
+
+
+def parsed(data: bytes) -> ModelInfo:
+    """Return what a model file, or its beginning, says of itself; nothing if it is no model."""
+    header = _header(data)
+    name, card, base = (header.get(key) for key in ("name", "card", "base"))
+    is_digest = isinstance(base, str) and layout.is_digest_name(base)
     return ModelInfo(
         name if isinstance(name, str) else "",
-        size,
-        parsed_base(head),
+        len(data),
+        bytes.fromhex(str(base)) if is_digest else None,
         card if isinstance(card, dict) else {},
     )
-
-
-def parsed_base(data: bytes) -> bytes | None:
-    """Return the base that a model file names; None for a whole model, or for no model at all."""
-    base = _header(data).get("base")
-    if isinstance(base, str) and layout.is_digest_name(base):
-        return bytes.fromhex(base)
-    return None
 
 
 def _header(data: bytes) -> Mapping[str, object]:

@@ -15,6 +15,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +29,7 @@ from archiver.archive.assemble import Known, assemble_entries, assemble_objects,
 from archiver.archive.commit import Commit, TableInfo
 from archiver.archive.index import Index
 from archiver.archive.manifest import read_table, write_table
-from archiver.archive.model_files import ModelInfo, info_of, parsed_base
+from archiver.archive.model_files import ModelInfo, info_of, parsed
 from archiver.archive.reader import Archive
 from archiver.archive.records import EntryRecord, ShardRecord
 from archiver.archive.shard import remove_abandoned
@@ -101,7 +102,7 @@ class ArchiveWriter:
         if not path.is_file() or path.read_bytes() != data:
             scratch = self.path / layout.WIP / f"{digest.hex()}.wip"
             durable.replace_file(path, data, scratch=scratch)
-        self._models[digest] = ModelInfo(name, len(data), parsed_base(data))
+        self._models[digest] = replace(parsed(data), name=name)
         return digest
 
     def finished(self, task_digest: str) -> ShardRecord | None:

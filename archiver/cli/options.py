@@ -82,8 +82,9 @@ adapt_steps = click.option(
     "--adapt-steps",
     type=int,
     metavar="N",
-    help="Tune the archive model for at most N steps, and image adapters for N passes; 0: not at"
-    " all.  [default: up to 400, in about a fifth of the time that coding takes; 12 to 36 passes]",
+    help="Tune the archive model for at most N steps, and image adapters for N passes (at most"
+    " 100); 0: not at all.  [default: up to 2000, in about a fifth of the time that coding takes;"
+    " 12 to 36 passes]",
 )
 adapt_seconds = click.option(
     "--adapt-seconds",

@@ -26,8 +26,8 @@ from archiver.codec.weights import Integers, Tensors
 Uint8 = NDArray[np.uint8]
 
 CROP = 64  # side
-BATCH_PIXELS = 1 << 14  # a step
-PEAK = 0.3  # of the rates that a network is trained with from scratch
+BATCH_PIXELS = 1 << 13  # a step: many small ones gain more than few large ones
+PEAK = 0.4  # of the rates that a network is trained with from scratch
 COMPILE_FROM = (200, 600.0)  # steps and seconds: compiling takes a minute or two
 BIAS_STEPS = 128  # of a bias, for each step that mantissas are rounded to
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from archiver import __version__
 from archiver.archive import layout
-from archiver.archive.model_files import info_of
+from archiver.archive.model_files import parsed
 from archiver.archive.writer import ArchiveWriter
 from archiver.errors import ArchiverError
 from archiver.jobs import tuning
@@ -36,20 +36,19 @@ def prepare(
     writer: ArchiveWriter,
     workers: Workers,
     base: bytes,
-    files: Sequence[tuple[Path, Item]],
+    source: Path,
+    new: Sequence[Item],
     settings: PackSettings,
 ) -> Adaptation:
-    """Return the models, by SHA-256, that ``files`` (path, item) may choose from."""
+    """Return the models, by SHA-256, that the ``new`` files below ``source`` may choose from."""
     if not settings.adapts:
         return Adaptation(OFF, (base,))
     known = _of_base(writer, base)
-    tuned = _tuned(writer, workers, _task(writer, workers, base, known, files, settings), settings)
-    models = (base, *known)
-    if tuned.model is not None:
-        name = info_of(writer.path, base).name or "base"
-        new = writer.add_model(f"{name}-{tuning.ARCHIVE_MODEL}", tuned.model)
-        models = (*(m for m in models if m != new), new)
-    return Adaptation(tuned.reason, models, tuned.model is not None, len(known), dict(tuned.facts))
+    task = _task(writer, workers, base, known, source, new, settings)
+    tuned = _tuned(writer, workers, task, settings)
+    made = tuple(writer.add_model(parsed(model).name, model) for model in tuned.models)
+    models = (base, *(model for model in known if model not in made), *made)
+    return Adaptation(tuned.reason, models, len(made), len(known), dict(tuned.facts))
 
 
 def _of_base(writer: ArchiveWriter, base: bytes) -> tuple[bytes, ...]:
@@ -65,15 +64,17 @@ def _task(
     workers: Workers,
     base: bytes,
     known: tuple[bytes, ...],
-    files: Sequence[tuple[Path, Item]],
+    source: Path,
+    new: Sequence[Item],
     settings: PackSettings,
 ) -> TuneTask:
-    total = sum(item.size for _, item in files)
+    files = [item for item in new if item.kind == layout.FILE]
     chosen = [files[number] for number in sampling.shortlist(len(files))]
     return TuneTask(
         archive=writer.path.resolve(),
-        files=tuple((path, item.size) for path, item in chosen),
-        total_bytes=total,
+        source=source,
+        files=tuple((source / item.name, item.size) for item in chosen),
+        total_bytes=sum(item.size for item in files),
         base=base,
         known=known,
         tile=settings.tile or DEFAULT_TILE,
@@ -95,7 +96,7 @@ def _tuned(
         return Tuned("too little new data for a model of its own to pay")
     how, what = _how(task), _what(task)
     before = _read(writer.kept(how))
-    if before is not None and (before[1].model is not None or before[0] == what):
+    if before is not None and (before[1].models or before[0] == what):
         return before[1]
     try:
         [outcome] = workers.run(tuning.run_task, [task])
@@ -125,8 +126,8 @@ def _digest(values: Sequence[object]) -> str:
 
 
 def _write(what: str, tuned: Tuned) -> bytes:
-    model = None if tuned.model is None else base64.b64encode(tuned.model).decode()
-    return json.dumps({"what": what, **asdict(tuned), "model": model}).encode()
+    models = [base64.b64encode(model).decode() for model in tuned.models]
+    return json.dumps({"what": what, **asdict(tuned), "models": models}).encode()
 
 
 def _read(data: bytes | None) -> tuple[str, Tuned] | None:
@@ -134,7 +135,7 @@ def _read(data: bytes | None) -> tuple[str, Tuned] | None:
         return None
     try:
         found = json.loads(data)
-        model = None if found["model"] is None else base64.b64decode(found["model"])
-        return found["what"], Tuned(found["reason"], model, found["facts"])
+        models = tuple(base64.b64decode(model) for model in found["models"])
+        return found["what"], Tuned(found["reason"], models, found["facts"])
     except (ValueError, KeyError, TypeError):
         return None  # of another release: tuned again

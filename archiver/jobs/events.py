@@ -87,13 +87,13 @@ class Adaptation:
 
     ``facts`` of the tuning, as far as it came: "pixels" that models could code; bytes of all that,
     estimated from files not tuned on, under the base model ("base_bytes"), with the models found in
-    the archive ("known_bytes"), with the new one ("tuned_bytes"); "model_bytes" and "saved_bytes",
-    the difference with the new model's own bytes counted; "steps", "tune_seconds".
+    the archive ("known_bytes"), with the new ones ("tuned_bytes"); "model_bytes" and "saved_bytes",
+    the difference with the new models' own bytes counted; "steps", "tune_seconds".
     """
 
     reason: str
     models: tuple[bytes, ...] = ()
-    is_new: bool = False  # whether the last of them was made by this job
+    made: int = 0  # how many of them, the last ones, this job made
     reused: int = 0
     facts: Mapping[str, float] = field(default_factory=dict)
 

@@ -154,10 +154,7 @@ class _Pack:
     ) -> None:
         """Settle which models the new files may choose from; tune one if it is worth it."""
         source = self._source.resolve()
-        files = [(source / item.name, item) for item in new if item.kind == layout.FILE]
-        self._adaptation = adapt.prepare(writer, workers, base, files, self.settings)
-        if self._adaptation.is_new:
-            self._on_event(Notice(f"archive model: {self._adaptation.reason}"))
+        self._adaptation = adapt.prepare(writer, workers, base, source, new, self.settings)
 
     # --- tasks -------------------------------------------------------------------------------
 

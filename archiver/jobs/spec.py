@@ -15,6 +15,7 @@ PROFILES = ("fast", "balanced", "max")
 FIDELITIES = ("bytes", "samples")
 MIN_TILE = 16
 MAX_TILE = 1024
+MAX_PASSES = 100  # over one image
 
 # These say where and how fast a job runs.  They never change what it stores, so an archive does
 # not record them: the same settings on another machine stay the same settings.
@@ -71,7 +72,8 @@ class PackSettings:
 
         if self.profile != "max" or not self.tunes:
             return None
-        return Effort(self.adapt_steps, self.adapt_seconds)
+        passes = None if self.adapt_steps is None else min(self.adapt_steps, MAX_PASSES)
+        return Effort(passes, self.adapt_seconds)
 
     def recorded(self) -> dict[str, object]:
         """Return the settings that an archive records: JSON-able, the same on every machine."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,8 @@ from archiver.pipeline.sampling import Sample
 if TYPE_CHECKING:
     from archiver.codec.engine import Engine
 
-MAX_STEPS = 400
-MIN_STEPS = 20
+MAX_STEPS = 2000
+MIN_STEPS = 40
 MIN_SECONDS = 5.0
 TIME_SHARE = 5  # of the time that coding takes, one part of so many is for the model
 CODING_PER_ENCODING = 2.2  # the time of coding, decoding included, to that of encoding alone
@@ -28,6 +28,7 @@ HOPED_GAIN = 0.1
 WORSE = 1.03  # than what the models were made for: then a new one is considered
 ROUNDINGS = (1, 2, 4)  # of mantissas, tried while they make the whole smaller
 ARCHIVE_MODEL = "archive"
+MAX_GROUPS = 3  # with a model of their own, beside that of the whole
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class TuneTask:
     """What to tune on and how long; ``steps`` and ``seconds`` None: as the coding time allows."""
 
     archive: Path
+    source: Path
     files: tuple[tuple[Path, int], ...]  # shortlist, with sizes
     total_bytes: int  # of all files
     base: bytes  # SHA-256
@@ -48,10 +50,10 @@ class TuneTask:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The stored bytes of a model that pays, if there is one, and why; figures in ``facts``."""
+    """The stored bytes of models that pay, if there are any, and why; figures in ``facts``."""
 
     reason: str
-    model: bytes | None = None
+    models: tuple[bytes, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -79,6 +81,8 @@ class _Tuning:
         ]
         self._held = _HeldOut(sample)
         self._facts: dict[str, Any] = {"pixels": round(sample.pixels)}
+        self._made: list[bytes] = []
+        self._start = self._base  # what tuning begins with
 
     def run(self) -> Tuned:
         """Estimate, tune, decide."""
@@ -97,13 +101,38 @@ class _Tuning:
         self._facts["coding_seconds"] = round(coding_s, 1)
         if seconds < MIN_SECONDS and self._task.seconds is None:
             return self._result(f"coding takes about {coding_s:.0f} s, too short to tune in a part")
-        model = self._tune(steps, seconds)
-        if model is None:
-            return self._result(f"{seconds:.0f} s are not enough to tune a model")
-        return self._decide(model, best)
+        return self._make_all(steps, seconds, best)
 
-    def _result(self, reason: str, model: bytes | None = None) -> Tuned:
-        return Tuned(reason, model, self._facts)
+    def _make_all(self, steps: int, seconds: float, before: float) -> Tuned:
+        """Tune a model for the whole dataset, then one for each group that may pay for its own."""
+        whole = Group("", frozenset(range(len(self._sample.paths))))
+        parts = groups(self._labels(), self._held.sizes, least_bytes(len(self._base)) / HOPED_GAIN)
+        shares = [1.0] if not parts else [0.5, *(0.5 / len(parts) for _ in parts)]
+        for group, share in zip([whole, *parts], shares, strict=True):
+            model = self._tune(group, steps, seconds * share)
+            if model is not None:
+                self._decide(model, group)
+        self._facts |= {"tuned_bytes": round(self._held.total)}
+        self._facts["model_bytes"] = sum(map(len, self._made))
+        self._facts["saved_bytes"] = round(before - self._held.total) - self._facts["model_bytes"]
+        if "steps" not in self._facts:
+            return self._result(f"{seconds * shares[0]:.0f} s are not enough to tune a model")
+        if not self._made:
+            return self._result("the model tuned saves less than its own bytes")
+        return self._result("made: saves more than its own bytes")
+
+    def _result(self, reason: str) -> Tuned:
+        return Tuned(reason, tuple(self._made), self._facts)
+
+    def _labels(self) -> list[str]:
+        """Return the group of each file of the sample: top-level directory and channels."""
+        channels = {tile.file: tile.samples.shape[2] for tile in self._sample.tiles}
+        labels = []
+        for number, path in enumerate(self._sample.paths):
+            parts = path.relative_to(self._task.source).parts
+            kind = "grey" if channels.get(number) == 1 else "colour"
+            labels.append(f"{parts[0] if len(parts) > 1 else '.'} {kind}")
+        return labels
 
     def _is_worse(self, before: Sequence[float]) -> bool:
         """Whether the archive's models gain clearly less here than on what they were made for."""
@@ -124,54 +153,80 @@ class _Tuning:
             return 1 << 20, seconds or 0.0
         return steps, math.inf if seconds is None else seconds
 
-    def _tune(self, steps: int, seconds: float) -> bytes | None:
+    def _tune(self, group: Group, steps: int, seconds: float) -> bytes | None:
+        """Return a model tuned on the files of a group, beginning with the newest model made."""
         from archiver.codec import finetune
         from archiver.codec import tiles as codec
 
         started = time.monotonic()
         # a tile of one colour, or of one channel thrice, is not what the network is asked to code
-        tiles = [tile.samples for tile in self._sample.learned_from]
+        tiles = [t.samples for t in self._sample.learned_from if t.file in group.files]
         coded = codec.encode(tiles, self._engines[0])
         learnt = [codec.learnable_part(*pair) for pair in zip(tiles, coded, strict=True)]
         is_asked = self._task.steps is not None
         model = finetune.finetune(
-            self._base,
+            self._start,
             [tile for tile in learnt if tile is not None],
             [8.0 * len(c.payload) for t, c in zip(learnt, coded, strict=True) if t is not None],
             finetune.Budget(steps, seconds, 0 if is_asked else MIN_STEPS),
-            name=f"{self._engines[0].name}-{ARCHIVE_MODEL}",
+            name=f"{self._engines[0].name}-{ARCHIVE_MODEL} {group.label}".rstrip(),
             device=str(self._engines[0].device),
             threads=self._task.threads,
         )
-        self._facts["tune_seconds"] = round(time.monotonic() - started, 1)
+        took = time.monotonic() - started
+        self._facts["tune_seconds"] = round(self._facts.get("tune_seconds", 0.0) + took, 1)
         return model
 
-    def _decide(self, tuned: bytes, best: float) -> Tuned:
+    def _decide(self, tuned: bytes, group: Group) -> None:
         """Keep the model in the rounding that makes the whole smallest, if it pays at all."""
         from archiver.codec import finetune, model_delta, weights
         from archiver.codec.engine import Engine
 
-        found: list[tuple[float, float, bytes]] = []  # bytes in all, of tiles alone, the file
+        found: list[tuple[float, bytes, Engine]] = []  # bytes in all, the file, its engine
         card = weights.ModelFile.from_bytes(tuned).card
+        self._facts["steps"] = self._facts.get("steps", 0) + card["steps"]
         for step in ROUNDINGS:
-            model = finetune.rounded(tuned, self._base, step)
-            alone = self._held.total_of(Engine.open(model, threads=self._threads))
-            together = self._held.total_with_last
-            card |= self._held.bits(alone) | {"rounding": step}
+            engine = Engine.open(
+                model := finetune.rounded(tuned, self._base, step), threads=self._threads
+            )
+            card |= self._held.judge(engine, group.files) | {"rounding": step}
+            card["base"] = weights.digest(self._base)
             stored = model_delta.difference(weights.with_card(model, card), self._base)
-            found.append((together + len(stored), together, stored))
-            if found[-1][0] > min(found)[0]:
+            found.append((self._held.total_with_last + len(stored), stored, engine))
+            if found[-1][0] > min(total for total, *_ in found):
                 break
-        total, tiles_alone, stored = min(found)
-        self._facts |= {
-            "steps": card["steps"],
-            "model_bytes": len(stored),
-            "tuned_bytes": round(tiles_alone),
-            "saved_bytes": round(best - total),
-        }
-        if total >= best:
-            return self._result("the model tuned saves less than its own bytes")
-        return self._result("the model saves more than its own bytes", stored)
+        total, stored, engine = min(found, key=lambda one: one[0])
+        if total < self._held.total:
+            self._held.add(engine, group.files)
+            self._made.append(stored)
+            self._start = model_delta.expand(stored, lambda _: self._base)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Files, by number in the sample, that are alike enough to share a model."""
+
+    label: str
+    files: frozenset[int]
+
+
+def groups(labels: Sequence[str], sizes: Mapping[int, float], least: float) -> list[Group]:
+    """Return the groups of files that may pay for a model of their own, the largest first.
+
+    ``labels`` says which files are alike, ``sizes`` what the files held out take, scaled.  Groups
+    below ``least`` bytes are left to the model of the whole; one group is the whole.
+    """
+    members: dict[str, list[int]] = {}
+    for number, label in enumerate(labels):
+        members.setdefault(label, []).append(number)
+    totals = {
+        label: sum(sizes.get(number, 0.0) for number in numbers)
+        for label, numbers in members.items()
+    }
+    chosen = sorted((label for label in members if totals[label] >= least), key=totals.__getitem__)
+    if len(members) < 2:
+        return []
+    return [Group(label, frozenset(members[label])) for label in chosen[: -MAX_GROUPS - 1 : -1]]
 
 
 class _HeldOut:
@@ -179,12 +234,10 @@ class _HeldOut:
 
     def __init__(self, sample: Sample) -> None:
         self._tiles = sample.held_out
-        self._samples = [tile.samples for tile in self._tiles]
-        self.pixels = sum(s.shape[0] * s.shape[1] for s in self._samples)
-        self._n_samples = sum(t.scale * t.samples.size for t in self._tiles)
+        self.pixels = sum(t.samples.shape[0] * t.samples.shape[1] for t in self._tiles)
         self._best = dict(sample.as_is)  # file -> bytes, scaled
         self._last: dict[int, float] = {}
-        self._base_total = 0.0
+        self._under_base: dict[int, float] = {}
 
     @property
     def total(self) -> float:
@@ -194,29 +247,35 @@ class _HeldOut:
     @property
     def total_with_last(self) -> float:
         """The same if the model judged last were there, too."""
-        return sum(min(size, self._last[file]) for file, size in self._best.items())
+        return sum(min(size, self._last.get(file, size)) for file, size in self._best.items())
 
-    def add(self, engine: Engine) -> float:
-        """Add a model; return the bytes of the whole dataset under it alone."""
-        total = self.total_of(engine)
-        self._base_total = self._base_total or total
-        self._best = {file: min(size, self._last[file]) for file, size in self._best.items()}
-        return total
+    @property
+    def sizes(self) -> dict[int, float]:
+        """Bytes of each file under the best of the models added, scaled."""
+        return dict(self._best)
 
-    def total_of(self, engine: Engine) -> float:
-        """Return the bytes of the whole dataset under a model alone."""
-        from archiver.codec import tiles as codec
-
-        self._last = {}
-        for tile, coded in zip(self._tiles, codec.encode(self._samples, engine), strict=True):
-            size = tile.scale * len(coded.payload)
-            self._last[tile.file] = self._last.get(tile.file, 0.0) + size
+    def add(self, engine: Engine, files: Collection[int] | None = None) -> float:
+        """Add a model for all or some files; return the bytes of these under it alone."""
+        self.judge(engine, files)
+        if not self._under_base:
+            self._under_base = dict(self._last)
+        for file, size in self._last.items():
+            self._best[file] = min(size, self._best[file])
         return sum(self._last.values())
 
-    def bits(self, total: float) -> dict[str, float]:
-        """Return the bits per sample of so many bytes, and those under the first model."""
-        per_sample = 8.0 / self._n_samples
+    def judge(self, engine: Engine, files: Collection[int] | None = None) -> dict[str, float]:
+        """Code all or some files; return their bits per sample, and those under the first model."""
+        from archiver.codec import tiles as codec
+
+        chosen = [tile for tile in self._tiles if files is None or tile.file in files]
+        coded = codec.encode([tile.samples for tile in chosen], engine)
+        self._last = {}
+        for tile, one in zip(chosen, coded, strict=True):
+            size = tile.scale * len(one.payload)
+            self._last[tile.file] = self._last.get(tile.file, 0.0) + size
+        n_samples = sum(tile.scale * tile.samples.size for tile in chosen)
+        before = sum(self._under_base.get(file, 0.0) for file in self._last)
         return {
-            "bits": round(total * per_sample, 4),
-            "base_bits": round(self._base_total * per_sample, 4),
+            "bits": round(8.0 * sum(self._last.values()) / n_samples, 4),
+            "base_bits": round(8.0 * before / n_samples, 4),
         }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archiver.archive import durable, layout
-from archiver.archive.model_files import parsed_base
+from archiver.archive.model_files import parsed
 from archiver.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ _ADAPTED = 2  # the tiles of one file come together
 def of_archive(archive: Path, sha256: bytes, threads: int | None) -> Engine:
     """Return the engine of a model in ``archive``, tested on this machine."""
     model = _checked(archive, sha256)  # read each time: damage since the last time is found
-    base = parsed_base(model)
+    base = parsed(model).base
     return of_model(model, None if base is None else _checked(archive, base), threads)
 
 
 def whole_model(archive: Path, sha256: bytes) -> bytes:
     """Return a model in ``archive`` as a whole model file, whichever way it is stored."""
     model = _checked(archive, sha256)
-    base = parsed_base(model)
+    base = parsed(model).base
     return _whole(model, None if base is None else _checked(archive, base))
 
 

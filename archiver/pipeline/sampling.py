@@ -8,7 +8,7 @@ a model saves on them it will save on files that nobody sampled.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,8 @@ from archiver.pipeline.choice import is_learnable
 from archiver.pipeline.geometry import DEFAULT_TILE, Place
 
 MIN_TILES = 2  # of a file
-HELD_OUT = 5  # one file of so many; one tile of so many where files are few
+HELD_OUT = 5  # one file of so many is held out ...
+MANY_FILES = 20  # ... of at least these; of fewer, which may all differ, one tile of so many
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,14 @@ class SampledTile:
 class Sample:
     """Tiles of a dataset of about ``pixels`` that a model could code.
 
-    ``as_is`` is the size of each file held out, scaled: no file ever takes more.
+    ``as_is`` is the size of each file held out, scaled: no file ever takes more.  ``paths`` are
+    those of the files, by number.
     """
 
     tiles: tuple[SampledTile, ...]
     pixels: float
     as_is: Mapping[int, float]
+    paths: tuple[Path, ...] = ()
 
     @property
     def learned_from(self) -> list[SampledTile]:
@@ -73,6 +76,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class _Visited:
+    path: Path
     images: tuple[Image, ...]
     places: list[tuple[int, Place]]  # of learnable tiles
     pixels: int
@@ -101,6 +105,7 @@ def draw(
     limits, rng = limits or Limits(), np.random.default_rng(seed)
     visited, bytes_read = _visit(files, total_bytes, tile, limits)
     sizes = [(one.pixels, one.size) for one in visited]
+    paths = tuple(one.path for one in visited)
     if not visited:
         return Sample((), 0.0, {})
     sampled = sum(one.pixels for one in visited)
@@ -110,7 +115,7 @@ def draw(
     by_file = []
     while visited:  # one by one: an image may keep what it has decoded
         by_file.append(list(_read(visited.pop(0), share, rng)))
-    return _split(by_file, sizes, pixels, rng)
+    return replace(_split(by_file, sizes, pixels), paths=paths)
 
 
 def _visit(
@@ -137,7 +142,7 @@ def _visit(
         if places and parsed.sha256 not in seen:  # a copy costs nothing, so nothing can be saved
             seen.add(parsed.sha256)
             pixels = sum(place.height * place.width for _, place in places)
-            visited.append(_Visited(parsed.images, places, pixels, size))
+            visited.append(_Visited(path, parsed.images, places, pixels, size))
     return visited, bytes_read
 
 
@@ -157,19 +162,9 @@ def _split(
     by_file: Sequence[Sequence[Samples]],
     sizes: Sequence[tuple[int, int]],
     total: float,
-    rng: np.random.Generator,
 ) -> Sample:
     """Return the sample of files (pixels, bytes); hold out files, or tiles where files are few."""
-    n = len(by_file)
-    by_files = n >= HELD_OUT
-    chosen = set(rng.permutation(n)[: max(1, n // HELD_OUT)].tolist()) if by_files else set()
-    flags = [
-        [number in chosen if by_files else i % HELD_OUT == HELD_OUT - 1 for i in range(len(tiles))]
-        for number, tiles in enumerate(by_file)
-    ]
-    if not by_files and not any(map(any, flags)):  # only some tiles in all
-        longest = max(range(n), key=lambda number: len(by_file[number]))
-        flags[longest][-1:] = [True] * (len(by_file[longest]) > 1)
+    flags = _held_out([len(tiles) for tiles in by_file])
     held = sum(pixels for (pixels, _), marks in zip(sizes, flags, strict=True) if any(marks))
     sampled, as_is = [], {}
     for number, (tiles, marks) in enumerate(zip(by_file, flags, strict=True)):
@@ -180,6 +175,15 @@ def _split(
         if kept:
             as_is[number] = sizes[number][1] * total / held
     return Sample(tuple(sampled), total, as_is)
+
+
+def _held_out(n_tiles: Sequence[int]) -> list[list[bool]]:
+    """Return which tiles of each file are held out: every so many-th file, or tile; never all."""
+    if len(n_tiles) >= MANY_FILES:  # in random order already
+        return [[i % HELD_OUT == 0] * n for i, n in enumerate(n_tiles)]
+    every = min(HELD_OUT, sum(n_tiles))
+    marks = [every > 1 and i % every == every - 1 for i in range(sum(n_tiles))]
+    return [[marks.pop(0) for _ in range(n)] for n in n_tiles]
 
 
 def _area(tile: Samples) -> int:

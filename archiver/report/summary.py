@@ -71,7 +71,9 @@ def _adaptation_json(adaptation: Adaptation | None) -> dict[str, object]:
         return {}
     return {
         "reason": adaptation.reason,
-        "new_model": adaptation.models[-1].hex() if adaptation.is_new else None,
+        "new_models": [
+            m.hex() for m in adaptation.models[len(adaptation.models) - adaptation.made :]
+        ],
         "reused_models": adaptation.reused,
         **adaptation.facts,
     }

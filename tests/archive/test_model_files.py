@@ -12,7 +12,7 @@ from builder import file_entry, make_shard, sha256
 
 from archiver.archive import layout
 from archiver.archive.check import check_structure
-from archiver.archive.model_files import ModelInfo, info_of, parsed_base
+from archiver.archive.model_files import ModelInfo, info_of, parsed
 from archiver.archive.reader import Archive
 from archiver.archive.records import ShardRecord
 from archiver.archive.writer import ArchiveWriter
@@ -107,7 +107,7 @@ def test_a_base_that_is_not_listed_is_reported(
     """A manifest that lists a difference alone is a fault of its writer."""
     path = tmp_path / "a.archive"
     with monkeypatch.context() as patch, ArchiveWriter.open(path) as writer:
-        patch.setattr("archiver.archive.writer.parsed_base", lambda data: None)
+        patch.setattr("archiver.archive.writer.parsed", lambda data: ModelInfo("", 0))
         writer.add_model("tuned", DELTA)
         writer.commit([file_entry(b"f", b"one")], [shard_of(path, b"one", DELTA)], {})
     [problem] = check_structure(path)
@@ -118,6 +118,6 @@ def test_a_base_that_is_not_listed_is_reported(
 def test_what_is_no_model_needs_no_base(tmp_path: Path) -> None:
     """Any bytes may stand in a model file: nothing is believed that does not parse."""
     for data in (b"", b"model", BASE, model_file(2), model_file(2, base=7), DELTA[:30]):
-        assert parsed_base(data) is None
-    assert parsed_base(model_file(1, base=sha256(BASE).hex())) is None
+        assert parsed(data).base is None
+    assert parsed(model_file(1, base=sha256(BASE).hex())).base is None
     assert info_of(tmp_path, b"x" * 32) == ModelInfo("", 0)

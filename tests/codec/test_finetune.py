@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from archiver.codec.engine import Engine
-from archiver.codec.finetune import Budget, finetune
+from archiver.codec.finetune import Budget, finetune, rounded
+from archiver.codec.weights import ModelFile
 
 
 def stripes(seed: int, n: int) -> list[np.ndarray]:
@@ -24,6 +26,7 @@ def test_a_tuned_model_codes_its_source_smaller(tiny_model: bytes) -> None:
     base, sample, others = Engine.open(tiny_model, device="cpu"), stripes(1, 24), stripes(2, 8)
     bits = [8.0 * len(payload) for payload in base.encode(sample)]
     model = finetune(tiny_model, sample, bits, Budget(40, 60.0), name="tuned")
+    assert model is not None
     tuned = Engine.open(model, device="cpu")
     payloads = tuned.encode(others)
     assert sum(map(len, payloads)) < 0.95 * sum(map(len, base.encode(others)))
@@ -31,3 +34,32 @@ def test_a_tuned_model_codes_its_source_smaller(tiny_model: bytes) -> None:
         others, tuned.decode(payloads, [t.shape for t in others]), strict=True
     ):
         np.testing.assert_array_equal(tile, decoded)
+
+
+def test_a_budget_for_a_few_steps_is_not_spent(tiny_model: bytes) -> None:
+    """If the least number of steps does not fit into the time, tuning ends at once."""
+    steps = []
+    budget = Budget(1000, 60.0, min_steps=1_000_000)
+    model = finetune(
+        tiny_model, stripes(1, 4), [1.0] * 4, budget, name="x", on_step=lambda *s: steps.append(s)
+    )
+    assert model is None
+    assert len(steps) < 10
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_rounded_differences_are_multiples(tiny_model: bytes, step: int) -> None:
+    """Exponents stay those of the base, mantissas differ by whole steps; the model is exact."""
+    sample = stripes(1, 8)
+    model = finetune(tiny_model, sample, [1.0] * 8, Budget(15, 60.0), name="tuned")
+    assert model is not None
+    near = ModelFile.from_bytes(rounded(model, tiny_model, step))
+    base = ModelFile.from_bytes(tiny_model).tensors
+    for name, tensor in near.tensors.items():
+        moved = tensor.astype(np.int64) - base[name]
+        if name.endswith("exponent"):
+            assert not moved.any()
+        elif f"{name.rpartition('.')[0]}.exponent" in base and name.endswith("weight"):
+            inside = np.abs(tensor.astype(np.int64)) < 127
+            assert not (moved[inside] % step).any()
+    assert Engine.open(near.to_bytes(), device="cpu").name == "tuned"

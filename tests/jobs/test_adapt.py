@@ -108,7 +108,7 @@ def test_a_model_that_pays_is_made(tmp_path: Path) -> None:
     plain = run.pack(source, tmp_path / "fast.archive", PackSettings(profile="fast", workers=0))
     summary = run.pack(source, tmp_path / "a.archive", HERE)
     assert summary.adaptation is not None
-    assert summary.adaptation.is_new
+    assert summary.adaptation.made == 1
     assert facts(summary)["steps"] == STEPS
     saved = facts(summary)["saved_bytes"]
     assert summary.archive_bytes < plain.archive_bytes - 0.5 * saved
@@ -126,7 +126,7 @@ def test_a_model_that_does_not_pay_is_not_kept(tmp_path: Path, profile: str) -> 
     asked = PackSettings(profile=profile, workers=0, adapt_steps=3, tile=64)
     summary = run.pack(source, tmp_path / "a.archive", asked)
     assert summary.adaptation is not None
-    assert not summary.adaptation.is_new
+    assert summary.adaptation.made == 0
     assert "saves less" in summary.adaptation.reason
     assert len(models(tmp_path / "a.archive")) <= 1
 
@@ -177,7 +177,7 @@ def test_a_later_generation_of_other_data_gets_its_own(
     walks(source, 12)
     summary = run.pack(source, archive, HERE)
     assert summary.adaptation is not None
-    assert summary.adaptation.is_new
+    assert summary.adaptation.made == 1
     assert len(models(archive)) == 3
     check(source, archive, tmp_path / "out")
 
@@ -199,7 +199,7 @@ def test_a_killed_run_finds_its_model_again(
     scans(source, 2, 1)
     summary = run.pack(source, tmp_path / "a.archive", HERE)
     assert summary.adaptation is not None
-    assert summary.adaptation.is_new
+    assert summary.adaptation.made == 1
     check(source, tmp_path / "a.archive", tmp_path / "out")
 
 
@@ -244,7 +244,33 @@ def test_damage_of_a_model_names_its_files(archive: Path, which: int) -> None:
 
 def test_what_was_kept_is_read_back(tmp_path: Path) -> None:
     """A tuning's outcome survives as it was; anything else is tuned again."""
-    for tuned in (tuning.Tuned("too small"), tuning.Tuned("good", b"\0model", {"steps": 4})):
+    for tuned in (tuning.Tuned("too small"), tuning.Tuned("good", (b"\0model", b""), {"steps": 4})):
         assert adapt._read(adapt._write("what", tuned)) == ("what", tuned)
-    for data in (None, b"", b"{}", b"[1]", b'{"what": 1, "model": 7}'):
+    for data in (None, b"", b"{}", b"[1]", b'{"what": 1, "models": 7}'):
         assert adapt._read(data) is None
+
+
+def test_groups_are_directories_large_enough() -> None:
+    """By label, the largest first; one label is the whole, and small ones stay with it."""
+    labels = ["a colour", "b colour", "a colour", "c grey", "b grey"]
+    sizes = {0: 50.0, 1: 70.0, 2: 60.0, 3: 5.0, 4: 40.0}
+    found = tuning.groups(labels, sizes, 40.0)
+    assert [(one.label, sorted(one.files)) for one in found] == [
+        ("a colour", [0, 2]), ("b colour", [1]), ("b grey", [4]),
+    ]  # fmt: skip
+    assert tuning.groups(["a colour"] * 5, sizes, 0.0) == []
+    assert len(tuning.groups([str(i) for i in range(9)], dict.fromkeys(range(9), 1.0), 0.0)) == 3
+
+
+def test_a_mixed_dataset_gets_models_by_directory(tmp_path: Path) -> None:
+    """Two sources in two directories: at least one has a model of its own, and files choose."""
+    source = tmp_path / "source"
+    scans(source / "scans", 1, 12)
+    walks(source / "walks", 12)
+    summary = run.pack(source, tmp_path / "a.archive", HERE)
+    assert summary.adaptation is not None
+    assert summary.adaptation.made >= 2
+    names = models(tmp_path / "a.archive")
+    assert any(name.endswith((" scans colour", " walks colour")) for name in names)
+    assert len({one.sha256 for one in summary.models}) >= 2
+    check(source, tmp_path / "a.archive", tmp_path / "out")
