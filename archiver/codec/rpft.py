@@ -26,7 +26,7 @@ Uint8 = NDArray[np.uint8]
 Bits = Callable[[dict[str, Tensor], Tensor], Tensor]
 
 PATCH = 64  # side of what is shown and ranked
-BATCH = 4  # patches of one update: small batches won, at the same number of passes
+BATCH = 2  # patches of one update: the smaller, the better, at the same number of passes
 WARM_UP = 8  # updates
 HOPELESS = 0.998  # of the bits without an adapter, after a third of the passes: going on is vain
 OUT_OF_REACH = 1.3  # times the bits that another codec takes
