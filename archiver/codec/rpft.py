@@ -80,14 +80,15 @@ def adapt(
     on_pass: Callable[[Pass], None] = lambda done: None,
     *,
     scale: float = 1.0,
+    device: str = "cpu",
 ) -> Adapter:
     """Return the adapter for ``patches`` (H, W, C), C 1 or 3, that represent an image.
 
-    ``net`` is a coding network on the device to use.  ``scale`` is how many times the patches'
+    ``net`` is a coding network on the CPU; ``device`` is where to train.  ``scale`` is how many times the patches'
     bits the whole image has, if they are a sample of it.
     """
     with devices.training(None):
-        return _adapted(_Trainer(net, patches, settings, scale), settings, on_pass)
+        return _adapted(_Trainer(net, patches, settings, scale, device), settings, on_pass)
 
 
 def _adapted(trainer: _Trainer, settings: Settings, on_pass: Callable[[Pass], None]) -> Adapter:
@@ -106,18 +107,23 @@ def _adapted(trainer: _Trainer, settings: Settings, on_pass: Callable[[Pass], No
 
 class _Trainer:
     def __init__(
-        self, net: mgcf.MGCF, patches: Sequence[Uint8], settings: Settings, scale: float
+        self,
+        net: mgcf.MGCF,
+        patches: Sequence[Uint8],
+        settings: Settings,
+        scale: float,
+        device: str,
     ) -> None:
         self._settings = settings
-        self._device = next(net.parameters()).device
+        self._device = torch.device(device)
         self._rng = np.random.default_rng(settings.seed)
         self._patches = list(patches)
-        self._rates = _rates(net, self._patches)
+        self._objective = _objective(net.architecture, settings.ranks, device)
+        self._objective.net.load_state_dict(net.state_dict())
+        self._rates = _rates(self._objective.net, self._patches)
         self.rate = float(self._rates.sum())  # bits of the patches
         self.total = self.rate * scale  # of the whole image
         self._order = _order(self._rates, settings.order, self._rng)
-        self._objective = _objective(net.architecture, settings.ranks, str(self._device))
-        self._objective.net.load_state_dict(net.state_dict())
         shapes = adapters.factor_shapes(net.architecture, settings.ranks)
         self._factors = {
             name: _dithered(shape, self._rng).to(self._device).requires_grad_()

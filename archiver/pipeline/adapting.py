@@ -97,7 +97,9 @@ def _fine_tuned(
         ranks=adapters.Ranks(*_ranks(scale * now / 8)),
         known_bits=now,
     )
-    adapter = rpft.adapt(engine.net, patches, settings, passes.append, scale=scale)
+    adapter = rpft.adapt(
+        engine.net, patches, settings, passes.append, scale=scale, device=str(engine.device)
+    )
     if not passes:
         return None, ()
     first = max(1.0, passes[0].bits)
