@@ -84,8 +84,8 @@ def adapt(
 ) -> Adapter:
     """Return the adapter for ``patches`` (H, W, C), C 1 or 3, that represent an image.
 
-    ``net`` is a coding network on the CPU; ``device`` is where to train.  ``scale`` is how many times the patches'
-    bits the whole image has, if they are a sample of it.
+    ``net`` is a coding network on the CPU; ``device`` is where to train.  ``scale`` is how many
+    times the patches' bits the whole image has, if they are a sample of it.
     """
     with devices.training(None):
         return _adapted(_Trainer(net, patches, settings, scale, device), settings, on_pass)
