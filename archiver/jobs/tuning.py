@@ -112,11 +112,11 @@ class _Tuning:
             model = self._tune(group, steps, seconds * share)
             if model is not None:
                 self._decide(model, group)
+        if "steps" not in self._facts:
+            return self._result(f"{seconds * shares[0]:.0f} s are not enough to tune a model")
         self._facts |= {"tuned_bytes": round(self._held.total)}
         self._facts["model_bytes"] = sum(map(len, self._made))
         self._facts["saved_bytes"] = round(before - self._held.total) - self._facts["model_bytes"]
-        if "steps" not in self._facts:
-            return self._result(f"{seconds * shares[0]:.0f} s are not enough to tune a model")
         if not self._made:
             return self._result("the model tuned saves less than its own bytes")
         return self._result("made: saves more than its own bytes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from trees import snapshot
 
 from archiver.archive import layout
@@ -20,6 +22,7 @@ from archiver.archive.writer import ArchiveWriter
 from archiver.jobs import adapt, run, tuning
 from archiver.jobs.events import Summary
 from archiver.jobs.spec import PackSettings
+from archiver.report.summary import pack_shown
 
 STEPS = 50
 HERE = PackSettings(workers=0, adapt_steps=STEPS, tile=64)
@@ -129,6 +132,18 @@ def test_a_model_that_does_not_pay_is_not_kept(tmp_path: Path, profile: str) -> 
     assert summary.adaptation.made == 0
     assert "saves less" in summary.adaptation.reason
     assert len(models(tmp_path / "a.archive")) <= 1
+
+
+def test_a_budget_too_short_for_one_model_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training that shows it will not get anywhere in its time is given up, and reported."""
+    monkeypatch.setattr("archiver.codec.finetune.finetune", lambda *_, **__: None)
+    source = scans(tmp_path / "source", 1, 12)
+    summary = run.pack(source, tmp_path / "a.archive", HERE)
+    assert summary.adaptation is not None
+    assert "not enough to tune" in summary.adaptation.reason
+    Console(file=io.StringIO()).print(pack_shown(summary, source, HERE))
 
 
 @pytest.mark.parametrize(
