@@ -28,7 +28,6 @@ Uint8 = NDArray[np.uint8]
 CROP = 64  # side
 BATCH_PIXELS = 1 << 13  # a step: many small ones gain more than few large ones
 PEAK = 0.4  # of the rates that a network is trained with from scratch
-COMPILE_FROM = (200, 600.0)  # steps and seconds: compiling takes a minute or two
 BIAS_STEPS = 128  # of a bias, for each step that mantissas are rounded to
 
 
@@ -129,9 +128,6 @@ class _Run:
         self.steps = 0
         self._device, self._budget = device, budget
         self._optimiser = Optimiser(self.net)
-        is_long = budget.steps >= COMPILE_FROM[0] and budget.seconds >= COMPILE_FROM[1]
-        pays = is_long and devices.can_compile(device)
-        self._loss = torch.compile(self._bits) if pays else self._bits
         self._start = time.monotonic()
         self._step_ends: list[float] = []
 
@@ -151,7 +147,7 @@ class _Run:
     def step(self, samples: Tensor) -> float:
         """Take one gradient step; returns the loss in bits per sample."""
         factor = rate(10 * self.steps, min(1.0, self.progress), peak=PEAK, decay=1.0)
-        loss = self._loss(samples.to(self._device).float())
+        loss = self._bits(samples.to(self._device).float())
         loss.backward()
         self._optimiser.step(factor)
         self.steps += 1

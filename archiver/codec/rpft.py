@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -23,14 +22,12 @@ from archiver.codec import adapters, devices, mgcf, mixture
 from archiver.codec.adapters import Adapter, Ranks
 
 Uint8 = NDArray[np.uint8]
-Bits = Callable[[dict[str, Tensor], Tensor], Tensor]
 
 PATCH = 64  # side of what is shown and ranked
 BATCH = 2  # patches of one update: the smaller, the better, at the same number of passes
 WARM_UP = 8  # updates
 HOPELESS = 0.998  # of the bits without an adapter, after a third of the passes: going on is vain
 OUT_OF_REACH = 1.3  # times the bits that another codec takes
-COMPILE_WORTH_S = 150.0  # of updates without: compiling takes a minute and makes them 3 x as fast
 PRIOR_SCALE = 1.0  # steps: of the logistic that prices factors while they are learned
 
 
@@ -118,7 +115,7 @@ class _Trainer:
         self._device = torch.device(device)
         self._rng = np.random.default_rng(settings.seed)
         self._patches = list(patches)
-        self._objective = _objective(net.architecture, settings.ranks, device)
+        self._objective = _Objective(net.architecture, settings.ranks, device)
         self._objective.net.load_state_dict(net.state_dict())
         self._rates = _rates(self._objective.net, self._patches)
         self.rate = float(self._rates.sum())  # bits of the patches
@@ -147,10 +144,7 @@ class _Trainer:
         seen = before = 0.0
         for i, chosen in enumerate(np.array_split(shown, n_updates)):
             self._set_rate((t + i / n_updates) / self._settings.passes)
-            started = time.monotonic()
             seen += self._update(chosen)
-            left = (self._settings.passes - t) * n_updates
-            self._objective.spent(time.monotonic() - started, left)
             before += float(self._rates[chosen].sum())
         return seen / before * self.total
 
@@ -186,44 +180,21 @@ class _Trainer:
 
 
 class _Objective:
-    """The bits of patches under a network with increments; kept, for what a compiler made of it."""
+    """The bits of patches under a network with increments."""
 
     def __init__(self, sizes: mgcf.Architecture, ranks: Ranks, device: str) -> None:
         self.net = mgcf.MGCF(sizes).requires_grad_(False).to(device).train()
         self._device = torch.device(device)
         self._starts = {n: s.to(device) for n, s in adapters.starts(sizes, ranks).items()}
-        self._compiled: Bits | None = None
-        self._seconds = 0.0
 
     def bits(self, factors: dict[str, Tensor], samples: Tensor) -> Tensor:
         """Return the code length of ``samples`` (N, H, W, C), differentiable in the factors."""
-        is_usual = samples.shape[:3] == (BATCH, PATCH, PATCH)
-        run = self._compiled if is_usual and self._compiled is not None else self._bits
-        return run(factors, samples)
-
-    def spent(self, seconds: float, updates_left: int) -> None:
-        """Compile as soon as the process has spent, or is going to spend, enough without."""
-        if self._compiled is None:
-            self._seconds += seconds
-            if self._seconds + seconds * updates_left > COMPILE_WORTH_S and self._may_compile:
-                self._compiled = torch.compile(self._bits, dynamic=False)
-
-    @property
-    def _may_compile(self) -> bool:
-        return devices.can_compile(self._device.type)
-
-    def _bits(self, factors: dict[str, Tensor], samples: Tensor) -> Tensor:
         rounded = {name: _rounded(f) + self._starts[name] for name, f in factors.items()}
         merged = adapters.merged_weights(self.net, rounded)
         weights = {f"{name}.weight": value for name, value in merged.items()}
         with torch.autocast(self._device.type, torch.bfloat16):
             outputs, base = functional_call(self.net, weights, (samples,))
         return mixture.bits(outputs, base, samples, self.net.architecture).sum()
-
-
-@lru_cache(maxsize=2)
-def _objective(sizes: mgcf.Architecture, ranks: Ranks, device: str) -> _Objective:
-    return _Objective(sizes, ranks, device)
 
 
 def _dithered(shape: tuple[int, int], rng: np.random.Generator) -> Tensor:
