@@ -102,12 +102,15 @@ def test_a_sample_is_spread_and_bounded() -> None:
         Raster.from_array(np.zeros((64, 64, 4), dtype)) for dtype in (np.uint8, np.uint16)
     )
     places = list(coding.all_places([small, deep], 32))
-    assert choice.sample([small, deep], places) == [1, 3, 5, 7]
+    assert choice.sample(choice.learnable_tiles([small, deep], places)) == [1, 3, 5, 7]
     places = list(coding.all_places([small], 4))
-    found = choice.sample([small], places)
+    learnable = choice.learnable_tiles([small], places)
+    found = choice.sample(learnable)
     assert len(found) == choice.MAX_TILES
+    assert len(choice.sample(learnable, 20)) == 20
     assert max(np.diff(found)) == min(np.diff(found))
-    assert choice.sample([deep], list(coding.all_places([deep], 32))) == []
+    assert choice.learnable_tiles([deep], list(coding.all_places([deep], 32))) == []
+    assert choice.sample([]) == []
 
 
 def test_a_sample_that_cannot_be_read_fails_its_file(
