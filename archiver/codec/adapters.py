@@ -2,7 +2,7 @@
 
 An adapted layer's weight is its base weight plus ``U V`` (FORMAT.md, "Adapter"): LoRA (Hu et al.,
 2022) for the matrices of a block that see its input, the same product for the flattened
-depth-wise kernels, which is a Tucker-1 decomposition (CALLIC, Li et al., AAAI 2025, §3.3).  ``V``
+depth-wise kernels, which is a Tucker-1 decomposition (CALLIC, Li et al., AAAI 2025).  ``V``
 starts from fixed signs that both sides know and ``U`` from zero, so an adapter of zeros changes
 nothing and costs a byte per factor.
 

@@ -60,7 +60,7 @@ class Pass:
 
 
 def share(settings: Settings, t: int) -> float:
-    """Return the share of patches shown at pass ``t`` (equation 9)."""
+    """Return the share of patches shown at pass ``t`` (CALLIC, equations 6-9)."""
     if not settings.progressive:
         return 1.0
     whole = settings.passes * (1 - settings.last_passes)
@@ -132,6 +132,7 @@ class _Trainer:
             if settings.kernels or adapters.KERNEL not in name
         ]
         self._adam = torch.optim.Adam(self._learned, lr=settings.rate, betas=(0.9, 0.99))
+        self._noise = torch.Generator(self._device).manual_seed(settings.seed)
         self._updates = 0
 
     def run(self, t: int) -> float:
@@ -164,7 +165,7 @@ class _Trainer:
             bits = self._objective.bits(self._factors, samples)
             seen += bits.item()
             (bits / rates).backward()
-        (price(self._learned) / self.total).backward()
+        (price(self._learned, self._noise) / self.total).backward()
         self._adam.step()
         self._adam.zero_grad()
         return seen
@@ -205,10 +206,10 @@ def _dithered(shape: tuple[int, int], rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(rng.uniform(-0.49, 0.49, shape).astype(np.float32))
 
 
-def price(factors: Sequence[Tensor]) -> Tensor:
+def price(factors: Sequence[Tensor], noise: torch.Generator) -> Tensor:
     """Return the bits of factors (in steps) under a logistic; noise stands for rounding."""
     flat = torch.cat([f.flatten() for f in factors])
-    noisy = flat + torch.rand_like(flat) - 0.5
+    noisy = flat + torch.rand(flat.shape, generator=noise, device=flat.device) - 0.5
     mass = torch.sigmoid((noisy + 0.5) / PRIOR_SCALE) - torch.sigmoid((noisy - 0.5) / PRIOR_SCALE)
     return -(mass + 1e-9).log2().sum()
 
