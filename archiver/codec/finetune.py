@@ -69,6 +69,8 @@ def finetune(
             on_step(run.steps, loss)
             if run.steps == _TIMED[1] and not run.is_worth_it:
                 return None
+        if run.steps < budget.min_steps:  # the machine got busier than the first steps said
+            return None
         net = run.net.cpu()
     card: dict[str, Any] = {"base": weights.digest(model), "steps": run.steps, "tiles": len(tiles)}
     return _tested(replace(file, name=name, tensors=weights.quantise(net), card=card))
@@ -115,7 +117,7 @@ def _tested(file: weights.ModelFile) -> bytes:
     return replace(file, self_test=engine.self_test_digest(coder)).to_bytes()
 
 
-_TIMED = (1, 4)  # after the first step, which also compiles, up to that one
+_TIMED = (1, 4)  # after the first step, which is slower, up to that one
 
 
 class _Run:

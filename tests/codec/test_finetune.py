@@ -63,3 +63,10 @@ def test_rounded_differences_are_multiples(tiny_model: bytes, step: int) -> None
             inside = np.abs(tensor.astype(np.int64)) < 127
             assert not (moved[inside] % step).any()
     assert Engine.open(near.to_bytes(), device="cpu").name == "tuned"
+
+
+def test_a_budget_that_ends_before_the_least_steps_gives_no_model(tiny_model: bytes) -> None:
+    """However fast the first steps were, a model of too few steps is not offered."""
+    sample = stripes(1, 4)
+    budget = Budget(3, 60.0, min_steps=20)
+    assert finetune(tiny_model, sample, [1.0] * len(sample), budget, name="short") is None
