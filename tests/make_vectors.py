@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 import archiver
-from archiver.codec import finetune, mgcf, model_delta, tiles, weights
+from archiver.codec import adapters, finetune, mgcf, model_delta, tiles, weights
 from archiver.codec.engine import Engine
 from archiver.jobs import run
 from archiver.jobs.spec import PackSettings
@@ -89,6 +89,28 @@ def write_difference(folder: Path) -> None:
     path.with_suffix(".sha256").write_text(f"{digest}\n")
 
 
+def write_adapted(folder: Path) -> None:
+    """Write a model with copies, an adapter of it, a tile coded by both, and its SHA-256."""
+    stem = folder / "adapted"
+    if stem.with_suffix(".model").exists():
+        return
+    model, samples = tiny_model(copies=2), pictures()["01-rgb-ramp"][:12, :15]
+    engine, rng = Engine.open(model, device="cpu", threads=1), np.random.default_rng(4)
+    ranks = adapters.Ranks(2, 3)
+    shapes = adapters.factor_shapes(engine.net.architecture, ranks)
+    factors = {
+        name: (rng.integers(0, 4) * rng.normal(0, 2, shape)).round().astype(np.int8)
+        for name, shape in shapes.items()
+    }
+    adapter = adapters.Adapter(ranks, factors).to_bytes()
+    [payload] = engine.adapted(adapter).encode([samples])
+    stem.with_suffix(".model").write_bytes(model)
+    stem.with_suffix(".adapter").write_bytes(adapter)
+    stem.with_suffix(".tile").write_bytes(payload)
+    digest = hashlib.sha256(samples.tobytes()).hexdigest()
+    stem.with_suffix(".sha256").write_text(f"{digest}\n")
+
+
 def save(stem: Path, samples: np.ndarray, encoded: tiles.Encoded) -> None:
     """Write STEM.bin (the payload) and STEM.json (what it decodes to)."""
     if stem.with_suffix(".bin").exists():
@@ -143,4 +165,5 @@ if __name__ == "__main__":
     vectors = Path(sys.argv[1])
     write(vectors / "codec-v1")
     write_difference(vectors / "codec-v1")
+    write_adapted(vectors / "codec-v1")
     write_archive(vectors / f"archive-v1-by-{archiver.__version__}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,16 @@ def test_a_difference_reads_from_the_text_alone() -> None:
     assert hashlib.sha256(found).hexdigest() == (folder / "tuned.sha256").read_text().strip()
 
 
+def test_an_adapted_tile_reads_from_the_text_alone() -> None:
+    """Model, adapter and payload give the tile."""
+    stem = Path(__file__).parent / "vectors" / "codec-v1" / "adapted"
+    model, payload = stem.with_suffix(".model").read_bytes(), stem.with_suffix(".tile").read_bytes()
+    decoder = Decoder(model, 12, 15, 3)
+    decoder.adapt(stem.with_suffix(".adapter").read_bytes())
+    digest = hashlib.sha256(decoder.decode(payload).tobytes()).hexdigest()
+    assert digest == stem.with_suffix(".sha256").read_text().strip()
+
+
 def header_of(model: bytes) -> tuple[dict[str, Any], bytes]:
     (length,) = struct.unpack_from("<I", model, 12)
     return json.loads(model[16 : 16 + length]), model[16 + length :]
@@ -111,6 +122,44 @@ def hard_swish(v: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return v * np.clip(v / np.float32(64) + np.float32(0.5), 0, 1)
 
 
+def halves(out: int, rank: int, inputs: int) -> list[tuple[int, int]]:
+    return [(out, rank), (rank, inputs)]
+
+
+def signs(rank: int, inputs: int) -> np.ndarray[Any, Any]:
+    state, drawn = 1, []
+    for _ in range(rank * inputs):
+        state = (1103515245 * state + 12345) % 2**31
+        drawn.append(0.25 if state >= 2**30 else -0.25)
+    return np.array(drawn).reshape(rank, inputs)
+
+
+def adapter_values(data: bytes, codes: np.ndarray[Any, Any]) -> list[int]:
+    """Return the value of every entry, given the scale code of its factor."""
+    stream = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4"))
+    family = constriction.stream.model.Categorical(perfect=False, lazy=True)
+    x = np.where(codes == 0, 128, 0)
+    for shift in (4, 0):
+        for entry in np.flatnonzero(codes):
+            start = 0 if shift else int(x[entry])
+            zero, scale = np.zeros(1), np.array([codes[entry] - 81.0])
+            ends = [mixed(start + (j << shift), zero, zero, scale) for j in range(17)]
+            table = (np.diff(ends) + 1).astype(np.float32)[None]
+            x[entry] += int(stream.decode(family, table)[0]) << shift
+    return [int(value) for value in x - 128]
+
+
+def mixed(x: int, logit: Any, centre: Any, s: Any) -> float:
+    """The function F of components with integer logits l, centres and scale indices s."""
+    mantissa, exponent = np.frexp(4 * 2 ** (-s / 16))
+    inverse = np.rint(mantissa * 256) / 256 * 2.0**exponent
+    w = np.rint(256 * 2 ** (-(logit.max() - logit) / 16))
+    if x in (0, 256):
+        return float(8192 * w.sum() * (x == 256))
+    i = snap((64 * (x - 128) - 32 - centre) * inverse, 2560)
+    return float((w * np.rint(8192 / (1 + np.exp(-i / 256)))).sum())
+
+
 class Decoder:
     """The section "Codec" of FORMAT.md."""
 
@@ -126,6 +175,34 @@ class Decoder:
         field = (height + 3, width + 6)
         self.planes = np.zeros((*field, 3 * channels + 1))
         self.features = [np.zeros((*field, self.sizes["dim"])) for _ in range(self.sizes["blocks"])]
+
+    def adapt(self, adapter: bytes) -> None:
+        """Merge an adapter: the section "Adapter"."""
+        _, r, k = adapter[:3]
+        dim, hidden = self.sizes["dim"], self.sizes["dim"] * self.sizes["hidden"]
+        sizes = {"attend": (dim, r, dim), "value": (dim, r, dim), "expand": (hidden, r, dim)}
+        sizes["depthwise"] = (dim, k, 24)
+        layers = [f"blocks.{i}.{name}" for i in range(self.sizes["blocks"]) for name in sizes]
+        shapes = [s for layer in layers for s in halves(*sizes[layer.rpartition(".")[2]])]
+        codes = list(adapter[3 : 3 + len(shapes)])
+        scales = [np.full(math.prod(s), code) for s, code in zip(shapes, codes, strict=True)]
+        values = iter(adapter_values(adapter[3 + len(shapes) :], np.concatenate(scales)))
+        factors = [np.array([next(values) for _ in range(math.prod(s))]) / 32 for s in shapes]
+        for i, layer in enumerate(layers):
+            u, v = (factors[2 * i + j].reshape(shapes[2 * i + j]) for j in (0, 1))
+            self.put(layer, u @ (v + signs(*v.shape)))
+
+    def put(self, layer: str, increment: np.ndarray[Any, Any]) -> None:
+        """Add an increment to the weights of a layer; its rows get new exponents."""
+        w = self.weight(layer)
+        rows = w.reshape(len(w), -1).copy()
+        taps = [i for i in range(28) if (i % 7 - 3) + 2 * (i // 7 - 3) <= 0]
+        rows[:, taps if layer.endswith("depthwise") else slice(None)] += increment
+        fits = [[e for e in range(-10, 5) if abs(row).max() <= 127 * 2.0**e] or [4] for row in rows]
+        e = np.array([float(row[0]) for row in fits])
+        q = snap(rows / 2 ** e[:, None])
+        self.raw[f"{layer}.weight"] = q.reshape(w.shape)
+        self.raw[f"{layer}.exponent"] = e
 
     def weight(self, layer: str) -> np.ndarray[Any, Any]:
         q, e = self.raw[f"{layer}.weight"], self.raw[f"{layer}.exponent"]
@@ -202,14 +279,4 @@ class Decoder:
             centre = np.append(centre, 64 * copy)
         logit, scale = np.append(logit, copied[0, c]), np.append(scale, copied[1, c])
         s = snap(scale - 12, 92) + 12
-        mantissa, exponent = np.frexp(4 * 2 ** (-s / 16))
-        inverse = np.rint(mantissa * 256) / 256 * 2.0**exponent
-        w = np.rint(256 * 2 ** (-(snap(logit).max() - snap(logit)) / 16))
-
-        def f(x: int) -> float:
-            if x in (0, 256):
-                return float(8192 * w.sum() * (x == 256))
-            i = snap((64 * (x - 128) - 32 - centre) * inverse, 2560)
-            return float((w * np.rint(8192 / (1 + np.exp(-i / 256)))).sum())
-
-        return f
+        return lambda x: mixed(x, snap(logit), centre, s)
