@@ -27,10 +27,16 @@ from archiver.jobs.spec import PackSettings
 from archiver.training.export import export
 
 
-def tiny_model(copies: int = 0) -> bytes:
+def tiny_model_of_before() -> bytes:
+    """Return a model of the first release: neither copies nor a port for more than 8 bits."""
+    return tiny_model(0, deep=0)
+
+
+def tiny_model(copies: int = 0, *, deep: int = 1) -> bytes:
     """Return a small model with random weights in every layer, so that every layer matters."""
     torch.manual_seed(7)
-    net = mgcf.MGCF(mgcf.Architecture(dim=8, blocks=2, hidden=2, mixtures=3, copies=copies))
+    sizes = {"dim": 8, "blocks": 2, "hidden": 2, "mixtures": 3}
+    net = mgcf.MGCF(mgcf.Architecture(**sizes, copies=copies, deep=deep))
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             if name.endswith(("project.weight", "contract.weight")):
@@ -63,7 +69,7 @@ def write(folder: Path) -> None:
     """Write every vector that does not exist yet: one by the learned codec, one by the smallest."""
     model = folder / "tiny.model"
     if not model.exists():
-        model.write_bytes(tiny_model())
+        model.write_bytes(tiny_model_of_before())
     engine = Engine.open(model.read_bytes(), device="cpu", threads=1)
     for name, samples in pictures().items():
         best = tiles.encode([samples], engine)[0]
@@ -94,7 +100,7 @@ def write_adapted(folder: Path) -> None:
     stem = folder / "adapted"
     if stem.with_suffix(".model").exists():
         return
-    model, samples = tiny_model(copies=2), pictures()["01-rgb-ramp"][:12, :15]
+    model, samples = tiny_model(copies=2, deep=0), pictures()["01-rgb-ramp"][:12, :15]
     engine, rng = Engine.open(model, device="cpu", threads=1), np.random.default_rng(4)
     ranks = adapters.Ranks(2, 3)
     shapes = adapters.factor_shapes(engine.net.architecture, ranks)

@@ -65,6 +65,13 @@ SHOWN = 5  # files left out that are named, per folder
     help="Share of batches that are grey.",
 )
 @click.option(
+    "--deep",
+    type=click.FloatRange(0, 1),
+    default=0.15,
+    show_default=True,
+    help="Share of batches of more than 8 bits, if there are such images.",
+)
+@click.option(
     "--jpeg",
     type=click.FloatRange(0, 1),
     default=0.1,
@@ -93,9 +100,9 @@ SHOWN = 5  # files left out that are named, per folder
 def train(data: tuple[str, ...], out: Path, figure: bool, output: Output, **asked: Any) -> None:
     """Train a base model on the images below each DATA folder.
 
-    8-bit grey and RGB images are used, others skipped; JPEG files only at half size, where their
-    traces are gone.  A WEIGHT, such as slides=2, says how often crops come from a folder; it is 1
-    if left out.  Run the same command again after a crash and it goes on.
+    Images of 8 bits, grey or RGB, and of 9 to 16 bits are used, others skipped; JPEG files only at
+    half size, where their traces are gone.  A WEIGHT, such as slides=2, says how often crops come
+    from a folder; it is 1 if left out.  Run the same command again after a crash and it goes on.
 
     \b
     Examples:
@@ -126,7 +133,8 @@ class _Shown:
     def start(self, started: Started) -> None:
         """Say what is learned from, and where the run begins."""
         for domain in started.domains:
-            sizes = f"{len(domain.images)} images, {domain.n_samples / 1e6:.1f} M samples"
+            n_images = len(domain.images) + len(domain.deep)
+            sizes = f"{n_images} images, {domain.n_samples / 1e6:.1f} M samples"
             self._note(f"{domain.name}: {sizes}, weight {domain.weight:g}")
             for reason in domain.skipped[:SHOWN]:
                 self._note(f"  left out: {reason}")
@@ -138,13 +146,13 @@ class _Shown:
             f"dim {started.architecture.dim}, {started.weights} weights, on "
             f"{started.settings.device}: {how} at step {started.step}{compiled}"
         )
-        self._note("   step     time   colour     grey     rate  gradient   Kpx/s")
+        self._note("   step     time   colour     grey     deep     rate  gradient   Kpx/s")
 
     def row(self, row: Row) -> None:
         """Show one row of the log; losses are in bits per sample."""
         self._note(
             f"{row.step:7d} {duration_text(row.seconds):>8} {row.colour:8.4f} {row.grey:8.4f} "
-            f"{row.rate:8.4f} {row.gradient:9.2f} {row.pixels_s / 1e3:7.1f}"
+            f"{row.deep:8.4f} {row.rate:8.4f} {row.gradient:9.2f} {row.pixels_s / 1e3:7.1f}"
         )
 
 

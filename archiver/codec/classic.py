@@ -79,8 +79,7 @@ def encode_jpegxl(tile: Samples, *, effort: int) -> bytes | None:
     """Return a lossless JPEG XL codestream of 1 or 3 channels of 8 or 16-bit integers."""
     if tile.dtype.kind not in "ui" or tile.dtype.itemsize > 2 or tile.shape[2] not in (1, 3):
         return None
-    raster = tile[..., 0] if tile.shape[2] == 1 else tile
-    raster = _biased(np.ascontiguousarray(raster), signed=tile.dtype.kind == "i")
+    raster = to_unsigned(tile[..., 0] if tile.shape[2] == 1 else tile)
     return bytes(imagecodecs.jpegxl_encode(raster, lossless=True, effort=effort, numthreads=1))
 
 
@@ -94,12 +93,20 @@ def decode_jpegxl(payload: bytes, shape: Shape, dtype: np.dtype[np.generic]) -> 
     if raster.size != shape[0] * shape[1] * shape[2] or raster.dtype != unsigned:
         found = f"{raster.shape} {raster.dtype}"
         raise IntegrityError(f"JPEG XL payload holds {found}, expected {shape} {unsigned}")
-    return _biased(raster, signed=dtype.kind == "i").view(dtype).reshape(shape)
+    return from_unsigned(raster, dtype).reshape(shape)
 
 
-def _biased(raster: Samples, *, signed: bool) -> Samples:
-    """Return unsigned samples: signed ones with their top bit inverted, in order of value."""
-    samples = bits(raster)
+def to_unsigned(samples: Samples) -> Samples:
+    """Return integers as unsigned ones in order of value: the top bit of signed ones inverted."""
+    return _biased(bits(samples), signed=samples.dtype.kind == "i")
+
+
+def from_unsigned(samples: Samples, dtype: np.dtype[np.generic]) -> Samples:
+    """Return what :func:`to_unsigned` was given."""
+    return _biased(samples, signed=dtype.kind == "i").view(dtype)
+
+
+def _biased(samples: Samples, *, signed: bool) -> Samples:
     if not signed:
         return samples
     top = samples.dtype.type(1 << (8 * samples.dtype.itemsize - 1))

@@ -10,10 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from archiver.codec import mgcf, scan
+from archiver.codec import causal, mgcf, scan
+from archiver.codec.cpu_deep import DeepWavefront, triple
 from archiver.codec.cpu_wavefront import CpuWavefront, Tables
+from archiver.codec.deep import Values, Window
 from archiver.codec.entropy import RADIX, encode_digits
-from archiver.codec.kernels import counts, layers
+from archiver.codec.kernels import counts, deep, layers
 from archiver.codec.kernels.compiled import Float32
 from archiver.codec.products import COPIED, OWN, STRICT, SUMS, Block, Buffers, Port
 from archiver.codec.tables import lookup
@@ -35,8 +37,9 @@ class CpuCoder:
         self.kind = kind
         self.sizes = net.architecture
         self.blocks = [Block(cast(mgcf.Block, block), self.kind) for block in net.blocks]
-        ports = (cast(mgcf.Port, port) for port in net.ports.values())
-        self.ports = {port.channels: Port(port, self.kind) for port in ports}
+        self.ports = {
+            name: Port(cast(mgcf.Port, port), self.kind) for name, port in net.ports.items()
+        }
         tables = lookup(self.device)
         self.tables: Tables = (
             tables.inverse_scale.numpy(),
@@ -79,12 +82,19 @@ class CpuCoder:
     def _predict(self, tile: Uint8) -> tuple[Float32, Float32]:
         """Return outputs (H * W, n_outputs) and base predictions (H * W, C) of one tile."""
         height, width, channels = tile.shape
-        port, dim = self.ports[channels], self.sizes.dim
+        port = self.ports[mgcf.PORT_OF[channels]]
+        planes = np.zeros((height + 3, width + 6, mgcf.n_planes(channels)), np.int8)
+        base = np.empty((height, width, channels), np.float32)
+        layers.base_and_planes(np.ascontiguousarray(tile), port.base, STRICT, base, planes)
+        return self._outputs(port, planes), base.reshape(-1, channels)
+
+    def _outputs(self, port: Port, planes: NDArray[np.int8]) -> Float32:
+        """Return the head's outputs (H * W, n_outputs), given the planes (H + 3, W + 6, n)."""
+        height, width, dim = planes.shape[0] - 3, planes.shape[1] - 6, self.sizes.dim
         rows = max(1, CHUNK_PIXELS // width)
         room = Buffers.of(rows * width, dim, self.sizes.hidden, self.kind)
         parts = [(top, min(rows, height - top)) for top in range(0, height, rows)]
-        base = np.empty((height, width, channels), np.float32)
-        h = self._embed(port, np.ascontiguousarray(tile), base, parts)
+        h = self._embed(port, planes, parts)
         value = np.empty((height * width, dim), np.float32)
         x = np.zeros((height + 3, width + 6, dim), np.float32)
         for block in self.blocks:
@@ -96,15 +106,13 @@ class CpuCoder:
             layers.snap_rows(h[part], levels.numpy())
             port.head.into(sums[: n * width], levels)
             layers.scaled(sums[: n * width].numpy(), port.head.scale, port.head.bias, outputs[part])
-        return outputs, base.reshape(-1, channels)
+        return outputs
 
     def _embed(
-        self, port: Port, tile: Uint8, base: Float32, parts: Sequence[tuple[int, int]]
+        self, port: Port, planes: NDArray[np.int8], parts: Sequence[tuple[int, int]]
     ) -> Float32:
-        """Return the residual stream (H * W, dim) before the blocks; fills ``base``."""
-        height, width, channels = tile.shape
-        planes = np.zeros((height + 3, width + 6, mgcf.n_planes(channels)), np.int8)
-        layers.base_and_planes(tile, port.base, STRICT, base, planes)
+        """Return the residual stream (H * W, dim) before the blocks."""
+        height, width = planes.shape[0] - 3, planes.shape[1] - 6
         h = np.empty((height * width, self.sizes.dim), np.float32)
         seen = torch.empty(parts[0][1] * width, len(port.embed.weight), dtype=self.kind)
         sums = torch.empty(len(seen), self.sizes.dim, dtype=SUMS[self.kind])
@@ -142,4 +150,46 @@ class CpuCoder:
         self, payloads: Sequence[bytes], shapes: Sequence[tuple[int, int]], channels: int
     ) -> list[Uint8]:
         """Return the tiles (H, W, C) that ``payloads`` encode, in one wavefront."""
-        return CpuWavefront(self, shapes, channels).decode(payloads)
+        return CpuWavefront(self, shapes, mgcf.PORT_OF[channels]).decode(payloads)
+
+    # --- more than 8 bits --------------------------------------------------------------------
+
+    def predict_deep(self, values: Values, window: Window) -> tuple[Float32, Float32]:
+        """Return outputs (H * W, n_outputs) and base predictions (H, W) of numbers (H, W)."""
+        centred = _centred(values, window)
+        return self._predict_deep(centred, window)
+
+    def _predict_deep(self, centred: NDArray[np.int32], window: Window) -> tuple[Float32, Float32]:
+        port, base = self.ports[mgcf.DEEP], np.empty(_inner(centred), np.float32)
+        planes = np.zeros((*centred.shape, mgcf.n_planes(1)), np.int8)
+        deep.base_and_planes(centred, window.shift, port.mantissas, STRICT, base, planes)
+        return self._outputs(port, planes), base
+
+    def encode_deep(self, values: Values, window: Window) -> bytes:
+        """Return the stream of numbers (H, W)."""
+        centred = _centred(values, window)
+        outputs, base = self._predict_deep(centred, window)
+        positions = scan.digit_positions(*values.shape, 1, window.digits)[:, 0]
+        table = np.empty((positions.size, RADIX), np.float32)
+        digits = np.empty(positions.size, np.int32)
+        copied = COPIED[: self.sizes.copies]
+        deep.encode_tables(
+            outputs, base, centred, triple(window), positions, copied, *self.tables, table, digits
+        )
+        return encode_digits(digits, table)
+
+    def decode_deep(
+        self, streams: Sequence[bytes], shapes: Sequence[tuple[int, int]], windows: Sequence[Window]
+    ) -> list[Values]:
+        """Return the numbers (H, W) of streams, all of one number of digits."""
+        return DeepWavefront(self, shapes, windows).decode_values(streams)
+
+
+def _centred(values: Values, window: Window) -> NDArray[np.int32]:
+    """Return numbers in steps from the middle, with zeros around: (H + 3, W + 6)."""
+    around = (causal.ABOVE, 0), (causal.SIDE, causal.SIDE)
+    return np.pad(values.astype(np.int32) - np.int32(window.middle), around)
+
+
+def _inner(centred: NDArray[np.int32]) -> tuple[int, int]:
+    return centred.shape[0] - causal.ABOVE, centred.shape[1] - 2 * causal.SIDE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,16 +25,17 @@ class Network(Protocol):
     kind: torch.dtype  # of what products multiply
     sizes: mgcf.Architecture
     blocks: list[Block]
-    ports: dict[int, Port]  # by channels
+    ports: dict[str, Port]
     tables: Tables
 
 
 class CpuWavefront:
-    """Decode a batch of tiles of one channel count, group by group, rows by tiles as lanes."""
+    """Decode a batch of tiles of one kind, group by group, rows by tiles as lanes."""
 
-    def __init__(self, network: Network, shapes: Sequence[tuple[int, int]], channels: int) -> None:
-        self._blocks, self._tables, self._channels = network.blocks, network.tables, channels
-        self._port, dim = network.ports[channels], network.sizes.dim
+    def __init__(self, network: Network, shapes: Sequence[tuple[int, int]], port: str) -> None:
+        self._blocks, self._tables = network.blocks, network.tables
+        self._port, dim = network.ports[port], network.sizes.dim
+        self._channels = channels = self._port.channels
         self._shapes = shapes
         self._height = max(height for height, _ in shapes)
         self._width = max(width for _, width in shapes)
@@ -56,8 +57,11 @@ class CpuWavefront:
 
     def decode(self, payloads: Sequence[bytes]) -> list[Uint8]:
         """Return the tiles (H, W, C) that ``payloads`` encode."""
+        return self._decode(payloads, np.uint8)
+
+    def _decode(self, payloads: Sequence[bytes], kind: type[np.generic]) -> list[NDArray[Any]]:
         decoders = [DigitDecoder(payload) for payload in payloads]
-        tiles = [np.empty((*shape, self._channels), np.uint8) for shape in self._shapes]
+        tiles = [np.empty((*shape, self._channels), kind) for shape in self._shapes]
         for group in range(self._width + 2 * (self._height - 1)):
             first, end = scan.group_rows(group, self._height, self._width)
             if first == end:  # tiles one column wide have no pixel in odd groups
@@ -69,19 +73,17 @@ class CpuWavefront:
                 tile[rows, group - 2 * rows] = samples[rows - first, i]
         return tiles
 
-    def _step(self, group: int, first: int, end: int, decoders: list[DigitDecoder]) -> Uint8:
+    def _step(self, group: int, first: int, end: int, decoders: list[DigitDecoder]) -> NDArray[Any]:
         """Decode one group: returns (rows, tiles, C) samples, rubbish outside of tiles."""
         rows, tiles = end - first, len(decoders)
         inside = self._inside(group, first, end)
-        for ring in (self._planes, *self._rings):
-            wavefront.clear_ended(ring, group, first)
+        self._clear_ended(group, first)
         lanes = rows * tiles
         seen, room, h = self._seen[:lanes], self._room.first(lanes), self._h[:lanes]
         wavefront.gather_ring(
             self._planes, group, first, SKEWED_STRICT, seen.numpy().reshape(rows, tiles, -1)
         )
-        base = np.empty((lanes, self._channels), np.float32)
-        wavefront.base_of(seen.numpy(), self._planes.shape[3], self._port.base, base)
+        base = self._base(group, first, rows, seen)
         embed = self._port.embed
         embed.into(room.sums, seen)
         layers.scaled(room.sums.numpy(), embed.scale, embed.bias, h)
@@ -100,7 +102,31 @@ class CpuWavefront:
         head, outputs, sums = self._port.head, self._outputs[:lanes], self._sums[:lanes]
         head.into(sums, room.levels)
         layers.scaled(sums.numpy(), head.scale, head.bias, outputs)
-        taps = seen.numpy().reshape(lanes, -1, self._planes.shape[3])
+        return self._samples(group, first, outputs, base, seen, decoders, inside)
+
+    def _clear_ended(self, group: int, first: int) -> None:
+        """Make the rows that ended read as outside."""
+        for ring in (self._planes, *self._rings):
+            wavefront.clear_ended(ring, group, first)
+
+    def _base(self, group: int, first: int, rows: int, seen: torch.Tensor) -> Float32:
+        """Return the base predictions (lanes, C) of a group."""
+        base = np.empty((len(seen), self._channels), np.float32)
+        wavefront.base_of(seen.numpy(), self._planes.shape[3], self._port.base, base)
+        return base
+
+    def _samples(
+        self,
+        group: int,
+        first: int,
+        outputs: Float32,
+        base: Float32,
+        seen: torch.Tensor,
+        decoders: list[DigitDecoder],
+        inside: NDArray[np.bool_],
+    ) -> NDArray[Any]:
+        """Decode the samples (rows, tiles, C) of a group, and keep what later ones see of them."""
+        taps = seen.numpy().reshape(len(base), -1, self._planes.shape[3])
         neighbours = taps[:, self._copied, : self._channels].astype(np.float32)
         samples = self._decode_samples(outputs, base, neighbours, decoders, inside)
         wavefront.write_planes(self._planes, group, first, samples, base, inside)

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from archiver.codec import cpu, mgcf, products, scan, weights
 from archiver.codec.adapters import Adapter
-from archiver.errors import ParityError
+from archiver.codec.deep import Window
+from archiver.errors import IntegrityError, ParityError
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ DECODE_PIXELS = {"cpu": 1 << 19, "cuda": 1 << 25}  # in one wavefront
 SELF_TEST_SHAPE = (16, 19, 23)  # tiles, rows, columns: libraries switch kernels by batch size
 
 Uint8 = NDArray[np.uint8]
+Uint16 = NDArray[np.uint16]
 
 
 class Coder(Protocol):
@@ -50,7 +52,7 @@ class Coder(Protocol):
 
 
 class Engine:
-    """Encode and decode 8-bit tiles of 1 or 3 channels with one model.
+    """Encode and decode tiles with one model: of 8 bits, 1 or 3 channels, and deep ones.
 
     Use :meth:`open`; the constructor trusts its arguments.
     """
@@ -66,6 +68,7 @@ class Engine:
     ) -> None:
         self.net = net  # on the CPU
         self.coder = make(net)
+        self.deep = _deep_coder(net, self.coder)
         self.name = file.name
         self.adapter = adapter
         self.threads = threads
@@ -138,6 +141,40 @@ class Engine:
                     tiles[i] = tile
         return tiles
 
+    def encode_deep(self, tiles: Sequence[Uint16]) -> list[bytes]:
+        """Return one payload per tile (H, W) of more than 8 bits; ValueError without a port."""
+        coder, payloads = self._deep(), []
+        with _computing(self.threads):
+            for tile in tiles:
+                window = Window.of(tile)
+                payloads.append(window.to_bytes() + coder.encode_deep(window.values(tile), window))
+        return payloads
+
+    def decode_deep(
+        self, payloads: Sequence[bytes], shapes: Sequence[tuple[int, int]]
+    ) -> list[Uint16]:
+        """Return the tiles (H, W) that :meth:`encode_deep` was given."""
+        coder = self._deep()
+        windows, streams = zip(*map(Window.split, payloads), strict=True) if payloads else ((), ())
+        tiles: list[Uint16] = [np.empty(0, np.uint16)] * len(payloads)
+        kinds = [(*shape, window.digits) for shape, window in zip(shapes, windows, strict=True)]
+        with _computing(self.threads):
+            for indices in _wavefronts(kinds, DECODE_PIXELS["cpu"]):
+                own = [windows[i] for i in indices]
+                decoded = coder.decode_deep(
+                    [streams[i] for i in indices], [shapes[i] for i in indices], own
+                )
+                for i, values, window in zip(indices, decoded, own, strict=True):
+                    if values.max() > window.top:
+                        raise IntegrityError("deep tile: a number above the largest one")
+                    tiles[i] = window.samples(values)
+        return tiles
+
+    def _deep(self) -> cpu.CpuCoder:
+        if self.deep is None:
+            raise ValueError(f"model {self.name} has no port for more than 8 bits")
+        return self.deep
+
     def self_test_fault(self, expected: str) -> str | None:
         """Return what is wrong with this device's arithmetic, or None if it is exact."""
         try:
@@ -147,7 +184,7 @@ class Engine:
 
     def _self_test(self, expected: str) -> str | None:
         with _computing(self.threads):
-            computed = self_test_digest(self.coder)
+            computed = self_test_digest(self.coder, self.deep)
         if computed != expected:
             return f"digest {computed[:16]}, expected {expected[:16]}"
         images = [t for channels in mgcf.PORTS.values() for t in self_test_tiles(channels)]
@@ -157,7 +194,14 @@ class Engine:
         ):
             if not np.array_equal(image, decoded):
                 return "a tile does not decode to itself"
-        return None
+        return self._deep_fault() if self.deep else None
+
+    def _deep_fault(self) -> str | None:
+        tiles = list(deep_test_tiles())
+        decoded = self.decode_deep(self.encode_deep(tiles), [tile.shape for tile in tiles])
+        if all(map(np.array_equal, tiles, decoded)):
+            return None
+        return "a deep tile does not decode to itself"
 
 
 @contextlib.contextmanager
@@ -185,15 +229,47 @@ def self_test_tiles(channels: int) -> Uint8:
     return np.where(column > width // 2 + number, noise >> (number // 2), ramp).astype(np.uint8)
 
 
-def self_test_digest(coder: Coder) -> str:
-    """Return the SHA-256 of the network's outputs, as integers, for the self-test's tiles."""
+def deep_test_tiles() -> Uint16:
+    """Return the self-test's deep tiles (tiles, rows, columns): of 8 to 16 bits, of every noise."""
+    grey = self_test_tiles(1)[..., 0].astype(np.int64)
+    number = np.arange(len(grey))[:, None, None]
+    below = grey[::-1] * 257 % 251
+    return ((grey * 256 + below) >> (number // 2)).astype(np.uint16)
+
+
+def digest_of(net: mgcf.MGCF) -> str:
+    """Return the self-test digest of a coding network on the CPU."""
+    return self_test_digest(scan.TensorCoder(net), _deep_coder(net, None))
+
+
+def self_test_digest(coder: Coder, deep: cpu.CpuCoder | None) -> str:
+    """Return the SHA-256 of the network's outputs, as integers, for the self-test's tiles.
+
+    ``deep`` computes those of more than 8 bits, if the network has a port for them.
+    """
     state = hashlib.sha256()
     with torch.inference_mode():
         for channels in mgcf.PORTS.values():
             outputs, base = coder.predict(self_test_tiles(channels))
             for values in (outputs * 1024, base):
                 state.update(values.cpu().numpy().astype("<i4").tobytes())
+        if deep is None:
+            return state.hexdigest()
+        for tile in deep_test_tiles():
+            window = Window.of(tile)
+            raw, predicted = deep.predict_deep(window.values(tile), window)
+            state.update((raw * 1024).astype("<i4").tobytes())
+            state.update(predicted.astype("<i4").tobytes())
     return state.hexdigest()
+
+
+def _deep_coder(net: mgcf.MGCF, coder: Coder | None) -> cpu.CpuCoder | None:
+    """Return what codes deep tiles: always the CPU, whatever the device of ``coder``."""
+    if not net.architecture.deep:
+        return None
+    if isinstance(coder, cpu.CpuCoder):
+        return coder
+    return cpu.CpuCoder(net, torch.int8 if products.has_int8() else torch.float32)
 
 
 def _attempts(device: str) -> Iterator[tuple[str, Callable[[mgcf.MGCF], Coder]]]:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from archiver.codec import devices, engine, mgcf, mixture, scan, weights
+from archiver.codec import devices, engine, mgcf, mixture, weights
 from archiver.codec.grid import WEIGHT
 from archiver.codec.optimise import Optimiser, rate
 from archiver.codec.weights import Integers, Tensors
@@ -113,8 +113,7 @@ def _to_multiples(values: NDArray[np.float64], step: int) -> NDArray[np.float64]
 
 def _tested(file: weights.ModelFile) -> bytes:
     """Return the file with the self-test of its network."""
-    coder = scan.TensorCoder(weights.build(file))
-    return replace(file, self_test=engine.self_test_digest(coder)).to_bytes()
+    return replace(file, self_test=engine.digest_of(weights.build(file))).to_bytes()
 
 
 _TIMED = (1, 4)  # after the first step, which is slower, up to that one

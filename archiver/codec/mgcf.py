@@ -29,6 +29,7 @@ VALID = 64  # level of the plane that tells inside from outside
 BASE_BITS = 10  # base predictor weights are multiples of 2**-10 ...
 BASE_LIMIT = 2047  # ... of at most 11 bits, so they survive TF32
 BASE_FRACTION = 16  # predictions are in 1/16 of a sample step
+DEEP_LIMIT = 1 << 20  # of predictions of deep samples, which are far from it
 RESIDUAL_SCALES = (8, 2)  # residuals enter at 16/8 = 2 and 16/2 = 8 levels per sample step
 COPIED = ((0, -1), (-1, 0))  # row and column offsets of the neighbours that may be copied: W, N
 
@@ -38,7 +39,8 @@ class Architecture:
     """Sizes of a network.
 
     ``hidden`` is the MLP's width as a multiple of ``dim``, ``mixtures`` the components per channel
-    whose mean the network gives, ``copies`` those whose mean is a neighbour's sample.
+    whose mean the network gives, ``copies`` those whose mean is a neighbour's sample.  ``deep`` is
+    1 if it has a port for samples of more than 8 bits.
     """
 
     dim: int = 64
@@ -46,15 +48,16 @@ class Architecture:
     hidden: int = 4
     mixtures: int = 5
     copies: int = len(COPIED)
+    deep: int = 1
 
     @classmethod
     def from_json(cls, sizes: dict[str, int]) -> Architecture:
-        """Read what a file states; the first files knew no copies."""
-        return cls(**{"copies": 0, **sizes})
+        """Read what a file states; the first files knew neither copies nor deep samples."""
+        return cls(**{"copies": 0, "deep": 0, **sizes})
 
     def to_json(self) -> dict[str, int]:
-        """Return the sizes as stored in a model file: no copies are not mentioned."""
-        return {name: size for name, size in asdict(self).items() if name != "copies" or size}
+        """Return the sizes as stored in a model file; what is 0 is not mentioned."""
+        return {name: size for name, size in asdict(self).items() if size}
 
 
 def n_couplings(channels: int) -> int:
@@ -195,10 +198,14 @@ class Block(nn.Module):
 
 
 class BasePredictor(nn.Module):
-    """Linear prediction of every channel from all channels of the causal causal.neighbours."""
+    """Linear prediction of every channel from all channels of the causal neighbourhood.
 
-    def __init__(self, channels: int) -> None:
+    A ``balanced`` one has weights of sum 1: what is added to all samples is added to predictions.
+    """
+
+    def __init__(self, channels: int, *, balanced: bool = False) -> None:
         super().__init__()
+        self.balanced = balanced
         weight = torch.zeros(channels, channels, causal.KERNEL_ROWS, causal.KERNEL_COLUMNS)
         for channel in range(channels):  # 0.75 W + 0.75 N - 0.5 NW
             weight[channel, channel, 3, 2] = weight[channel, channel, 2, 3] = 0.75
@@ -210,28 +217,37 @@ class BasePredictor(nn.Module):
         matrix = causal.tap_matrix(self.weight)
         if not self.training:
             return matrix
+        if self.balanced:
+            matrix = matrix + (1 - matrix.sum()) / matrix.numel()
         with torch.no_grad():
-            mantissa = (matrix * 2.0**BASE_BITS).round().clamp(-BASE_LIMIT, BASE_LIMIT)
-            on_grid = mantissa * 2.0**-BASE_BITS
+            on_grid = self.mantissas(matrix) * 2.0**-BASE_BITS
         return matrix + (on_grid - matrix).detach()
+
+    def mantissas(self, matrix: Tensor) -> Tensor:
+        """Return a matrix of taps in whole steps of 2**-10; what is over goes to the left one."""
+        mantissas = (matrix * 2.0**BASE_BITS).round().clamp(-BASE_LIMIT, BASE_LIMIT)
+        if self.balanced:
+            mantissas[0, causal.tap_index(0, -1)] += 2.0**BASE_BITS - mantissas.sum()
+        return mantissas
 
     def forward(self, centred: Tensor) -> Tensor:
         """Predict ``centred`` samples (N, H, W, C); the result is in 1/16 of a sample step."""
-        return snap_base(F.linear(causal.neighbours(centred), self.on_grid()))
+        limit = DEEP_LIMIT if self.balanced else MID * BASE_FRACTION
+        return snap_base(F.linear(causal.neighbours(centred), self.on_grid()), limit)
 
 
-def snap_base(prediction: Tensor) -> Tensor:
+def snap_base(prediction: Tensor, limit: float = MID * BASE_FRACTION) -> Tensor:
     """Round a prediction to 1/16 of a sample step within the range of a sample."""
-    return grid.snap(prediction * BASE_FRACTION, MID * BASE_FRACTION)
+    return grid.snap(prediction * BASE_FRACTION, limit)
 
 
 class Port(nn.Module):
     """What depends on the kind of image: base predictor, embedding and head for ``channels``."""
 
-    def __init__(self, channels: int, architecture: Architecture) -> None:
+    def __init__(self, channels: int, architecture: Architecture, *, deep: bool = False) -> None:
         super().__init__()
         self.channels = channels
-        self.base = BasePredictor(channels)
+        self.base = BasePredictor(channels, balanced=deep)
         self.embed = CausalConv(n_planes(channels), architecture.dim)
         self.head = Linear(architecture.dim, n_outputs(channels, architecture), gain=0.1)
         self._start_head(architecture)
@@ -240,7 +256,8 @@ class Port(nn.Module):
         """Return the embedding's input (..., planes) in levels: samples, residuals, inside."""
         residual = centred * BASE_FRACTION - base
         scaled = [grid.snap(residual * (1 / divisor)) for divisor in RESIDUAL_SCALES]
-        return torch.cat([centred, *scaled, torch.full_like(centred[..., :1], VALID)], -1)
+        samples = grid.snap(centred) if self.base.balanced else centred
+        return torch.cat([samples, *scaled, torch.full_like(centred[..., :1], VALID)], -1)
 
     def _start_head(self, sizes: Architecture) -> None:
         """Start with spread means, scales of 2..8 steps and a coupling of 3/4 to the neighbour.
@@ -259,7 +276,9 @@ class Port(nn.Module):
                 bias[start : start + mixtures] = 0.75
 
 
-PORTS = {"grey": 1, "rgb": 3}  # name -> channels
+PORTS = {"grey": 1, "rgb": 3}  # name -> channels, of 8-bit images
+DEEP = "deep"  # the port of one channel of more bits
+PORT_OF = {channels: name for name, channels in PORTS.items()}
 
 
 class MGCF(nn.Module):
@@ -272,11 +291,12 @@ class MGCF(nn.Module):
             Block(architecture.dim, architecture.hidden) for _ in range(architecture.blocks)
         )
         self.ports = nn.ModuleDict({name: Port(c, architecture) for name, c in PORTS.items()})
+        if architecture.deep:
+            self.ports[DEEP] = Port(1, architecture, deep=True)
 
     def port(self, channels: int) -> Port:
-        """Return the port for images of 1 or 3 channels."""
-        name = next(name for name, count in PORTS.items() if count == channels)
-        return cast(Port, self.ports[name])
+        """Return the port for 8-bit images of 1 or 3 channels."""
+        return cast(Port, self.ports[PORT_OF[channels]])
 
     def forward(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Predict every sample of the tiles in one masked pass.
@@ -284,13 +304,18 @@ class MGCF(nn.Module):
         ``samples`` is (N, H, W, C), float32 holding 0..255.  Returns the head's outputs
         (N, H, W, n_outputs) in levels and the base prediction (N, H, W, C) in 1/16 steps.
         """
-        port = self.port(samples.shape[-1])
-        centred = samples - MID
-        with torch.autocast(samples.device.type, enabled=False):
+        return self._predict(self.port(samples.shape[-1]), samples - MID)
+
+    def deep(self, centred: Tensor) -> tuple[Tensor, Tensor]:
+        """Do what ``forward`` does for deep samples (N, H, W, 1), in units from their middle."""
+        return self._predict(cast(Port, self.ports[DEEP]), centred)
+
+    def _predict(self, port: Port, centred: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(centred.device.type, enabled=False):
             base = port.base(centred)
         # the base predictor learns from the means alone: the way through the planes costs a tenth
         h = port.embed(port.planes(centred, base.detach())).float()
         for block in self.blocks:
             h = block(h)
-        with torch.autocast(samples.device.type, enabled=False):
+        with torch.autocast(centred.device.type, enabled=False):
             return port.head(grid.snap(h.float())), base

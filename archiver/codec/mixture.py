@@ -87,7 +87,12 @@ def copyable(centred: Tensor, sizes: mgcf.Architecture) -> Tensor:
 
 
 def centres(
-    p: Parameters, channel: int, base: Tensor, centred: Tensor, neighbours: Tensor
+    p: Parameters,
+    channel: int,
+    base: Tensor,
+    centred: Tensor,
+    neighbours: Tensor,
+    limit: float = CENTRE_LIMIT,
 ) -> Tensor:
     """Return the means (K + J, ...) of one channel in 1/64 of a sample step, relative to MID.
 
@@ -100,7 +105,7 @@ def centres(
     for earlier in range(channel):
         residual = centred[..., earlier] * mgcf.BASE_FRACTION - base[..., earlier]
         mean = mean + p.couplings[first + earlier] * residual
-    mean = grid.snap(mean * (MEAN_UNIT / (COUPLING_UNIT * mgcf.BASE_FRACTION)), CENTRE_LIMIT)
+    mean = grid.snap(mean * (MEAN_UNIT / (COUPLING_UNIT * mgcf.BASE_FRACTION)), limit)
     copies = neighbours[..., channel]
     if channel:
         copies = copies + (centred[..., channel - 1] - neighbours[..., channel - 1])
@@ -117,19 +122,50 @@ def bits(outputs: Tensor, base: Tensor, samples: Tensor, sizes: mgcf.Architectur
     p = parameters(outputs, channels, sizes)
     centred = samples - mgcf.MID
     seen = copyable(centred, sizes)
-    lengths = [
-        _channel_bits(p, c, centres(p, c, base, centred, seen), samples[..., c])
-        for c in range(channels)
-    ]
+    lengths = []
+    for c in range(channels):
+        ends = samples[..., c] <= 0, samples[..., c] >= 255
+        middles = centres(p, c, base, centred, seen)
+        lengths.append(_channel_bits(p, c, middles, centred[..., c], 1.0, ends))
     return torch.stack(lengths, -1)
 
 
-def _channel_bits(p: Parameters, channel: int, centres: Tensor, samples: Tensor) -> Tensor:
-    """Return the code length (...) of one channel: -log2 of its mass within half a step."""
+def deep_bits(
+    outputs: Tensor,
+    base: Tensor,
+    centred: Tensor,
+    grain: Tensor,
+    ends: Tensor,
+    sizes: mgcf.Architecture,
+) -> Tensor:
+    """Return what :func:`bits` does for deep samples ``centred`` (N, H, W, 1), in units.
+
+    ``grain`` (N,) is their step in units, ``ends`` (N, 2) the smallest and the largest there is.
+    """
+    p = parameters(outputs, 1, sizes)
+    middles = centres(p, 0, base, centred, copyable(centred, sizes), limit=float("inf"))
+    x, grain = centred[..., 0], grain[:, None, None]
+    low, high = ends[:, 0, None, None], ends[:, 1, None, None]
+    return _channel_bits(p, 0, middles, x, grain, (x <= low, x >= high)).unsqueeze(-1)
+
+
+def _channel_bits(
+    p: Parameters,
+    channel: int,
+    centres: Tensor,
+    centred: Tensor,
+    grain: float | Tensor,
+    ends: tuple[Tensor, Tensor],
+) -> Tensor:
+    """Return the code length (...) of one channel: -log2 of its mass within half a step.
+
+    ``grain`` is that step, ``ends`` are true at the smallest and the largest sample.
+    """
     inverse_scale = torch.exp2(p.scales[channel] / -OCTAVE)
-    distance = (samples - mgcf.MID - centres / MEAN_UNIT) * inverse_scale
-    high = torch.where(samples >= 255, FAR, distance + inverse_scale / 2)
-    low = torch.where(samples <= 0, -FAR, distance - inverse_scale / 2)
+    distance = (centred - centres / MEAN_UNIT) * inverse_scale
+    half_step = inverse_scale * (grain / 2)
+    high = torch.where(ends[1], FAR, distance + half_step)
+    low = torch.where(ends[0], -FAR, distance - half_step)
     # on the left of the centre both sigmoids are small, and their difference is precise
     right = distance > 0
     mass = torch.sigmoid(torch.where(right, -low, high)) - torch.sigmoid(

@@ -119,6 +119,7 @@ class Port:
         self.embed = Product.of(kind, port.embed)
         self.head = Product.of(kind, port.head)
         self.base = port.base.on_grid().t().contiguous().numpy()  # (taps * C, C)
+        self.mantissas = np.rint(self.base[:, 0] * 2.0**mgcf.BASE_BITS).astype(np.int64)
 
 
 def _offsets(taps: list[tuple[int, int]]) -> NDArray[np.int64]:

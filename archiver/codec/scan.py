@@ -39,8 +39,10 @@ def group_rows(group: int, height: int, width: int) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=8)
-def digit_positions(height: int, width: int, channels: int) -> NDArray[np.int64]:
-    """Return where each digit stands in a tile's stream: (height * width, channels, DIGITS)."""
+def digit_positions(
+    height: int, width: int, channels: int, digits: int = DIGITS
+) -> NDArray[np.int64]:
+    """Return where each digit stands in a tile's stream: (height * width, channels, digits)."""
     row, column = np.divmod(np.arange(height * width), width)
     group = column + 2 * row
     order = np.lexsort((row, group))
@@ -49,8 +51,8 @@ def digit_positions(height: int, width: int, channels: int) -> NDArray[np.int64]
     rank = np.empty(height * width, np.int64)
     rank[order] = np.arange(height * width)
     lane = rank - starts[group]
-    digit = np.arange(channels * DIGITS).reshape(channels, DIGITS)
-    first = (starts[group] * channels * DIGITS + lane)[:, None, None]
+    digit = np.arange(channels * digits).reshape(channels, digits)
+    first = (starts[group] * channels * digits + lane)[:, None, None]
     positions: NDArray[np.int64] = first + counts[group][:, None, None] * digit
     return positions
 

@@ -29,6 +29,7 @@ from archiver.codec.entropy import RADIX
 SIGMOID_ONE = 8192  # T runs from 0 to 8192
 SIGMOID_STEPS = 256  # entries of T per unit of its argument
 SIGMOID_REACH = 10  # T covers arguments in [-10, 10]
+DEEP_SUBSTEPS = 256  # of an entry of T: for deep samples, whose steps are small, it is interpolated
 WEIGHT_ONE = 256  # W runs from 256 down
 INVERSE_BITS = 8  # significant bits of S
 _LIMIT = SIGMOID_STEPS * SIGMOID_REACH

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from archiver.codec import classic
+from archiver.codec import classic, deep_tiles
 from archiver.errors import FormatError, IntegrityError, UsageError
 from archiver.image import Samples
 
@@ -31,7 +31,7 @@ class TileCodec(IntEnum):
     CONSTANT = 1  # one pixel
     ZSTD = 2  # byte planes under zstd
     JPEGXL = 3  # lossless JPEG XL codestream
-    LEARNED = 4  # range-coded digits under a model's predictions, 8 bit, 1 or 3 channels
+    LEARNED = 4  # range-coded digits under a model's predictions
     REPEATED = 5  # equal channels: the codec id and payload of the first one
     ADAPTED = 6  # as LEARNED, under the model with the increments of the file's adapter
 
@@ -72,8 +72,18 @@ def _inner(codec: int, payload: bytes) -> int:
 
 
 def is_learnable(tile: Samples) -> bool:
-    """Whether the learned codec takes this tile: 8 bit, grey or RGB."""
-    return tile.dtype == np.uint8 and tile.shape[2] in (1, 3)
+    """Whether a model takes this tile: 8 bit, grey or RGB, or deep if it has the port."""
+    return is_byte_tile(tile.dtype, tile.shape[2]) or is_deep_tile(tile.dtype, tile.shape[2])
+
+
+def is_byte_tile(dtype: np.dtype[np.generic], channels: int) -> bool:
+    """Whether such tiles go through the ports for 8 bits."""
+    return dtype == np.uint8 and channels in (1, 3)
+
+
+def is_deep_tile(dtype: np.dtype[np.generic], channels: int) -> bool:
+    """Whether such tiles go through the port for more: 16-bit integers, signed or not."""
+    return dtype.kind in "ui" and dtype.itemsize == 2 and channels in (1, 3)
 
 
 def encode(tiles: Sequence[Samples], engine: Engine | None) -> list[Encoded]:
@@ -97,8 +107,8 @@ def encode_each(tiles: Sequence[Samples], engines: Sequence[Engine | None]) -> l
 
 
 def learnable_part(tile: Samples, coded: Encoded) -> NDArray[np.uint8] | None:
-    """Return the samples that a model is asked to code of a tile, given its coding; None: none."""
-    if not is_learnable(tile) or coded.codec == TileCodec.CONSTANT:
+    """Return the 8-bit samples that a model codes of a tile, given its coding; None: none."""
+    if not is_byte_tile(tile.dtype, tile.shape[2]) or coded.codec == TileCodec.CONSTANT:
         return None
     is_repeated = coded.codec == TileCodec.REPEATED
     if is_repeated and coded.payload[0] == TileCodec.CONSTANT:
@@ -125,12 +135,13 @@ def _with_learned(
     best = list(others)
     if engine is None:
         return best
-    learned = [
-        i
-        for i, tile in enumerate(tiles)
-        if is_learnable(tile) and best[i].codec != TileCodec.CONSTANT
-    ]
+    open_ones = [i for i, one in enumerate(best) if one.codec != TileCodec.CONSTANT]
+    learned = [i for i in open_ones if is_byte_tile(tiles[i].dtype, tiles[i].shape[2])]
     payloads = engine.encode([tiles[i].astype(np.uint8, copy=False) for i in learned])
+    if engine.deep is not None:
+        deep = [i for i in open_ones if is_deep_tile(tiles[i].dtype, tiles[i].shape[2])]
+        learned += deep
+        payloads += deep_tiles.encode([tiles[i] for i in deep], engine)
     for i, payload in zip(learned, payloads, strict=True):
         if len(payload) < len(best[i].payload):
             codec = TileCodec.LEARNED if engine.adapter is None else TileCodec.ADAPTED
@@ -180,11 +191,17 @@ def decode(
     if learned:
         if engine is None:
             raise UsageError("learned tiles need a model; open an Engine for it")
-        inner_shapes = [inner[i][2] for i in learned]
-        _check_learned(inner_shapes, [dtypes[i] for i in learned])
-        decoded = engine.decode([inner[i][1] for i in learned], inner_shapes)
-        for i, tile in zip(learned, decoded, strict=True):
+        _check_learned([inner[i][2] for i in learned], [dtypes[i] for i in learned])
+        deep = [i for i in learned if dtypes[i].itemsize == 2]
+        byte = [i for i in learned if dtypes[i].itemsize == 1]
+        decoded = engine.decode([inner[i][1] for i in byte], [inner[i][2] for i in byte])
+        decoded_deep = deep_tiles.decode(
+            [inner[i][1] for i in deep], [inner[i][2] for i in deep], engine
+        )
+        for i, tile in zip(byte, decoded, strict=True):
             tiles[i] = tile
+        for i, samples in zip(deep, decoded_deep, strict=True):
+            tiles[i] = classic.from_unsigned(samples, dtypes[i])
     return [
         np.repeat(tile, shape[2], 2) if shape[2] != tile.shape[2] else tile
         for tile, shape in zip(tiles, shapes, strict=True)
@@ -202,5 +219,8 @@ def _unwrap(codec: int, payload: bytes, shape: Shape) -> tuple[int, bytes, Shape
 
 def _check_learned(shapes: Sequence[Shape], dtypes: Sequence[np.dtype[np.generic]]) -> None:
     for shape, dtype in zip(shapes, dtypes, strict=True):
-        if dtype != np.uint8 or shape[2] not in (1, 3) or min(shape) < 1:
-            raise FormatError(f"learned tile of shape {shape} {dtype}: expected 8 bit, grey or RGB")
+        is_known = is_byte_tile(dtype, shape[2]) or is_deep_tile(dtype, shape[2])
+        if not is_known or min(shape) < 1:
+            raise FormatError(
+                f"learned tile of shape {shape} {dtype}: expected 8 or 16 bit, 1 or 3 channels"
+            )

@@ -153,7 +153,7 @@ def _check_sizes(a: mgcf.Architecture) -> None:
     limits = ((a.dim, _MAX_DIM), (a.blocks, _MAX_BLOCKS), (a.hidden, _MAX_HIDDEN))
     sizes = (*limits, (a.mixtures, _MAX_MIXTURES))
     is_possible = all(1 <= size <= limit for size, limit in sizes)
-    if not (is_possible and 0 <= a.copies <= len(mgcf.COPIED)):
+    if not (is_possible and 0 <= a.copies <= len(mgcf.COPIED) and a.deep in (0, 1)):
         raise FormatError(f"model file: impossible network sizes {a}")
 
 
@@ -180,9 +180,7 @@ def quantise(net: mgcf.MGCF) -> Tensors:
     tensors: Tensors = {}
     for name, layer in _layers(net):
         if isinstance(layer, mgcf.BasePredictor):
-            mantissa = (layer.weight.detach() * _mask(layer) * 2.0**mgcf.BASE_BITS).round()
-            clamped = mantissa.clamp(-mgcf.BASE_LIMIT, mgcf.BASE_LIMIT)
-            tensors[f"{name}.weight"] = clamped.to(torch.int16).cpu().numpy()
+            tensors[f"{name}.weight"] = _base_mantissas(layer).to(torch.int16).cpu().numpy()
         elif isinstance(layer, GridLayer):
             masked = layer.weight.detach() * _mask(layer)
             exponents = grid.row_exponents(masked)
@@ -192,6 +190,16 @@ def quantise(net: mgcf.MGCF) -> Tensors:
             tensors[f"{name}.exponent"] = exponents.to(torch.int8).cpu().numpy()
             tensors[f"{name}.bias"] = bias.to(torch.int32).cpu().numpy()
     return tensors
+
+
+def _base_mantissas(layer: mgcf.BasePredictor) -> torch.Tensor:
+    """Return the kernel (C, C, 4, 7) of a base predictor in training mode, in steps."""
+    mantissas = (layer.on_grid().detach() * 2.0**mgcf.BASE_BITS).round()
+    channels, kernel = len(mantissas), torch.zeros_like(layer.weight)
+    taps = mantissas.view(channels, -1, channels)
+    for number, (row, column) in enumerate(causal.taps(strict=True)):
+        kernel[:, :, row, column] = taps[:, number]
+    return kernel
 
 
 def build(model: ModelFile) -> mgcf.MGCF:

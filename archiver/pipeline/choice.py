@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from archiver.codec import tiles as codec
 from archiver.codec.tiles import Encoded
 from archiver.image import Image, Samples
@@ -33,9 +31,14 @@ class Choice:
 
 
 def is_learnable(image: Image, place: Place) -> bool:
-    """Whether a model can code the tile at ``place``: 8 bit, grey or colour."""
+    """Whether a model can code the tile at ``place``."""
     channels = len(components(image.channels)[place.component])
-    return image.dtype == np.uint8 and channels in (1, 3)
+    return codec.is_byte_tile(image.dtype, channels) or codec.is_deep_tile(image.dtype, channels)
+
+
+def is_tunable(image: Image, place: Place) -> bool:
+    """Whether a model can be tuned on the tile at ``place``: 8 bit, grey or colour."""
+    return codec.is_byte_tile(image.dtype, len(components(image.channels)[place.component]))
 
 
 def learnable_tiles(images: Sequence[Image], places: Sequence[tuple[int, Place]]) -> list[int]:

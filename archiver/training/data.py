@@ -2,6 +2,9 @@
 
 Every batch is a function of (data, seed, step), so that a run that was killed goes on exactly where
 its last checkpoint was.
+
+Samples of 8 bits, grey or colour, are learned from as they are; those of 9 to 16 bits ("deep") one
+channel at a time, through the window that a tile of an archive would have.
 """
 
 from __future__ import annotations
@@ -10,24 +13,37 @@ import io
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from archiver.codec.deep import MAX_VALUE, Window
 from archiver.errors import UsageError
 
 Uint8 = NDArray[np.uint8]
+Float32 = NDArray[np.float32]
+Deep = NDArray[np.uint16]
+Samples = NDArray[Any]  # either
 
-SUFFIXES = {".png", ".tif", ".tiff", ".webp", ".bmp", ".ppm", ".pgm", ".jpg", ".jpeg", ".dcm"}
+SUFFIXES = {
+    *(".png", ".tif", ".tiff", ".webp", ".bmp", ".ppm", ".pgm", ".jpg", ".jpeg"),
+    *(".dcm", ".ima"),
+}
+DICOM = {".dcm", ".ima"}
 LOSSY = {".jpg", ".jpeg"}
 MAX_SIDE = 4096  # of a larger image a window of this side is kept
 AREA_POWER = 0.7  # an image is drawn in proportion to its area ** AREA_POWER
 BLOCK = 8  # side of the blocks that JPEG transforms
 LUMA = (0.299, 0.587, 0.114)
+GREY, COLOUR, DEEP = "grey", "rgb", "deep"  # kinds of batches, as the network's ports
+MADE = 0.4  # share of deep crops that are made from colour crops, for their variety
+NOISE = (0.5, 60.0)  # of those, in steps
+OTHER_SHIFT = 0.2  # share of deep crops whose unit is not the best one
 
 
 @dataclass(frozen=True)
@@ -37,12 +53,13 @@ class Domain:
     name: str
     weight: float
     images: tuple[Uint8, ...]  # (H, W, C), C 1 or 3
+    deep: tuple[Deep, ...]  # (H, W)
     skipped: tuple[str, ...]  # "name: why", for each file that was left out
 
     @property
     def n_samples(self) -> int:
         """Number of samples in memory."""
-        return sum(image.size for image in self.images)
+        return sum(image.size for images in (self.images, self.deep) for image in images)
 
 
 def load_domain(folder: Path, weight: float, *, side: int, seed: int, limit: int) -> Domain:
@@ -54,24 +71,28 @@ def load_domain(folder: Path, weight: float, *, side: int, seed: int, limit: int
     rng = np.random.default_rng(seed)
     files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
     images: list[Uint8] = []
+    deep: list[Deep] = []
     skipped: list[str] = []
     n_bytes = 0
     for index in rng.permutation(len(files)):
-        image, why = _read_or_why(files[index], side, rng)
-        if image is not None and n_bytes + image.nbytes > limit:
-            image, why = None, "over the memory limit"
-        if image is None:
+        found, why = _read_or_why(files[index], side, rng)
+        size = sum(image.nbytes for image in found)
+        if n_bytes + size > limit:
+            found, why = [], "over the memory limit"
+        if not found:
             skipped.append(f"{files[index].relative_to(folder)}: {why}")
-        else:
-            images.append(image)
-            n_bytes += image.nbytes
-    if not images:
+            continue
+        images += [image for image in found if image.dtype == np.uint8]
+        deep += [image for image in found if image.dtype == np.uint16]
+        n_bytes += size
+    if not images and not deep:
         raise UsageError(
-            f"{folder}: no image to train on: expected 8-bit grey or RGB images of at least "
+            f"{folder}: no image to train on: expected images of 8 to 16 bits of at least "
             f"{side} x {side} samples, found {len(files)} image files"
             + (f", the first refused is {skipped[0]}" if skipped else "")
         )
-    return Domain(folder.resolve().name, weight, tuple(images), tuple(sorted(skipped)))
+    name = folder.resolve().name
+    return Domain(name, weight, tuple(images), tuple(deep), tuple(sorted(skipped)))
 
 
 def read_image(path: Path) -> Uint8:
@@ -79,7 +100,10 @@ def read_image(path: Path) -> Uint8:
 
     A lossy file is halved: the traces of its compression would teach what no lossless file has.
     """
-    samples = _decode(path)
+    return _eight_bit(_decode(path))
+
+
+def _eight_bit(samples: NDArray[np.generic]) -> Uint8:
     if samples.dtype != np.uint8:
         raise ValueError(f"{samples.dtype} samples")
     if samples.ndim == 3 and samples.shape[2] > 4 and samples.shape[0] in (1, 3, 4):
@@ -90,14 +114,23 @@ def read_image(path: Path) -> Uint8:
     samples = samples[..., :3] if samples.shape[2] == 4 else samples
     if samples.shape[2] == 3 and bool((samples == samples[..., :1]).all()):
         samples = samples[..., :1]
-    return np.ascontiguousarray(samples)
+    return np.ascontiguousarray(samples, np.uint8)
+
+
+def _deep(samples: NDArray[np.generic]) -> list[Deep]:
+    """Return every plane of 16-bit samples, signed ones with their top bit inverted."""
+    if samples.ndim == 3 and samples.shape[2] <= 4:
+        samples = np.moveaxis(samples, 2, 0)
+    planes = samples.reshape(-1, *samples.shape[-2:])
+    top = np.uint16(0x8000 if samples.dtype.kind == "i" else 0)
+    return [np.ascontiguousarray(plane).view(np.uint16) ^ top for plane in planes]
 
 
 def _decode(path: Path) -> NDArray[np.generic]:
     if path.suffix.lower() in (".tif", ".tiff"):
         decoded: NDArray[np.generic] = tifffile.imread(path)
         return decoded
-    if path.suffix.lower() == ".dcm":
+    if path.suffix.lower() in DICOM:
         import pydicom  # takes a while to import
 
         return pydicom.dcmread(path).pixel_array
@@ -117,23 +150,46 @@ def _png_depth(path: Path) -> int:
         return stream.read(25)[24]
 
 
-def _read_or_why(path: Path, side: int, rng: np.random.Generator) -> tuple[Uint8 | None, str]:
+def _read_or_why(path: Path, side: int, rng: np.random.Generator) -> tuple[Sequence[Samples], str]:
+    """Return the images of a file, none and why if there is none to learn from."""
     try:
-        image = read_image(path)
+        samples = _decode(path)
+        is_deep = samples.dtype.kind in "ui" and samples.dtype.itemsize == 2
+        images: Sequence[Samples] = _deep(samples) if is_deep else [_eight_bit(samples)]
     except Exception as error:  # whatever a reader raises on a file that is not for it
-        return None, str(error) or type(error).__name__
-    if min(image.shape[:2]) < side:
-        return None, f"{image.shape[1]} x {image.shape[0]} is smaller than a crop"
-    return _window(image, MAX_SIDE, rng), ""
+        return [], str(error) or type(error).__name__
+    height, width = images[0].shape[:2]
+    if min(height, width) < side:
+        return [], f"{width} x {height} is smaller than a crop"
+    return [_window(image, MAX_SIDE, rng) for image in images if image.min() < image.max()], ""
 
 
-def _window(image: Uint8, side: int, rng: np.random.Generator) -> Uint8:
+def _window(image: Samples, side: int, rng: np.random.Generator) -> Samples:
     """Return a random window of at most ``side`` x ``side``."""
     height, width = (min(side, n) for n in image.shape[:2])
     top = rng.integers(image.shape[0] - height + 1)
     left = rng.integers(image.shape[1] - width + 1)
-    window = image[top : top + height, left : left + width]
+    window: Samples = image[top : top + height, left : left + width]
     return window if window.base is image and window.shape == image.shape else window.copy()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops of one kind: (N, side, side, C) samples 0..255, or deep ones (C = 1) in units.
+
+    Of deep ones ``grain`` (N,) is their step in units, ``ends`` (N, 2) the least and the most.
+    """
+
+    samples: Float32
+    grain: Float32 | None = None
+    ends: Float32 | None = None
+
+    @property
+    def kind(self) -> str:
+        """GREY, COLOUR or DEEP."""
+        if self.grain is not None:
+            return DEEP
+        return GREY if self.samples.shape[3] == 1 else COLOUR
 
 
 class Crops:
@@ -157,6 +213,8 @@ class Crops:
         weights = np.array([domain.weight if pool.images else 0.0 for domain, pool in pairs])
         self._weights = weights / weights.sum() if weights.any() else weights
         self._grey = _Pool([i for d in domains for i in d.images if i.shape[2] == 1])
+        self._deep = _Pool([i for d in domains for i in d.deep])
+        self._has_bytes = bool(self._weights.any() or self._grey.images)
 
     def shares(self) -> dict[str, float]:
         """Return the weight of every domain, by name; of several of one name their sum."""
@@ -165,17 +223,28 @@ class Crops:
             weights[domain.name] = weights.get(domain.name, 0.0) + domain.weight
         return weights
 
-    def channels(self, step: int, grey_share: float) -> int:
-        """Return how many channels the batch of ``step`` has: 1 or 3, evenly spread."""
-        if not self._weights.any():
-            return 1
-        return 1 if int((step + 1) * grey_share) > int(step * grey_share) else 3
+    def kind(self, step: int, grey_share: float, deep_share: float) -> str:
+        """Return what the batch of ``step`` holds; grey and deep ones are evenly spread."""
+        if not self._has_bytes or (self._deep.images and _is_due(step, deep_share)):
+            return DEEP
+        return GREY if not self._weights.any() or _is_due(step, grey_share) else COLOUR
 
-    def draw(self, step: int, channels: int) -> Uint8:
-        """Return the batch (N, side, side, channels) of ``step``."""
+    def draw(self, step: int, kind: str) -> Batch:
+        """Return the batch of ``step``."""
         rng = np.random.default_rng([self.seed, step])
-        crop = self._colour_crop if channels == 3 else self._grey_crop
-        return np.stack([_turn(crop(rng), rng) for _ in range(self.batch)])
+        if kind == DEEP:
+            return _through_windows([_turn(self._deep_crop(rng), rng) for _ in self._each()], rng)
+        crop = self._colour_crop if kind == COLOUR else self._grey_crop
+        return Batch(np.stack([_turn(crop(rng), rng) for _ in self._each()]).astype(np.float32))
+
+    def _each(self) -> range:
+        return range(self.batch)
+
+    def _deep_crop(self, rng: np.random.Generator) -> Deep:
+        if self._weights.any() and rng.random() < MADE:
+            pool = self._colour[rng.choice(len(self._colour), p=self._weights)]
+            return _deepened(pool.draw(rng), self.side, rng)
+        return _window(self._deep.draw(rng), self.side, rng)
 
     def _colour_crop(self, rng: np.random.Generator) -> Uint8:
         pool = self._colour[rng.choice(len(self._colour), p=self._weights)]
@@ -203,13 +272,15 @@ class Crops:
 class Prefetch:
     """Draws the batches of coming steps in other threads while one is learned from."""
 
-    def __init__(self, crops: Crops, *, step: int, grey_share: float, ahead: int) -> None:
-        self._crops, self._next, self._grey_share = crops, step, grey_share
+    def __init__(
+        self, crops: Crops, *, step: int, grey_share: float, deep_share: float, ahead: int
+    ) -> None:
+        self._crops, self._next, self._shares = crops, step, (grey_share, deep_share)
         self._threads = ThreadPoolExecutor(ahead)
         self._drawn = deque(self._submit() for _ in range(ahead))
 
-    def draw(self) -> Uint8:
-        """Return the next batch (N, side, side, C)."""
+    def draw(self) -> Batch:
+        """Return the next batch."""
         self._drawn.append(self._submit())
         return self._drawn.popleft().result()
 
@@ -217,21 +288,20 @@ class Prefetch:
         """Drop what was drawn ahead."""
         self._threads.shutdown(cancel_futures=True)
 
-    def _submit(self) -> Future[Uint8]:
+    def _submit(self) -> Future[Batch]:
         step, self._next = self._next, self._next + 1
-        channels = self._crops.channels(step, self._grey_share)
-        return self._threads.submit(self._crops.draw, step, channels)
+        return self._threads.submit(self._crops.draw, step, self._crops.kind(step, *self._shares))
 
 
 class _Pool:
     """Images with the chance of each to be drawn."""
 
-    def __init__(self, images: Sequence[Uint8]) -> None:
+    def __init__(self, images: Sequence[Samples]) -> None:
         self.images = images
         area = np.array([i.shape[0] * i.shape[1] for i in images], float) ** AREA_POWER
         self._chance = area / area.sum() if len(area) else area
 
-    def draw(self, rng: np.random.Generator) -> Uint8:
+    def draw(self, rng: np.random.Generator) -> Samples:
         return self.images[rng.choice(len(self.images), p=self._chance)]
 
 
@@ -262,7 +332,35 @@ def _enlarged(image: Uint8, side: int, rng: np.random.Generator) -> Uint8:
     return np.array(Image.fromarray(window).resize(size, method))
 
 
-def _turn(crop: Uint8, rng: np.random.Generator) -> Uint8:
+def _deepened(image: Uint8, side: int, rng: np.random.Generator) -> Deep:
+    """Return a crop of more bits: weighted sums of blocks of samples, with a sensor's noise."""
+    block = min(int(rng.integers(1, 4)), *(n // side for n in image.shape[:2]))
+    window = _window(image, side * block, rng) @ rng.integers(0, 8, 3)
+    sums = window.reshape(side, block, side, block).sum((1, 3)) >> int(rng.integers(0, 4))
+    noise = rng.normal(0, np.exp(rng.uniform(*np.log(NOISE))), sums.shape)
+    deepened: Deep = np.clip(np.rint(sums + noise), 0, MAX_VALUE).astype(np.uint16)
+    return deepened
+
+
+def _through_windows(crops: Sequence[Deep], rng: np.random.Generator) -> Batch:
+    """Return crops (H, W) as the network sees them."""
+    seen, grain, ends = [], [], []
+    for crop in crops:
+        window = Window.of(crop)
+        if rng.random() < OTHER_SHIFT:
+            window = replace(window, shift=max(0, window.shift + int(rng.choice((-1, 1)))))
+        seen.append(window.units(window.values(crop)))
+        grain.append(window.grain)
+        ends.append(window.units(np.array([0, window.top])))
+    return Batch(np.stack(seen)[..., None], np.array(grain, np.float32), np.stack(ends))
+
+
+def _is_due(step: int, share: float) -> bool:
+    """Whether ``step`` is one of those, evenly spread, that make up a share."""
+    return int((step + 1) * share) > int(step * share)
+
+
+def _turn(crop: Samples, rng: np.random.Generator) -> Samples:
     """Return one of the eight flips and transposes of a square crop."""
-    turned: Uint8 = np.rot90(crop, int(rng.integers(4)))
+    turned: Samples = np.rot90(crop, int(rng.integers(4)))
     return turned[:, ::-1] if rng.integers(2) else turned

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 import archiver
-from archiver.codec import engine, grid, mgcf, scan, weights
+from archiver.codec import engine, grid, mgcf, weights
 from archiver.errors import ArchiverError
 from archiver.training.checkpoint import Checkpoint
 
@@ -19,8 +19,7 @@ def export(net: mgcf.MGCF, name: str, card: dict[str, Any]) -> bytes:
     """Return the model file of a trained network; FormatError if an exactness bound fails."""
     net.train()
     file = weights.ModelFile(name, net.architecture, weights.quantise(net), card=card)
-    coding = weights.build(file)
-    tested = replace(file, self_test=engine.self_test_digest(scan.TensorCoder(coding)))
+    tested = replace(file, self_test=engine.digest_of(weights.build(file)))
     model = tested.to_bytes()
     weights.build(weights.ModelFile.from_bytes(model))  # what is written can be read
     return model

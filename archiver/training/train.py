@@ -16,11 +16,11 @@ from archiver.codec import devices, mgcf, mixture
 from archiver.codec.optimise import Average, Optimiser, rate
 from archiver.errors import UsageError
 from archiver.training.checkpoint import Checkpoint, Leg
-from archiver.training.data import Crops, Prefetch
+from archiver.training.data import COLOUR, DEEP, GREY, Batch, Crops, Prefetch
 
 ROW_STEPS = 50  # steps that one row of the log averages
 AHEAD = 4  # batches drawn while one is learned from
-Loss = Callable[[Tensor], Tensor]
+Loss = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Row:
     seconds: float  # of training in all legs
     colour: float  # bits per sample; nan where no batch of the kind was drawn
     grey: float
+    deep: float
     rate: float  # factor of the learning rates
     gradient: float  # norm before clipping
     pixels_s: float  # pixels a second
@@ -41,6 +42,7 @@ class Settings:
     """How to train; what is learned from, and for how long, is given by crops and leg."""
 
     grey_share: float = 0.2  # of batches
+    deep_share: float = 0.15  # likewise, if there are such images
     device: str = "cpu"
     threads: int | None = None  # None: as many as cores
     compiled: bool = True
@@ -96,10 +98,14 @@ class _Run:
             self._optimiser.restore(start.optimiser)
         self._average = Average(self._net)
         self._average.restore(start.average, start.averaged_steps)
-        self._loss = self._loss_function()
+        self._losses = {deep: self._loss_function(deep) for deep in (False, True)}
         self._step = start.step
         self._batches = Prefetch(
-            crops, step=start.step, grey_share=settings.grey_share, ahead=AHEAD
+            crops,
+            step=start.step,
+            grey_share=settings.grey_share,
+            deep_share=settings.deep_share if start.architecture.deep else 0.0,
+            ahead=AHEAD,
         )
         self._rows = _Rows(_seconds(start))
 
@@ -109,8 +115,8 @@ class _Run:
         factor = rate(
             self._leg.done_steps, self._leg.progress, peak=self._leg.peak, decay=self._leg.decay
         )
-        batch = torch.from_numpy(self._batches.draw())
-        loss = self._loss(batch.to(self._device).float())
+        batch = self._batches.draw()
+        loss = self._bits(batch)
         loss.backward()
         norm = self._optimiser.step(factor)
         self._average.update(self._net)
@@ -118,8 +124,13 @@ class _Run:
         took = time.monotonic() - began
         self._leg.done_steps += 1
         self._leg.done_seconds += took
-        pixels, channels = batch[..., 0].numel(), batch.shape[3]
-        return self._rows.add(self._step, took, channels, loss.item(), factor, norm, pixels)
+        return self._rows.add(self._step, took, batch, loss.item(), factor, norm)
+
+    def _bits(self, batch: Batch) -> Tensor:
+        """Return the mean bits per sample of a batch."""
+        arrays = (batch.samples, batch.grain, batch.ends)
+        tensors = [torch.from_numpy(a).to(self._device) for a in arrays if a is not None]
+        return self._losses[batch.grain is not None](*tensors)
 
     def close(self) -> Checkpoint:
         """End the run; returns its last state."""
@@ -155,7 +166,7 @@ class _Run:
         }
         return [*self._start.history, this]
 
-    def _loss_function(self) -> Loss:
+    def _loss_function(self, deep: bool) -> Loss:
         sizes = self._start.architecture
 
         def bits_per_sample(samples: Tensor) -> Tensor:
@@ -163,7 +174,13 @@ class _Run:
                 outputs, base = self._net(samples)
             return mixture.bits(outputs, base, samples, sizes).mean()
 
-        return torch.compile(bits_per_sample) if self._settings.compiled else bits_per_sample
+        def deep_bits_per_sample(centred: Tensor, grain: Tensor, ends: Tensor) -> Tensor:
+            with torch.autocast(self._device.type, torch.bfloat16):
+                outputs, base = self._net.deep(centred)
+            return mixture.deep_bits(outputs, base, centred, grain, ends, sizes).mean()
+
+        loss: Loss = deep_bits_per_sample if deep else bits_per_sample
+        return torch.compile(loss) if self._settings.compiled else loss
 
 
 class _Rows:
@@ -174,7 +191,7 @@ class _Rows:
         self._reset()
 
     def _reset(self) -> None:
-        self._losses: dict[int, list[float]] = {1: [], 3: []}
+        self._losses: dict[str, list[float]] = {COLOUR: [], GREY: [], DEEP: []}
         self._norms: list[float] = []
         self._pixels = self._took = 0.0
 
@@ -182,22 +199,22 @@ class _Rows:
         self,
         step: int,
         took: float,
-        channels: int,
+        batch: Batch,
         loss: float,
         factor: float,
         norm: float,
-        pixels: int,
     ) -> Row | None:
         self.seconds += took
-        self._losses[channels].append(loss)
+        self._losses[batch.kind].append(loss)
         self._norms.append(norm)
-        self._pixels += pixels
+        self._pixels += batch.samples[..., 0].size
         self._took += took
         if step % ROW_STEPS:
             return None
-        grey, colour = (float(np.mean(v)) if v else float("nan") for v in self._losses.values())
+        means = (float(np.mean(v)) if v else float("nan") for v in self._losses.values())
+        colour, grey, deep = means
         gradient, speed = float(np.median(self._norms)), self._pixels / self._took
-        row = Row(step, self.seconds, colour, grey, factor, gradient, speed)
+        row = Row(step, self.seconds, colour, grey, deep, factor, gradient, speed)
         self._reset()
         return row
 
