@@ -74,7 +74,7 @@ def write(folder: Path) -> None:
     for name, samples in pictures().items():
         best = tiles.encode([samples], engine)[0]
         save(folder / f"{name}-best", samples, best)
-        if tiles.is_learnable(samples):
+        if tiles.is_byte_tile(samples.dtype, samples.shape[2]):
             payload = engine.encode([samples])[0]
             save(
                 folder / f"{name}-learned", samples, tiles.Encoded(tiles.TileCodec.LEARNED, payload)
@@ -115,6 +115,24 @@ def write_adapted(folder: Path) -> None:
     stem.with_suffix(".tile").write_bytes(payload)
     digest = hashlib.sha256(samples.tobytes()).hexdigest()
     stem.with_suffix(".sha256").write_text(f"{digest}\n")
+
+
+def write_deep(folder: Path) -> None:
+    """Write a model with a port for deep samples, tiles of 12 and 16 bits, and their SHA-256."""
+    stem = folder / "deep"
+    if stem.with_suffix(".model").exists():
+        return
+    model, rng = tiny_model(copies=2), np.random.default_rng(5)
+    row, column = np.mgrid[0:11, 0:14]
+    wave = 2000 + 150 * np.sin(row / 3) + 40 * column
+    tiles_ = [wave + rng.normal(0, 12, wave.shape), 9 * wave + rng.normal(0, 900, wave.shape)]
+    planes = [tile.round().astype(np.uint16) for tile in tiles_]
+    payloads = Engine.open(model, device="cpu", threads=1).encode_deep(planes)
+    stem.with_suffix(".model").write_bytes(model)
+    for bits, plane, payload in zip((12, 16), planes, payloads, strict=True):
+        (folder / f"deep-{bits}.tile").write_bytes(payload)
+        digest = hashlib.sha256(plane.astype("<u2").tobytes()).hexdigest()
+        (folder / f"deep-{bits}.sha256").write_text(f"{digest}\n")
 
 
 def save(stem: Path, samples: np.ndarray, encoded: tiles.Encoded) -> None:
@@ -172,4 +190,5 @@ if __name__ == "__main__":
     write(vectors / "codec-v1")
     write_difference(vectors / "codec-v1")
     write_adapted(vectors / "codec-v1")
+    write_deep(vectors / "codec-v1")
     write_archive(vectors / f"archive-v1-by-{archiver.__version__}")

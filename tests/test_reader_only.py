@@ -102,6 +102,16 @@ def test_an_adapted_tile_reads_from_the_text_alone() -> None:
     assert digest == stem.with_suffix(".sha256").read_text().strip()
 
 
+@pytest.mark.parametrize("bits", [12, 16])
+def test_a_deep_tile_reads_from_the_text_alone(bits: int) -> None:
+    """Window, stream and model give the samples."""
+    folder = Path(__file__).parent / "vectors" / "codec-v1"
+    payload = (folder / f"deep-{bits}.tile").read_bytes()
+    decoder = DeepDecoder((folder / "deep.model").read_bytes(), 11, 14, payload)
+    digest = hashlib.sha256(decoder.decode_deep().astype("<u2").tobytes()).hexdigest()
+    assert digest == (folder / f"deep-{bits}.sha256").read_text().strip()
+
+
 def header_of(model: bytes) -> tuple[dict[str, Any], bytes]:
     (length,) = struct.unpack_from("<I", model, 12)
     return json.loads(model[16 : 16 + length]), model[16 + length :]
@@ -174,6 +184,7 @@ class Decoder:
         self.shape, self.port = (height, width, channels), {1: "grey", 3: "rgb"}[channels]
         field = (height + 3, width + 6)
         self.planes = np.zeros((*field, 3 * channels + 1))
+        self.samples, self.limit = self.planes[..., :channels], 2048.0
         self.features = [np.zeros((*field, self.sizes["dim"])) for _ in range(self.sizes["blocks"])]
 
     def adapt(self, adapter: bytes) -> None:
@@ -219,8 +230,7 @@ class Decoder:
 
     def predict(self, row: int, column: int) -> tuple[Any, Any]:
         seen = self.seen(self.planes, row, column, -1)
-        base = self.raw[f"ports.{self.port}.base.weight"] / 1024
-        linear = np.einsum("dcij,ijc->d", base, seen[..., : self.shape[2]])
+        linear = self.linear(row, column)
         embed = f"ports.{self.port}.embed"
         h = np.einsum("dcij,ijc->d", self.weight(embed), seen) + self.raw[f"{embed}.bias"] / 1024
         for i, field in enumerate(self.features):
@@ -234,7 +244,12 @@ class Decoder:
             h = np.clip(h + self.layer(at + "project", snap(product / 16)), -2048, 2048)
             hidden = snap(hard_swish(self.layer(at + "expand", snap(h))))
             h = np.clip(h + self.layer(at + "contract", hidden), -2048, 2048)
-        return self.layer(f"ports.{self.port}.head", snap(h)), snap(16 * linear, 2048)
+        return self.layer(f"ports.{self.port}.head", snap(h)), snap(16 * linear, self.limit)
+
+    def linear(self, row: int, column: int) -> np.ndarray[Any, Any]:
+        """The base predictor, before its limit."""
+        base = self.raw[f"ports.{self.port}.base.weight"] / 1024
+        return np.einsum("dcij,ijc->d", base, self.seen(self.samples, row, column, -1))
 
     def decode(self, payload: bytes) -> Any:
         height, width, channels = self.shape
@@ -280,3 +295,62 @@ class Decoder:
         logit, scale = np.append(logit, copied[0, c]), np.append(scale, copied[1, c])
         s = snap(scale - 12, 92) + 12
         return lambda x: mixed(x, snap(logit), centre, s)
+
+
+class DeepDecoder(Decoder):
+    """The section "Deep tiles", for a tile of one channel."""
+
+    def __init__(self, model: bytes, height: int, width: int, payload: bytes) -> None:
+        super().__init__(model, height, width, 1)
+        self.lowest, self.step, self.top, self.middle, shift = struct.unpack("<HHHHB", payload[:9])
+        self.stream, self.unit = payload[9:], 2.0**shift
+        self.port, self.limit = "deep", 2.0**20
+        self.samples = np.zeros((*self.planes.shape[:2], 1))
+
+    def decode_deep(self) -> Any:
+        height, width, _ = self.shape
+        stream = constriction.stream.queue.RangeDecoder(np.frombuffer(self.stream, "<u4"))
+        family = constriction.stream.model.Categorical(perfect=False, lazy=True)
+        out = np.zeros((height, width), np.int64)
+        digits = max(1, math.ceil(len(f"{self.top:b}" if self.top else "") / 4))
+        for group in range(width + 2 * height - 2):
+            pixels = [(r, group - 2 * r) for r in range(height) if 0 <= group - 2 * r < width]
+            states = [self.predict(*pixel) for pixel in pixels]
+            counts = [self.deep_count(o, b, *p) for p, (o, b) in zip(pixels, states, strict=True)]
+            for digit in range(digits - 1, -1, -1):
+                worth = 16**digit
+                for pixel, count in zip(pixels, counts, strict=True):
+                    ends = [count(int(out[pixel]) + j * worth) for j in range(17)]
+                    table = (np.diff(ends) + 1).astype(np.float32)[None]
+                    out[pixel] += int(stream.decode(family, table)[0]) * worth
+            for pixel, (_, base) in zip(pixels, states, strict=True):
+                self.keep(pixel, int(out[pixel]), base)
+        return self.lowest + self.step * out
+
+    def keep(self, pixel: tuple[int, int], x: int, base: Any) -> None:
+        u = np.array([(x - self.middle) / self.unit])
+        residual = 16 * u - base
+        planes = [snap(u), snap(residual / 8), snap(residual / 2), [64]]
+        self.samples[pixel[0] + 3, pixel[1] + 3] = u
+        self.planes[pixel[0] + 3, pixel[1] + 3] = np.concatenate(planes)
+
+    def deep_count(self, o: Any, base: Any, row: int, column: int) -> Any:
+        k, j = self.sizes["mixtures"], self.sizes["copies"]
+        logit = snap(np.append(o[:k], o[3 * k : 3 * k + j]))
+        s = snap(np.append(o[2 * k : 3 * k], o[3 * k + j :]) - 12, 92) + 12
+        centre = 4 * (snap(8 * o[k : 2 * k], 4080) + base)
+        for r, c in [(0, -1), (-1, 0)][:j]:
+            centre = np.append(centre, 64 * self.samples[row + 3 + r, column + 3 + c])
+        mantissa, exponent = np.frexp(4 * 2 ** (-s / 16))
+        inverse = np.rint(mantissa * 256) / 256 * 2.0**exponent
+        w = np.rint(256 * 2 ** (-(logit.max() - logit) / 16))
+
+        def f(x: int) -> float:
+            if x <= 0 or x > self.top:
+                return float(8192 * w.sum() * (x > self.top))
+            p = snap(256 * (64 * (x - self.middle - 0.5) / self.unit - centre) * inverse, 655360)
+            i, part = np.floor(p / 256), p % 256
+            t, after = (np.rint(8192 / (1 + np.exp(-(i + n) / 256))) for n in (0, 1))
+            return float(np.floor((w * (256 * t + part * (after - t))).sum() / 256))
+
+        return f

@@ -143,6 +143,8 @@ class Engine:
 
     def encode_deep(self, tiles: Sequence[Uint16]) -> list[bytes]:
         """Return one payload per tile (H, W) of more than 8 bits; ValueError without a port."""
+        if not tiles:
+            return []
         coder, payloads = self._deep(), []
         with _computing(self.threads):
             for tile in tiles:
@@ -154,8 +156,10 @@ class Engine:
         self, payloads: Sequence[bytes], shapes: Sequence[tuple[int, int]]
     ) -> list[Uint16]:
         """Return the tiles (H, W) that :meth:`encode_deep` was given."""
+        if not payloads:
+            return []
         coder = self._deep()
-        windows, streams = zip(*map(Window.split, payloads), strict=True) if payloads else ((), ())
+        windows, streams = zip(*map(Window.split, payloads), strict=True)
         tiles: list[Uint16] = [np.empty(0, np.uint16)] * len(payloads)
         kinds = [(*shape, window.digits) for shape, window in zip(shapes, windows, strict=True)]
         with _computing(self.threads):
