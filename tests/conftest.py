@@ -44,6 +44,12 @@ def tiny_model() -> bytes:
 
 
 @pytest.fixture(scope="session")
+def deep_model() -> bytes:
+    """The same with a port for more than 8 bits."""
+    return (VECTORS / "codec-v1" / "deep.model").read_bytes()
+
+
+@pytest.fixture(scope="session")
 def real_images() -> Path:
     """The folder of real images beside the project; tests that need it skip without it."""
     if not REAL_IMAGES.is_dir():

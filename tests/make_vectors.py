@@ -21,6 +21,7 @@ from PIL import Image
 
 import archiver
 from archiver.codec import adapters, finetune, mgcf, model_delta, tiles, weights
+from archiver.codec.batches import Shown
 from archiver.codec.engine import Engine
 from archiver.jobs import run
 from archiver.jobs.spec import PackSettings
@@ -86,7 +87,7 @@ def write_difference(folder: Path) -> None:
     path = folder / "tuned.model"
     if path.exists():
         return
-    base, tiles_ = (folder / "tiny.model").read_bytes(), [pictures()["01-rgb-ramp"]]
+    base, tiles_ = (folder / "tiny.model").read_bytes(), [Shown.of(pictures()["01-rgb-ramp"])]
     model = finetune.finetune(base, tiles_, [1.0], finetune.Budget(20, 60.0), name="tuned")
     assert model is not None
     path.write_bytes(model_delta.difference(model, base))

@@ -11,6 +11,7 @@ from PIL import Image
 
 from archiver.archive.shard import ShardWriter
 from archiver.archive.writer import ArchiveWriter
+from archiver.codec.batches import Shown
 from archiver.codec.engine import Engine
 from archiver.codec.finetune import Budget, finetune
 from archiver.errors import SourceError
@@ -23,7 +24,8 @@ from archiver.pipeline.records import with_used_models
 def engines(tiny_model: bytes) -> list[Engine]:
     """The tiny model, the same again, and one tuned on ramps with noise."""
     sample = [ramp(seed) for seed in range(12)]
-    tuned = finetune(tiny_model, sample, [1.0] * 12, Budget(40, 60.0), name="tuned")
+    shown = [Shown.of(tile) for tile in sample]
+    tuned = finetune(tiny_model, shown, [1.0] * 12, Budget(40, 60.0), name="tuned")
     assert tuned is not None
     return [Engine.open(model, device="cpu") for model in (tiny_model, tiny_model, tuned)]
 
@@ -98,18 +100,18 @@ def test_the_choice_does_not_depend_on_batches(
 
 def test_a_sample_is_spread_and_bounded() -> None:
     """All of a few tiles, some of many, none that no model codes."""
-    small, deep = (
-        Raster.from_array(np.zeros((64, 64, 4), dtype)) for dtype in (np.uint8, np.uint16)
+    small, floats = (
+        Raster.from_array(np.zeros((64, 64, 4), dtype)) for dtype in (np.uint8, np.float32)
     )
-    places = list(coding.all_places([small, deep], 32))
-    assert choice.sample(choice.learnable_tiles([small, deep], places)) == [1, 3, 5, 7]
+    places = list(coding.all_places([small, floats], 32))
+    assert choice.sample(choice.learnable_tiles([small, floats], places)) == [1, 3, 5, 7]
     places = list(coding.all_places([small], 4))
     learnable = choice.learnable_tiles([small], places)
     found = choice.sample(learnable)
     assert len(found) == choice.MAX_TILES
     assert len(choice.sample(learnable, 20)) == 20
     assert max(np.diff(found)) == min(np.diff(found))
-    assert choice.learnable_tiles([deep], list(coding.all_places([deep], 32))) == []
+    assert choice.learnable_tiles([floats], list(coding.all_places([floats], 32))) == []
     assert choice.sample([]) == []
 
 

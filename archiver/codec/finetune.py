@@ -14,16 +14,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from archiver.codec import devices, engine, mgcf, mixture, weights
+from archiver.codec import batches, devices, engine, mgcf, weights
+from archiver.codec.batches import Batch, Shown
 from archiver.codec.grid import WEIGHT
 from archiver.codec.optimise import Optimiser, rate
 from archiver.codec.weights import Integers, Tensors
-
-Uint8 = NDArray[np.uint8]
 
 CROP = 64  # side
 BATCH_PIXELS = 1 << 13  # a step: many small ones gain more than few large ones
@@ -45,7 +42,7 @@ class Budget:
 
 def finetune(
     model: bytes,
-    tiles: Sequence[Uint8],
+    tiles: Sequence[Shown],
     bits: Sequence[float],
     budget: Budget,
     *,
@@ -55,7 +52,7 @@ def finetune(
     seed: int = 0,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> bytes | None:
-    """Return a model file for data like ``tiles`` (H, W, C), C 1 or 3, of ``bits`` code lengths.
+    """Return a model file for data like ``tiles``, of ``bits`` code lengths.
 
     None if the budget is too small.  Needs no exactness itself: it ends in integers whose bounds
     are proven again.  ``threads`` None leaves torch's setting as it is.
@@ -65,7 +62,7 @@ def finetune(
         run = _Run(file, budget, device)
         crops = _Crops(tiles, bits, seed)
         while run.progress < 1.0:
-            loss = run.step(torch.from_numpy(crops.draw()))
+            loss = run.step(crops.draw())
             on_step(run.steps, loss)
             if run.steps == _TIMED[1] and not run.is_worth_it:
                 return None
@@ -145,45 +142,40 @@ class _Run:
         step_s = (last - first) / (_TIMED[1] - _TIMED[0])
         return step_s * self._budget.min_steps <= self._budget.seconds
 
-    def step(self, samples: Tensor) -> float:
+    def step(self, batch: Batch) -> float:
         """Take one gradient step; returns the loss in bits per sample."""
         factor = rate(10 * self.steps, min(1.0, self.progress), peak=PEAK, decay=1.0)
-        loss = self._bits(samples.to(self._device).float())
+        loss = batches.bits(self.net, batch.to(self._device)).mean()
         loss.backward()
         self._optimiser.step(factor)
         self.steps += 1
         self._step_ends.append(time.monotonic())
         return loss.item()
 
-    def _bits(self, samples: Tensor) -> Tensor:
-        with torch.autocast(samples.device.type, torch.bfloat16):
-            outputs, base = self.net(samples)
-        return mixture.bits(outputs, base, samples, self.net.architecture).mean()
-
 
 class _Crops:
-    """Batches of crops: of one channel count at a time, where the bits are."""
+    """Batches of crops: of one kind at a time, where the bits are."""
 
-    def __init__(self, tiles: Sequence[Uint8], bits: Sequence[float], seed: int) -> None:
+    def __init__(self, tiles: Sequence[Shown], bits: Sequence[float], seed: int) -> None:
         self._rng = np.random.default_rng(seed)
-        self._pools: dict[int, tuple[list[Uint8], NDArray[np.float64]]] = {}
-        for channels in {tile.shape[2] for tile in tiles}:
-            mine = [i for i, tile in enumerate(tiles) if tile.shape[2] == channels]
+        self._pools: dict[str, tuple[list[Shown], NDArray[np.float64]]] = {}
+        for kind in sorted({tile.kind for tile in tiles}):
+            mine = [i for i, tile in enumerate(tiles) if tile.kind == kind]
             weight = np.array([bits[i] for i in mine]) + 1.0
-            self._pools[channels] = ([tiles[i] for i in mine], weight)
+            self._pools[kind] = ([tiles[i] for i in mine], weight)
         totals = np.array([weight.sum() for _, weight in self._pools.values()])
         self._share = totals / totals.sum()
 
-    def draw(self) -> Uint8:
-        """Return crops (N, h, w, C) of about BATCH_PIXELS pixels."""
+    def draw(self) -> Batch:
+        """Return crops of about BATCH_PIXELS pixels."""
         pools = list(self._pools.values())
         tiles, weight = pools[self._rng.choice(len(pools), p=self._share)]
         chosen = self._rng.choice(len(tiles), BATCH_PIXELS // CROP**2, p=weight / weight.sum())
-        height = min(CROP, *(tiles[i].shape[0] for i in chosen))
-        width = min(CROP, *(tiles[i].shape[1] for i in chosen))
-        return np.stack([self._crop(tiles[i], height, width) for i in chosen])
+        height = min(CROP, *(tiles[i].samples.shape[0] for i in chosen))
+        width = min(CROP, *(tiles[i].samples.shape[1] for i in chosen))
+        return Batch.of([self._crop(tiles[i], height, width) for i in chosen])
 
-    def _crop(self, tile: Uint8, height: int, width: int) -> Uint8:
-        top = self._rng.integers(tile.shape[0] - height + 1)
-        left = self._rng.integers(tile.shape[1] - width + 1)
-        return tile[top : top + height, left : left + width]
+    def _crop(self, tile: Shown, height: int, width: int) -> Shown:
+        top = self._rng.integers(tile.samples.shape[0] - height + 1)
+        left = self._rng.integers(tile.samples.shape[1] - width + 1)
+        return tile.crop(int(top), int(left), height, width)

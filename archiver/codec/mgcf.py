@@ -298,17 +298,16 @@ class MGCF(nn.Module):
         """Return the port for 8-bit images of 1 or 3 channels."""
         return cast(Port, self.ports[PORT_OF[channels]])
 
-    def forward(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, samples: Tensor, kind: str | None = None) -> tuple[Tensor, Tensor]:
         """Predict every sample of the tiles in one masked pass.
 
-        ``samples`` is (N, H, W, C), float32 holding 0..255.  Returns the head's outputs
+        ``samples`` is (N, H, W, C), float32 holding 0..255, or, if the ``kind`` is DEEP, deep
+        samples (N, H, W, 1) in units from their middle.  Returns the head's outputs
         (N, H, W, n_outputs) in levels and the base prediction (N, H, W, C) in 1/16 steps.
         """
+        if kind == DEEP:
+            return self._predict(cast(Port, self.ports[DEEP]), samples)
         return self._predict(self.port(samples.shape[-1]), samples - MID)
-
-    def deep(self, centred: Tensor) -> tuple[Tensor, Tensor]:
-        """Do what ``forward`` does for deep samples (N, H, W, 1), in units from their middle."""
-        return self._predict(cast(Port, self.ports[DEEP]), centred)
 
     def _predict(self, port: Port, centred: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(centred.device.type, enabled=False):

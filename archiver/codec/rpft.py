@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import functional_call
 
-from archiver.codec import adapters, devices, mgcf, mixture
+from archiver.codec import adapters, batches, devices, mgcf
 from archiver.codec.adapters import Adapter, Ranks
-
-Uint8 = NDArray[np.uint8]
+from archiver.codec.batches import Batch, Shown
 
 PATCH = 64  # side of what is shown and ranked
 BATCH = 2  # patches of one update: the smaller, the better, at the same number of passes
@@ -72,14 +71,14 @@ def share(settings: Settings, t: int) -> float:
 
 def adapt(
     net: mgcf.MGCF,
-    patches: Sequence[Uint8],
+    patches: Sequence[Shown],
     settings: Settings,
     on_pass: Callable[[Pass], None] = lambda done: None,
     *,
     scale: float = 1.0,
     device: str = "cpu",
 ) -> Adapter:
-    """Return the adapter for ``patches`` (H, W, C), C 1 or 3, that represent an image.
+    """Return the adapter for ``patches`` that represent an image.
 
     ``net`` is a coding network on the CPU; ``device`` is where to train.  ``scale`` is how many
     times the patches' bits the whole image has, if they are a sample of it.
@@ -106,7 +105,7 @@ class _Trainer:
     def __init__(
         self,
         net: mgcf.MGCF,
-        patches: Sequence[Uint8],
+        patches: Sequence[Shown],
         settings: Settings,
         scale: float,
         device: str,
@@ -161,8 +160,7 @@ class _Trainer:
         rates = float(self._rates[chosen].sum())
         seen = 0.0
         for group in _alike([self._patches[i] for i in chosen]):
-            samples = torch.from_numpy(group).to(self._device).float()
-            bits = self._objective.bits(self._factors, samples)
+            bits = self._objective.bits(self._factors, group.to(self._device))
             seen += bits.item()
             (bits / rates).backward()
         (price(self._learned, self._noise) / self.total).backward()
@@ -188,14 +186,14 @@ class _Objective:
         self._device = torch.device(device)
         self._starts = {n: s.to(device) for n, s in adapters.starts(sizes, ranks).items()}
 
-    def bits(self, factors: dict[str, Tensor], samples: Tensor) -> Tensor:
-        """Return the code length of ``samples`` (N, H, W, C), differentiable in the factors."""
+    def bits(self, factors: dict[str, Tensor], batch: Batch) -> Tensor:
+        """Return the code length of a batch, differentiable in the factors."""
         rounded = {name: _rounded(f) + self._starts[name] for name, f in factors.items()}
         merged = adapters.merged_weights(self.net, rounded)
         weights = {f"{name}.weight": value for name, value in merged.items()}
         with torch.autocast(self._device.type, torch.bfloat16):
-            outputs, base = functional_call(self.net, weights, (samples,))
-        return mixture.bits(outputs, base, samples, self.net.architecture).sum()
+            outputs, base = functional_call(self.net, weights, (batch.samples, batch.kind))
+        return batches.code_length(outputs, base, batch, self.net.architecture).sum()
 
 
 def _dithered(shape: tuple[int, int], rng: np.random.Generator) -> Tensor:
@@ -220,15 +218,11 @@ def _rounded(x: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def _rates(net: mgcf.MGCF, patches: Sequence[Uint8]) -> NDArray[np.float64]:
+def _rates(net: mgcf.MGCF, patches: Sequence[Shown]) -> NDArray[np.float64]:
     """Return the code length of every patch, in bits, under the base model."""
     device = next(net.parameters()).device
-    out = []
-    for patch in patches:
-        samples = torch.tensor(patch[None], device=device, dtype=torch.float32)
-        outputs, base = net(samples)
-        out.append(float(mixture.bits(outputs, base, samples, net.architecture).sum()))
-    return np.array(out) + 1.0
+    alone = (Batch.of([patch]).to(device) for patch in patches)
+    return np.array([float(batches.bits(net, batch).sum()) for batch in alone]) + 1.0
 
 
 def _order(rates: NDArray[np.float64], order: str, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -238,18 +232,9 @@ def _order(rates: NDArray[np.float64], order: str, rng: np.random.Generator) -> 
     return falling[::-1] if order == "rising" else falling
 
 
-def _alike(patches: Sequence[Uint8]) -> list[Uint8]:
-    """Stack patches of one shape."""
-    groups: dict[tuple[int, ...], list[Uint8]] = {}
+def _alike(patches: Sequence[Shown]) -> list[Batch]:
+    """Stack patches of one kind and shape."""
+    groups: dict[tuple[str, tuple[int, ...]], list[Shown]] = {}
     for patch in patches:
-        groups.setdefault(patch.shape, []).append(patch)
-    return [np.stack(group) for group in groups.values()]
-
-
-def cut(tile: Uint8, side: int = PATCH) -> list[Uint8]:
-    """Cut a tile into patches of ``side``, smaller at its end."""
-    return [
-        np.ascontiguousarray(tile[row : row + side, column : column + side])
-        for row in range(0, tile.shape[0], side)
-        for column in range(0, tile.shape[1], side)
-    ]
+        groups.setdefault((patch.kind, patch.samples.shape), []).append(patch)
+    return [Batch.of(group) for group in groups.values()]

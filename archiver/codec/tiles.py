@@ -106,14 +106,18 @@ def encode_each(tiles: Sequence[Samples], engines: Sequence[Engine | None]) -> l
     ]
 
 
-def learnable_part(tile: Samples, coded: Encoded) -> NDArray[np.uint8] | None:
-    """Return the 8-bit samples that a model codes of a tile, given its coding; None: none."""
-    if not is_byte_tile(tile.dtype, tile.shape[2]) or coded.codec == TileCodec.CONSTANT:
-        return None
-    is_repeated = coded.codec == TileCodec.REPEATED
-    if is_repeated and coded.payload[0] == TileCodec.CONSTANT:
-        return None
-    return np.ascontiguousarray(tile[..., :1] if is_repeated else tile, np.uint8)
+def learnable_parts(tile: Samples, coded: Encoded) -> list[NDArray[np.generic]]:
+    """Return what a model is asked to code of a tile, given its coding; empty if nothing.
+
+    One part of 8-bit samples (H, W, C), or planes (H, W) of deep ones, uint16.
+    """
+    if not is_learnable(tile) or _inner(coded.codec, coded.payload) == TileCodec.CONSTANT:
+        return []
+    part = tile[..., :1] if coded.codec == TileCodec.REPEATED else tile
+    if part.dtype == np.uint8:
+        return [np.ascontiguousarray(part)]
+    planes = classic.to_unsigned(part)
+    return [np.ascontiguousarray(planes[..., c]) for c in range(planes.shape[2])]
 
 
 def _has_equal_channels(tile: Samples) -> bool:

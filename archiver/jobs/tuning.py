@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archiver.image import Samples
 from archiver.pipeline import engines, sampling
 from archiver.pipeline.sampling import Sample
 
@@ -66,7 +67,7 @@ def run_task(task: TuneTask, threads: int) -> Tuned:
     """Make the archive model of a job, or say why there is none."""
     sample = sampling.draw(task.files, task.total_bytes, tile=task.tile)
     if not sample.held_out or not sample.learned_from:
-        return Tuned("too few 8-bit grey or colour images")
+        return Tuned("too few images that a model can code")
     return _Tuning(task, sample, threads).run()
 
 
@@ -125,13 +126,12 @@ class _Tuning:
         return Tuned(reason, tuple(self._made), self._facts)
 
     def _labels(self) -> list[str]:
-        """Return the group of each file of the sample: top-level directory and channels."""
-        channels = {tile.file: tile.samples.shape[2] for tile in self._sample.tiles}
+        """Return the group of each file of the sample: top-level directory and kind of samples."""
+        kinds = {tile.file: _kind(tile.samples) for tile in self._sample.tiles}
         labels = []
         for number, path in enumerate(self._sample.paths):
             parts = path.relative_to(self._task.source).parts
-            kind = "grey" if channels.get(number) == 1 else "colour"
-            labels.append(f"{parts[0] if len(parts) > 1 else '.'} {kind}")
+            labels.append(f"{parts[0] if len(parts) > 1 else '.'} {kinds.get(number, '')}")
         return labels
 
     def _is_worse(self, before: Sequence[float]) -> bool:
@@ -157,17 +157,23 @@ class _Tuning:
         """Return a model tuned on the files of a group, beginning with the newest model made."""
         from archiver.codec import finetune
         from archiver.codec import tiles as codec
+        from archiver.codec.batches import Shown
 
         started = time.monotonic()
         # a tile of one colour, or of one channel thrice, is not what the network is asked to code
         tiles = [t.samples for t in self._sample.learned_from if t.file in group.files]
         coded = codec.encode(tiles, self._engines[0])
-        learnt = [codec.learnable_part(*pair) for pair in zip(tiles, coded, strict=True)]
+        parts = [codec.learnable_parts(*pair) for pair in zip(tiles, coded, strict=True)]
+        learnt = [
+            (Shown.of(part), 8.0 * len(one.payload) / len(each))
+            for each, one in zip(parts, coded, strict=True)
+            for part in each
+        ]
         is_asked = self._task.steps is not None
         model = finetune.finetune(
             self._start,
-            [tile for tile in learnt if tile is not None],
-            [8.0 * len(c.payload) for t, c in zip(learnt, coded, strict=True) if t is not None],
+            [shown for shown, _ in learnt],
+            [bits for _, bits in learnt],
             finetune.Budget(steps, seconds, 0 if is_asked else MIN_STEPS),
             name=f"{self._engines[0].name}-{ARCHIVE_MODEL} {group.label}".rstrip(),
             device=str(self._engines[0].device),
@@ -227,6 +233,13 @@ def groups(labels: Sequence[str], sizes: Mapping[int, float], least: float) -> l
     if len(members) < 2:
         return []
     return [Group(label, frozenset(members[label])) for label in chosen[: -MAX_GROUPS - 1 : -1]]
+
+
+def _kind(samples: Samples) -> str:
+    """Return in a word what kind of samples these are."""
+    if samples.dtype.itemsize > 1:
+        return "16-bit"
+    return "grey" if samples.shape[2] == 1 else "colour"
 
 
 class _HeldOut:

@@ -63,14 +63,14 @@ def adapt(
     decodes on every machine.
     """
     scale = n_tiles / max(1, len(tiles))
-    parts = [codec.learnable_part(tile, one) for tile, one in zip(tiles, before, strict=True)]
-    pairs = zip(parts, before, strict=True)
-    now = sum(len(one.payload) for part, one in pairs if part is not None)
+    parts = [codec.learnable_parts(tile, one) for tile, one in zip(tiles, before, strict=True)]
+    now = sum(len(one.payload) for part, one in zip(parts, before, strict=True) if part)
     if scale * now < LEAST_BYTES:
         return None
     started = time.monotonic()
-    learnable = [part for part in parts if part is not None]
-    adapter, rates = _fine_tuned(learnable, scale, 8.0 * now, engine, effort)
+    adapter, rates = _fine_tuned(
+        [plane for part in parts for plane in part], scale, 8.0 * now, engine, effort
+    )
     if adapter is None:
         return None
     try:
@@ -84,13 +84,14 @@ def adapt(
 
 
 def _fine_tuned(
-    tiles: Sequence[NDArray[np.uint8]], scale: float, now: float, engine: Engine, effort: Effort
+    tiles: Sequence[NDArray[np.generic]], scale: float, now: float, engine: Engine, effort: Effort
 ) -> tuple[bytes | None, tuple[float, ...]]:
     """Return the adapter (None if it changes nothing), and the rate at every pass."""
     from archiver.codec import adapters, rpft
+    from archiver.codec.batches import Shown
 
     passes: list[rpft.Pass] = []
-    patches = [patch for tile in tiles for patch in rpft.cut(tile)]
+    patches = [patch for tile in tiles for patch in Shown.of(tile).cut(rpft.PATCH)]
     settings = rpft.Settings(
         passes=effort.passes or _passes(len(patches)),
         seconds=effort.seconds or float("inf"),

@@ -36,11 +36,6 @@ def is_learnable(image: Image, place: Place) -> bool:
     return codec.is_byte_tile(image.dtype, channels) or codec.is_deep_tile(image.dtype, channels)
 
 
-def is_tunable(image: Image, place: Place) -> bool:
-    """Whether a model can be tuned on the tile at ``place``: 8 bit, grey or colour."""
-    return codec.is_byte_tile(image.dtype, len(components(image.channels)[place.component]))
-
-
 def learnable_tiles(images: Sequence[Image], places: Sequence[tuple[int, Place]]) -> list[int]:
     """Return the numbers of the tiles of a file that a model can code."""
     return [

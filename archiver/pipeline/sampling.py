@@ -17,7 +17,7 @@ from archiver import sources
 from archiver.errors import SourceError
 from archiver.image import Image, Samples
 from archiver.pipeline import coding
-from archiver.pipeline.choice import is_tunable
+from archiver.pipeline.choice import is_learnable
 from archiver.pipeline.geometry import DEFAULT_TILE, Place
 
 MIN_TILES = 2  # of a file
@@ -39,7 +39,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class SampledTile:
-    """A tile of 8 bit samples, grey or colour, of the sample's ``file``-th file.
+    """A tile that a model can code, of the sample's ``file``-th file.
 
     Held out, a pixel of it stands for ``scale`` pixels of the dataset.
     """
@@ -137,7 +137,7 @@ def _visit(
         places = [
             (i, place)
             for i, place in coding.all_places(parsed.images, tile)
-            if is_tunable(parsed.images[i], place)
+            if is_learnable(parsed.images[i], place)
         ]
         if places and parsed.sha256 not in seen:  # a copy costs nothing, so nothing can be saved
             seen.add(parsed.sha256)

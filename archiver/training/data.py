@@ -22,11 +22,12 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from archiver.codec import mgcf
+from archiver.codec.batches import Batch, Shown
 from archiver.codec.deep import MAX_VALUE, Window
 from archiver.errors import UsageError
 
 Uint8 = NDArray[np.uint8]
-Float32 = NDArray[np.float32]
 Deep = NDArray[np.uint16]
 Samples = NDArray[Any]  # either
 
@@ -40,7 +41,7 @@ MAX_SIDE = 4096  # of a larger image a window of this side is kept
 AREA_POWER = 0.7  # an image is drawn in proportion to its area ** AREA_POWER
 BLOCK = 8  # side of the blocks that JPEG transforms
 LUMA = (0.299, 0.587, 0.114)
-GREY, COLOUR, DEEP = "grey", "rgb", "deep"  # kinds of batches, as the network's ports
+GREY, COLOUR, DEEP = *mgcf.PORTS, mgcf.DEEP  # kinds of batches
 MADE = 0.4  # share of deep crops that are made from colour crops, for their variety
 NOISE = (0.5, 60.0)  # of those, in steps
 OTHER_SHIFT = 0.2  # share of deep crops whose unit is not the best one
@@ -161,7 +162,8 @@ def _read_or_why(path: Path, side: int, rng: np.random.Generator) -> tuple[Seque
     height, width = images[0].shape[:2]
     if min(height, width) < side:
         return [], f"{width} x {height} is smaller than a crop"
-    return [_window(image, MAX_SIDE, rng) for image in images if image.min() < image.max()], ""
+    varied = [image for image in images if image.dtype == np.uint8 or image.min() < image.max()]
+    return [_window(image, MAX_SIDE, rng) for image in varied], "one value only"
 
 
 def _window(image: Samples, side: int, rng: np.random.Generator) -> Samples:
@@ -171,25 +173,6 @@ def _window(image: Samples, side: int, rng: np.random.Generator) -> Samples:
     left = rng.integers(image.shape[1] - width + 1)
     window: Samples = image[top : top + height, left : left + width]
     return window if window.base is image and window.shape == image.shape else window.copy()
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Crops of one kind: (N, side, side, C) samples 0..255, or deep ones (C = 1) in units.
-
-    Of deep ones ``grain`` (N,) is their step in units, ``ends`` (N, 2) the least and the most.
-    """
-
-    samples: Float32
-    grain: Float32 | None = None
-    ends: Float32 | None = None
-
-    @property
-    def kind(self) -> str:
-        """GREY, COLOUR or DEEP."""
-        if self.grain is not None:
-            return DEEP
-        return GREY if self.samples.shape[3] == 1 else COLOUR
 
 
 class Crops:
@@ -233,12 +216,10 @@ class Crops:
         """Return the batch of ``step``."""
         rng = np.random.default_rng([self.seed, step])
         if kind == DEEP:
-            return _through_windows([_turn(self._deep_crop(rng), rng) for _ in self._each()], rng)
+            planes = (_turn(self._deep_crop(rng), rng) for _ in range(self.batch))
+            return Batch.of([Shown.through(_window_of(plane, rng), plane) for plane in planes])
         crop = self._colour_crop if kind == COLOUR else self._grey_crop
-        return Batch(np.stack([_turn(crop(rng), rng) for _ in self._each()]).astype(np.float32))
-
-    def _each(self) -> range:
-        return range(self.batch)
+        return Batch.of([Shown(_turn(crop(rng), rng)) for _ in range(self.batch)])
 
     def _deep_crop(self, rng: np.random.Generator) -> Deep:
         if self._weights.any() and rng.random() < MADE:
@@ -342,17 +323,12 @@ def _deepened(image: Uint8, side: int, rng: np.random.Generator) -> Deep:
     return deepened
 
 
-def _through_windows(crops: Sequence[Deep], rng: np.random.Generator) -> Batch:
-    """Return crops (H, W) as the network sees them."""
-    seen, grain, ends = [], [], []
-    for crop in crops:
-        window = Window.of(crop)
-        if rng.random() < OTHER_SHIFT:
-            window = replace(window, shift=max(0, window.shift + int(rng.choice((-1, 1)))))
-        seen.append(window.units(window.values(crop)))
-        grain.append(window.grain)
-        ends.append(window.units(np.array([0, window.top])))
-    return Batch(np.stack(seen)[..., None], np.array(grain, np.float32), np.stack(ends))
+def _window_of(crop: Deep, rng: np.random.Generator) -> Window:
+    """Return the window of a crop (H, W), or one whose unit is twice or half as large."""
+    window = Window.of(crop)
+    if rng.random() >= OTHER_SHIFT:
+        return window
+    return replace(window, shift=max(0, window.shift + int(rng.choice((-1, 1)))))
 
 
 def _is_due(step: int, share: float) -> bool:

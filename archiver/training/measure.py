@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from archiver.codec import classic, mixture
+from archiver.codec import batches, classic
+from archiver.codec.batches import Batch, Shown
 from archiver.codec.engine import Engine
 from archiver.errors import UsageError
 from archiver.pipeline.geometry import DEFAULT_TILE, spans, tile_side
@@ -130,6 +131,6 @@ def _cut(image: Uint8) -> list[Uint8]:
 
 @torch.inference_mode()
 def _loss_bits(engine: Engine, tile: Uint8) -> float:
-    samples = torch.tensor(tile[None], dtype=torch.float32)
     outputs, base = engine.coder.predict(tile[None])
-    return float(mixture.bits(outputs, base, samples, engine.coder.sizes).sum())
+    batch = Batch.of([Shown.of(tile)])
+    return float(batches.code_length(outputs, base, batch, engine.coder.sizes).sum())

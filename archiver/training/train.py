@@ -12,15 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from archiver.codec import devices, mgcf, mixture
+from archiver.codec import batches, devices, mgcf
+from archiver.codec.batches import Batch
 from archiver.codec.optimise import Average, Optimiser, rate
 from archiver.errors import UsageError
 from archiver.training.checkpoint import Checkpoint, Leg
-from archiver.training.data import COLOUR, DEEP, GREY, Batch, Crops, Prefetch
+from archiver.training.data import COLOUR, DEEP, GREY, Crops, Prefetch
 
 ROW_STEPS = 50  # steps that one row of the log averages
 AHEAD = 4  # batches drawn while one is learned from
-Loss = Callable[..., Tensor]
+Loss = Callable[[Batch], Tensor]
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class _Run:
             self._optimiser.restore(start.optimiser)
         self._average = Average(self._net)
         self._average.restore(start.average, start.averaged_steps)
-        self._losses = {deep: self._loss_function(deep) for deep in (False, True)}
+        self._loss = self._loss_function()
         self._step = start.step
         self._batches = Prefetch(
             crops,
@@ -116,7 +117,7 @@ class _Run:
             self._leg.done_steps, self._leg.progress, peak=self._leg.peak, decay=self._leg.decay
         )
         batch = self._batches.draw()
-        loss = self._bits(batch)
+        loss = self._loss(batch.to(self._device))
         loss.backward()
         norm = self._optimiser.step(factor)
         self._average.update(self._net)
@@ -125,12 +126,6 @@ class _Run:
         self._leg.done_steps += 1
         self._leg.done_seconds += took
         return self._rows.add(self._step, took, batch, loss.item(), factor, norm)
-
-    def _bits(self, batch: Batch) -> Tensor:
-        """Return the mean bits per sample of a batch."""
-        arrays = (batch.samples, batch.grain, batch.ends)
-        tensors = [torch.from_numpy(a).to(self._device) for a in arrays if a is not None]
-        return self._losses[batch.grain is not None](*tensors)
 
     def close(self) -> Checkpoint:
         """End the run; returns its last state."""
@@ -166,21 +161,11 @@ class _Run:
         }
         return [*self._start.history, this]
 
-    def _loss_function(self, deep: bool) -> Loss:
-        sizes = self._start.architecture
+    def _loss_function(self) -> Loss:
+        def bits_per_sample(batch: Batch) -> Tensor:
+            return batches.bits(self._net, batch).mean()
 
-        def bits_per_sample(samples: Tensor) -> Tensor:
-            with torch.autocast(self._device.type, torch.bfloat16):
-                outputs, base = self._net(samples)
-            return mixture.bits(outputs, base, samples, sizes).mean()
-
-        def deep_bits_per_sample(centred: Tensor, grain: Tensor, ends: Tensor) -> Tensor:
-            with torch.autocast(self._device.type, torch.bfloat16):
-                outputs, base = self._net.deep(centred)
-            return mixture.deep_bits(outputs, base, centred, grain, ends, sizes).mean()
-
-        loss: Loss = deep_bits_per_sample if deep else bits_per_sample
-        return torch.compile(loss) if self._settings.compiled else loss
+        return torch.compile(bits_per_sample) if self._settings.compiled else bits_per_sample
 
 
 class _Rows:
@@ -207,7 +192,7 @@ class _Rows:
         self.seconds += took
         self._losses[batch.kind].append(loss)
         self._norms.append(norm)
-        self._pixels += batch.samples[..., 0].size
+        self._pixels += batch.n_pixels
         self._took += took
         if step % ROW_STEPS:
             return None

@@ -21,6 +21,7 @@ from rich.table import Table
 from archiver import sources
 from archiver.codec import pretrained, rpft
 from archiver.codec.adapters import Ranks
+from archiver.codec.batches import Shown
 from archiver.codec.engine import Engine
 from archiver.codec.rpft import Settings
 from archiver.pipeline import DEFAULT_TILE
@@ -48,11 +49,12 @@ def crop(path: Path, side: int) -> np.ndarray:
 
 def run(image: np.ndarray, engine: Engine, settings: Settings | None) -> tuple[int, int, float]:
     """Return bytes of payloads, of the adapter, and seconds of fine-tuning."""
-    tiles = rpft.cut(image, DEFAULT_TILE)
+    shown = Shown.of(image)
+    tiles = [part.samples for part in shown.cut(DEFAULT_TILE)]
     if settings is None:
         return sum(map(len, engine.encode(tiles))), 0, 0.0
     start = time.perf_counter()
-    adapter = rpft.adapt(engine.net, rpft.cut(image), settings).to_bytes()
+    adapter = rpft.adapt(engine.net, list(shown.cut(rpft.PATCH)), settings).to_bytes()
     seconds = time.perf_counter() - start
     return sum(map(len, engine.adapted(adapter).encode(tiles))), len(adapter), seconds
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from archiver.codec import adapters, pretrained, products, reference, rpft
 from archiver.codec.adaptation import Adaptation
 from archiver.codec.adapters import Adapter, Ranks
+from archiver.codec.batches import Shown
 from archiver.codec.engine import Engine
 from archiver.errors import ArchiverError, FormatError, IntegrityError
 
@@ -124,7 +125,7 @@ def test_fine_tuning_pays_for_itself(model: bytes) -> None:
     image = np.tile(picture(4, 64, 64), (2, 2, 1))
     passes: list[rpft.Pass] = []
     how = rpft.Settings(passes=12, ranks=Ranks(2, 2))
-    adapter = rpft.adapt(engine.net, rpft.cut(image), how, passes.append)
+    adapter = rpft.adapt(engine.net, list(Shown.of(image).cut(rpft.PATCH)), how, passes.append)
     data = adapter.to_bytes()
     [before], [after] = engine.encode([image]), engine.adapted(data).encode([image])
     assert len(after) + len(data) < len(before)

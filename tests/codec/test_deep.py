@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.codec import cpu, mixture, products, reference, tiles, weights
+from archiver.codec import cpu, mgcf, mixture, products, reference, tiles, weights
 from archiver.codec.deep import MAX_SHIFT, Window
 from archiver.codec.engine import Engine
 from archiver.codec.tiles import TileCodec
@@ -82,7 +82,7 @@ def test_the_network_that_trains_is_the_network_that_codes() -> None:
     for samples in (CASES["12 bit"], CASES["16 bit, full range"]):
         window = Window.of(samples)
         units = torch.from_numpy(window.units(window.values(samples)))[None, ..., None]
-        outputs, base = net.deep(units)
+        outputs, base = net(units, mgcf.DEEP)
         fast, fast_base = engine().deep.predict_deep(window.values(samples), window)
         np.testing.assert_array_equal(outputs.flatten(0, 2).numpy(), fast)
         np.testing.assert_array_equal(base[0, ..., 0].numpy(), fast_base)
@@ -93,7 +93,7 @@ def test_coded_size_is_the_loss() -> None:
     window = Window.of(samples)
     units = torch.from_numpy(window.units(window.values(samples)))[None, ..., None]
     ends = torch.from_numpy(window.units(np.array([[0, window.top]])))
-    outputs, base = engine().net.deep(units)
+    outputs, base = engine().net(units, mgcf.DEEP)
     sizes = engine().net.architecture
     grain = torch.tensor([window.grain])
     bits = float(mixture.deep_bits(outputs, base, units, grain, ends, sizes).sum())

@@ -11,7 +11,15 @@ import tifffile
 from PIL import Image
 
 from archiver.errors import UsageError
-from archiver.training.data import Crops, Prefetch, load_domain, read_image
+from archiver.training.data import (
+    COLOUR,
+    DEEP,
+    GREY,
+    Crops,
+    Prefetch,
+    load_domain,
+    read_image,
+)
 
 
 def load(folder: Path, side: int = 16, limit: int = 1 << 30):  # type: ignore[no-untyped-def]
@@ -23,19 +31,20 @@ def test_batches_depend_on_seed_and_step_alone(photos: Path) -> None:
     domain = load(photos)
     first, again = (Crops([domain], side=16, batch=3, seed=1) for _ in range(2))
     other = Crops([domain], side=16, batch=3, seed=2)
-    assert np.array_equal(first.draw(5, 3), again.draw(5, 3))
-    assert not np.array_equal(first.draw(5, 3), first.draw(6, 3))
-    assert not np.array_equal(first.draw(5, 3), other.draw(5, 3))
-    assert first.draw(0, 1).shape == (3, 16, 16, 1)
+    assert np.array_equal(first.draw(5, COLOUR).samples, again.draw(5, COLOUR).samples)
+    assert not np.array_equal(first.draw(5, COLOUR).samples, first.draw(6, COLOUR).samples)
+    assert not np.array_equal(first.draw(5, COLOUR).samples, other.draw(5, COLOUR).samples)
+    assert first.draw(0, GREY).samples.shape == (3, 16, 16, 1)
 
 
 def test_prefetch_gives_the_batches_of_the_steps_in_order(photos: Path) -> None:
     """Threads change when a batch is drawn, not which; every fifth is grey."""
     crops = Crops([load(photos)], side=16, batch=2, seed=1)
-    batches = Prefetch(crops, step=3, grey_share=0.2, ahead=3)
+    batches = Prefetch(crops, step=3, grey_share=0.2, deep_share=0.0, ahead=3)
     for step in range(3, 13):
-        channels = 1 if step % 5 == 4 else 3
-        assert np.array_equal(batches.draw(), crops.draw(step, channels))
+        drawn, kind = batches.draw(), GREY if step % 5 == 4 else COLOUR
+        assert drawn.kind == kind
+        assert np.array_equal(drawn.samples, crops.draw(step, kind).samples)
     batches.close()
 
 
@@ -45,14 +54,15 @@ def test_crops_are_pieces_of_the_images_turned(tmp_path: Path) -> None:
     Image.fromarray(image).save(tmp_path / "a.png")
     crops = Crops([load(tmp_path)], side=16, batch=6, seed=0)
     windows = {image[y : y + 16, x : x + 16].tobytes() for y in range(5) for x in range(9)}
-    for crop in crops.draw(0, 3):
+    for crop in crops.draw(0, COLOUR).samples.numpy().astype(np.uint8):
         turns = [np.rot90(f, k) for f in (crop, crop[:, ::-1]) for k in range(4)]
         assert any(np.ascontiguousarray(t).tobytes() in windows for t in turns)
 
 
 def test_files_left_out_say_why(tmp_path: Path) -> None:
-    """16 bit, too small, broken: named, with the reason; the rest is used."""
-    tifffile.imwrite(tmp_path / "deep.tif", np.zeros((40, 40), np.uint16))
+    """Floats, one value, too small, broken: named, with the reason; the rest is used."""
+    tifffile.imwrite(tmp_path / "float.tif", np.zeros((40, 40), np.float32))
+    tifffile.imwrite(tmp_path / "flat.tif", np.zeros((40, 40), np.uint16))
     Image.new("RGB", (8, 40)).save(tmp_path / "narrow.png")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
     (tmp_path / "notes.txt").write_text("no image")
@@ -60,14 +70,15 @@ def test_files_left_out_say_why(tmp_path: Path) -> None:
     domain = load(tmp_path)
     assert len(domain.images) == 1
     reasons = dict(reason.split(": ", 1) for reason in domain.skipped)
-    assert set(reasons) == {"deep.tif", "narrow.png", "broken.png"}
-    assert reasons["deep.tif"] == "uint16 samples"
+    assert set(reasons) == {"float.tif", "flat.tif", "narrow.png", "broken.png"}
+    assert reasons["float.tif"] == "float32 samples"
+    assert reasons["flat.tif"] == "one value only"
     assert "smaller than a crop" in reasons["narrow.png"]
 
 
 def test_folder_without_images_is_a_usage_error(tmp_path: Path) -> None:
     """The message names the folder and what was expected there."""
-    with pytest.raises(UsageError, match=r"no image to train on: expected 8-bit"):
+    with pytest.raises(UsageError, match=r"no image to train on: expected images"):
         load(tmp_path)
 
 
@@ -87,12 +98,12 @@ def test_lossy_files_are_halved(tmp_path: Path) -> None:
 def test_jpeg_and_enlarged_crops_have_the_size_asked_for(photos: Path) -> None:
     """Whatever a crop went through, it has its side, and differs from the plain one."""
     domain = load(photos)
-    plain = Crops([domain], side=24, batch=8, seed=1).draw(0, 3)
+    plain = Crops([domain], side=24, batch=8, seed=1).draw(0, COLOUR).samples
     for changed in ({"jpeg": 1.0}, {"resized": 1.0}):
         crops = Crops([domain], side=24, batch=8, seed=1, **changed)
-        drawn = crops.draw(0, 3)
+        drawn = crops.draw(0, COLOUR).samples
         assert drawn.shape == plain.shape
-        assert np.array_equal(drawn, crops.draw(0, 3))
+        assert np.array_equal(drawn, crops.draw(0, COLOUR).samples)
         assert not np.array_equal(drawn, plain)
 
 
@@ -112,3 +123,25 @@ def test_deep_png_is_not_taken_for_8_bit(tmp_path: Path) -> None:
     (tmp_path / "deep.png").write_bytes(imagecodecs.png_encode(deep))
     with pytest.raises(ValueError, match="uint16"):
         read_image(tmp_path / "deep.png")
+
+
+def test_deep_images_are_shown_in_units_of_their_noise(tmp_path: Path) -> None:
+    """Signed and unsigned planes, and crops made from colour; each crop has its own window."""
+    rng = np.random.default_rng(4)
+    noise = rng.normal(0, 300, (2, 40, 50))
+    tifffile.imwrite(tmp_path / "signed.tif", noise.astype(np.int16), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "large.tif", (40_000 + noise[0]).astype(np.uint16))
+    Image.fromarray(rng.integers(0, 256, (70, 70, 3), np.uint8)).save(tmp_path / "colour.png")
+    domain = load(tmp_path)
+    assert [plane.shape for plane in domain.deep] == [(40, 50)] * 3
+    crops = Crops([domain], side=16, batch=20, seed=1)
+    assert [crops.kind(step, 0.2, 0.5) for step in range(4)] == [COLOUR, DEEP, COLOUR, DEEP]
+    batch = crops.draw(1, DEEP)
+    assert batch.samples.shape == (20, 16, 16, 1)
+    assert batch.grain is not None
+    assert batch.ends is not None
+    for units, grain, (low, high) in zip(batch.samples, batch.grain, batch.ends, strict=True):
+        assert (low, high) == (units.min(), units.max())
+        assert bool((units / grain == (units / grain).round()).all())
+        assert 0.5 < float(units.std()) < 60
+    assert Crops([load(tmp_path)], side=16, batch=2, seed=1).kind(0, 0.2, 0.0) == COLOUR
