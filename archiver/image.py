@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Samples = NDArray[np.generic]
 ReadWindow = Callable[[int, int, int, int], Samples]  # row, column, height, width -> (h, w, C)
+ReadTile = Callable[[int, int], bytes]  # row, column -> a JpegTile as bytes
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,10 @@ class Image:
     ``bit_depth`` is the number of bits a sample can use, at most the width of ``dtype``.
     ``window(row, column, height, width)`` returns a (height, width, channels) array of ``dtype``;
     the window lies inside the raster.
+
+    An image whose file keeps it as JPEG tiles has ``jpeg_tile(row, column)``, which returns the one
+    that begins there (:class:`archiver.sources.jpeg_tile.JpegTile`), and their height and width in
+    ``tile_shape``.
     """
 
     height: int
@@ -27,6 +32,8 @@ class Image:
     dtype: np.dtype[np.generic]
     bit_depth: int
     window: ReadWindow
+    tile_shape: tuple[int, int] | None = None
+    jpeg_tile: ReadTile | None = None
 
     @classmethod
     def from_array(cls, array: Samples, *, bit_depth: int | None = None) -> Image:

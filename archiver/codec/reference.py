@@ -22,7 +22,6 @@ Array = NDArray[np.float64]
 
 ROWS, COLUMNS = 4, 7  # kernels span rows -3..0 and columns -3..3
 PORTS = {1: "ports.grey", 3: "ports.rgb"}
-DEEP = "ports.deep"
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def decode(payload: bytes, shape: tuple[int, int, int], model: ReferenceModel) -
     height, width, _ = shape
     stream = DigitDecoder(payload)
     samples = np.zeros(shape, np.uint8)
-    field = _Field(model, shape)
+    field = Field(model, shape)
     for group in range(width + 2 * (height - 1)):
         rows = np.arange(max(0, (group - width + 2) // 2), min(height, group // 2 + 1))
         if not len(rows):  # a tile one column wide has no pixel in odd groups
@@ -115,34 +114,7 @@ def decode(payload: bytes, shape: tuple[int, int, int], model: ReferenceModel) -
     return samples
 
 
-def decode_deep(
-    payload: bytes, shape: tuple[int, int], model: ReferenceModel
-) -> NDArray[np.uint16]:
-    """Return the (H, W) plane of a deep tile (FORMAT.md, "Deep tiles")."""
-    lowest, step, top, middle, shift = struct.unpack_from("<HHHHB", payload)
-    height, width = shape
-    stream = DigitDecoder(payload[9:])
-    numbers = np.zeros(shape, np.int64)
-    field = _DeepField(model, shape, middle, shift)
-    digits = max(1, -(-top.bit_length() // 4))
-    for group in range(width + 2 * (height - 1)):
-        rows = np.arange(max(0, (group - width + 2) // 2), min(height, group // 2 + 1))
-        if not len(rows):
-            continue
-        columns = group - 2 * rows
-        outputs, base = field.predict(rows, columns)
-        count = field.count(rows, columns, outputs, base, top)
-        values = np.zeros(len(rows), np.int64)
-        for digit in range(digits - 1, -1, -1):
-            frequencies = count.frequencies(values, 16**digit)
-            values += stream.decode(frequencies).astype(np.int64) * 16**digit
-        numbers[rows, columns] = values
-        field.store(rows, columns, values[:, None], base)
-    samples: NDArray[np.uint16] = (lowest + step * numbers).astype(np.uint16)
-    return samples
-
-
-class _Field:
+class Field:
     """Every layer's values at the pixels decoded so far; zero outside the tile."""
 
     def __init__(self, model: ReferenceModel, shape: tuple[int, int, int]) -> None:
@@ -156,19 +128,19 @@ class _Field:
 
     def predict(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> tuple[Array, Array]:
         """Return the head's outputs (n, outputs) and the base prediction (n, C) of some pixels."""
-        seen = _window(self.planes, rows, columns, strict=True)
+        seen = window(self.planes, rows, columns, strict=True)
         kernel = self.model.tensors[f"{self.port}.base.weight"] / 1024
         base = self._base(rows, columns, seen[..., : self.channels], kernel)
         embed = f"{self.port}.embed"
         h = np.einsum("nijp,dpij->nd", seen, self.model.weight(embed)) + self.model.bias(embed)
         for i, features in enumerate(self.features):
             h = self._block(f"blocks.{i}", features, rows, columns, h)
-        return self.model.apply(f"{self.port}.head", _snap(h)), base
+        return self.model.apply(f"{self.port}.head", snap(h)), base
 
     def _base(
         self, rows: NDArray[np.int64], columns: NDArray[np.int64], seen: Array, kernel: Array
     ) -> Array:
-        return _snap(np.einsum("nijp,cpij->nc", seen, kernel) * 16, 128 * 16)
+        return snap(np.einsum("nijp,cpij->nc", seen, kernel) * 16, 128 * 16)
 
     def _block(
         self,
@@ -179,14 +151,14 @@ class _Field:
         h: Array,
     ) -> Array:
         apply = self.model.apply
-        value = apply(f"{name}.value", _snap(h))
-        features[rows + 3, columns + 3] = _snap(_hard_swish(apply(f"{name}.attend", _snap(h))))
+        value = apply(f"{name}.value", snap(h))
+        features[rows + 3, columns + 3] = snap(_hard_swish(apply(f"{name}.attend", snap(h))))
         kernel = self.model.weight(f"{name}.depthwise")[:, 0]
-        seen = _window(features, rows, columns, strict=False)
+        seen = window(features, rows, columns, strict=False)
         gate = np.einsum("nijd,dij->nd", seen, kernel) + self.model.bias(f"{name}.depthwise")
-        gated = _snap(_float32(gate * value) / 16)
+        gated = snap(_float32(gate * value) / 16)
         h = np.clip(h + apply(f"{name}.project", gated), -2048, 2048)
-        hidden = _snap(_hard_swish(apply(f"{name}.expand", _snap(h))))
+        hidden = snap(_hard_swish(apply(f"{name}.expand", snap(h))))
         result: Array = np.clip(h + apply(f"{name}.contract", hidden), -2048, 2048)
         return result
 
@@ -209,58 +181,7 @@ class _Field:
         centred = values - 128.0
         residual = centred * 16 - base
         inside = np.full((len(rows), 1), 64.0)
-        planes = [centred, _snap(residual / 8), _snap(residual / 2), inside]
-        self.planes[rows + 3, columns + 3] = np.concatenate(planes, 1)
-
-
-class _DeepField(_Field):
-    """The same for numbers of more than 8 bits; ``centred`` holds them from the middle."""
-
-    def __init__(
-        self, model: ReferenceModel, shape: tuple[int, int], middle: int, shift: int
-    ) -> None:
-        super().__init__(model, (*shape, 1))
-        self.port, self.middle, self.unit = DEEP, middle, 2.0**shift
-        self.centred = np.zeros((*self.planes.shape[:2], 1))
-
-    def _base(
-        self, rows: NDArray[np.int64], columns: NDArray[np.int64], seen: Array, kernel: Array
-    ) -> Array:
-        seen = _window(self.centred, rows, columns, strict=True)
-        return _snap(np.einsum("nijp,cpij->nc", seen, kernel) * 16 / self.unit, 2**20)
-
-    def count(
-        self,
-        rows: NDArray[np.int64],
-        columns: NDArray[np.int64],
-        outputs: Array,
-        base: Array,
-        top: int,
-    ) -> _DeepCount:
-        """Return the count F of the numbers of some pixels."""
-        copies = self.model.architecture.get("copies", 0)
-        own, copied = np.split(outputs, [outputs.shape[1] - 2 * copies], 1)
-        logits, means, scales = np.split(own, 3, 1)
-        logits = _snap(np.concatenate([logits, copied[:, :copies]], 1))
-        scales = _snap(np.concatenate([scales, copied[:, copies:]], 1) - 12, 92) + 12
-        centre = (_snap(means * 8, 255 * 16) + base) * 4
-        for row, column in [(0, -1), (-1, 0)][:copies]:
-            copy = self.centred[rows + 3 + row, columns + 3 + column]
-            centre = np.concatenate([centre, copy * 64 / self.unit], 1)
-        return _DeepCount(logits, centre, scales, top, self.middle, self.unit)
-
-    def store(
-        self,
-        rows: NDArray[np.int64],
-        columns: NDArray[np.int64],
-        values: NDArray[np.int64],
-        base: Array,
-    ) -> None:
-        self.centred[rows + 3, columns + 3] = values - self.middle
-        unit = (values - self.middle) / self.unit
-        residual = unit * 16 - base
-        inside = np.full((len(rows), 1), 64.0)
-        planes = [_snap(unit), _snap(residual / 8), _snap(residual / 2), inside]
+        planes = [centred, snap(residual / 8), snap(residual / 2), inside]
         self.planes[rows + 3, columns + 3] = np.concatenate(planes, 1)
 
 
@@ -290,7 +211,7 @@ def _factors(adapter: bytes, shapes: list[tuple[int, int]]) -> list[Array]:
     if present.any():
         stream = DigitDecoder(adapter[3 + len(shapes) :])
         zeros = np.zeros((int(present.sum()), 1))
-        count = _Count(zeros, zeros, scale[present][:, None] - 81.0)
+        count = Count(zeros, zeros, scale[present][:, None] - 81.0)
         high = stream.decode(count.frequencies(np.zeros(len(zeros), np.int64), 16))
         low = stream.decode(count.frequencies(high.astype(np.int64) * 16, 1))
         values[present] = high * 16.0 + low - 128
@@ -298,7 +219,7 @@ def _factors(adapter: bytes, shapes: list[tuple[int, int]]) -> list[Array]:
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def _window(
+def window(
     field: Array, rows: NDArray[np.int64], columns: NDArray[np.int64], *, strict: bool
 ) -> Array:
     """Return the masked 4x7 neighbourhood of some pixels, (n, 4, 7, width)."""
@@ -310,7 +231,7 @@ def _window(
     return causal
 
 
-def _snap(x: Array, limit: float = 127) -> Array:
+def snap(x: Array, limit: float = 127) -> Array:
     """Round to whole levels, ties to even, within [-limit, limit]."""
     levels: Array = np.rint(np.clip(x, -limit, limit))
     return levels
@@ -334,11 +255,11 @@ def _decode_pixels(
     own, copied = np.split(outputs, [outputs.shape[1] - 2 * channels * copies], 1)
     rows = own.reshape(n_pixels, n_rows, -1)
     copied_rows = copied.reshape(n_pixels, 2, channels, copies)
-    logits = _snap(np.concatenate([rows[:, :channels], copied_rows[:, 0]], 2))
-    means = _snap(rows[:, channels : 2 * channels] * 8, 255 * 16)
+    logits = snap(np.concatenate([rows[:, :channels], copied_rows[:, 0]], 2))
+    means = snap(rows[:, channels : 2 * channels] * 8, 255 * 16)
     scales = np.concatenate([rows[:, 2 * channels : 3 * channels], copied_rows[:, 1]], 2)
-    scales = _snap(scales - 12, 92) + 12
-    coupling = _snap(rows[:, 3 * channels :] * 4, 255)
+    scales = snap(scales - 12, 92) + 12
+    coupling = snap(rows[:, 3 * channels :] * 4, 255)
     values = np.zeros((len(outputs), channels), np.int64)
     for c in range(channels):
         centre = (means[:, c] + base[:, c, None]) * 64
@@ -348,15 +269,15 @@ def _decode_pixels(
         copy = neighbours[:, :, c]
         if c:
             copy = copy + values[:, c - 1, None] - 128 - neighbours[:, :, c - 1]
-        centre = np.concatenate([_snap(centre / 16, 512 * 64), copy * 64], 1)
-        count = _Count(logits[:, c], centre, scales[:, c])
+        centre = np.concatenate([snap(centre / 16, 512 * 64), copy * 64], 1)
+        count = Count(logits[:, c], centre, scales[:, c])
         high = stream.decode(count.frequencies(np.zeros(len(values), np.int64), 16))
         low = stream.decode(count.frequencies(high.astype(np.int64) * 16, 1))
         values[:, c] = high.astype(np.int64) * 16 + low
     return values
 
 
-class _Count:
+class Count:
     """The cumulative count F of one channel of n pixels (FORMAT.md, "Tables")."""
 
     def __init__(self, logits: Array, centre: Array, scale: Array) -> None:
@@ -378,25 +299,3 @@ class _Count:
         """Return the frequencies (n, 16) of the digits of width ``step`` from ``start``."""
         edges = start[:, None] + step * np.arange(17)
         return (np.diff(self.at(edges), axis=1) + 1).astype(np.float32)
-
-
-class _DeepCount(_Count):
-    """The cumulative count F of numbers 0..top of n pixels (FORMAT.md, "Deep tiles")."""
-
-    def __init__(
-        self, logits: Array, centre: Array, scale: Array, top: int, middle: int, unit: float
-    ) -> None:
-        super().__init__(logits, centre, scale)
-        self.top, self.middle, self.unit = top, middle, unit
-
-    def at(self, edges: NDArray[np.int64]) -> Array:
-        """Return F at (n, e) numbers: (n, e) whole numbers."""
-        position = (edges[..., None] - self.middle - 0.5) * 64 / self.unit - self.centre[:, None]
-        place = np.rint(np.clip(position * self.inverse[:, None] * 256, -655360, 655360))
-        entry = np.floor(place / 256)
-        share = place - 256 * entry
-        here, following = (np.rint(8192 / (1 + np.exp(-(entry + i) / 256))) for i in (0, 1))
-        inner = (self.weight[:, None] * (256 * here + share * (following - here))).sum(-1)
-        total = 8192 * self.weight.sum(1)[:, None]
-        inside = np.where(edges > self.top, total, np.floor(inner / 256))
-        return np.where(edges <= 0, 0, inside)

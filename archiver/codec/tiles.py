@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from archiver.codec import classic, deep_tiles
+from archiver.codec import classic, deep_tiles, jpeg_tiles
 from archiver.errors import FormatError, IntegrityError, UsageError
 from archiver.image import Samples
 
@@ -34,6 +34,7 @@ class TileCodec(IntEnum):
     LEARNED = 4  # range-coded digits under a model's predictions
     REPEATED = 5  # equal channels: the codec id and payload of the first one
     ADAPTED = 6  # as LEARNED, under the model with the increments of the file's adapter
+    JPEG = 7  # a JPEG of the file, transcoded without loss
 
 
 _BY_MODEL = (TileCodec.LEARNED, TileCodec.ADAPTED)
@@ -153,12 +154,21 @@ def _with_learned(
     return best
 
 
+def stored(tile: Samples) -> Encoded:
+    """Return the coding that is none."""
+    if tile.dtype == jpeg_tiles.BYTES:
+        return Encoded(TileCodec.JPEG, jpeg_tiles.encode_as_is(tile))
+    return Encoded(TileCodec.STORED, classic.little_endian(tile))
+
+
 def _encode_classic(tile: Samples, effort: int) -> Encoded:
+    if tile.dtype == jpeg_tiles.BYTES:
+        return Encoded(TileCodec.JPEG, jpeg_tiles.encode(tile))
     constant = classic.encode_constant(tile)
     if constant is not None:
         return Encoded(TileCodec.CONSTANT, constant)
     candidates = [
-        Encoded(TileCodec.STORED, classic.little_endian(tile)),
+        stored(tile),
         Encoded(TileCodec.ZSTD, classic.encode_zstd(tile)),
     ]
     jpegxl = classic.encode_jpegxl(
@@ -177,6 +187,8 @@ def decode(
 ) -> list[Samples]:
     """Return the tiles of (codec id, payload) pairs; IntegrityError if one does not decode.
 
+    Tiles that are JPEGs come as they went, as bytes, whatever their shape and dtype.
+
     The caller has checked each payload's CRC.  ``engine`` serves the learned tiles, adapted ones
     if it is adapted.
     """
@@ -188,6 +200,9 @@ def decode(
         if codec in _BY_MODEL:
             if engine is not None and codec != own:
                 raise IntegrityError(f"tile of codec {own.name}: expected, found codec {codec}")
+            continue
+        if codec == TileCodec.JPEG:
+            tiles[i] = jpeg_tiles.as_tile(jpeg_tiles.decode(payload))
             continue
         if codec not in _CLASSIC_DECODERS:
             raise FormatError(f"tile codec {codec} is unknown; use a newer archiver")
@@ -207,8 +222,8 @@ def decode(
         for i, samples in zip(deep, decoded_deep, strict=True):
             tiles[i] = classic.from_unsigned(samples, dtypes[i])
     return [
-        np.repeat(tile, shape[2], 2) if shape[2] != tile.shape[2] else tile
-        for tile, shape in zip(tiles, shapes, strict=True)
+        np.repeat(tile, shape[2], 2) if codec == TileCodec.REPEATED else tile
+        for (codec, _), tile, shape in zip(encoded, tiles, shapes, strict=True)
     ]
 
 

@@ -32,6 +32,8 @@ class Choice:
 
 def is_learnable(image: Image, place: Place) -> bool:
     """Whether a model can code the tile at ``place``."""
+    if image.jpeg_tile:
+        return False
     channels = len(components(image.channels)[place.component])
     return codec.is_byte_tile(image.dtype, channels) or codec.is_deep_tile(image.dtype, channels)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from archiver.archive.shard import ShardWriter, crc32c
-from archiver.codec import residue
+from archiver.codec import jpeg_tiles, residue
 from archiver.codec import tiles as codec
 from archiver.codec.classic import little_endian
 from archiver.codec.tiles import Encoded
@@ -75,6 +75,9 @@ def read_tiles(images: Sequence[Image], tile: int) -> Iterator[Samples]:
     Reads windows of one row of tiles: rows of a strip are decoded once, not once a tile.
     """
     for image in images:
+        if image.jpeg_tile:
+            yield from (read_tile(image, place) for place in places(image, tile))
+            continue
         groups = components(image.channels)
         band: list[Place] = []
         for place in places(image, tile):
@@ -107,7 +110,12 @@ def _read_band(image: Image, band: Sequence[Place], channels: tuple[int, ...]) -
 
 
 def read_tile(image: Image, place: Place) -> Samples:
-    """Return the samples of one tile; SourceError if unreadable."""
+    """Return the samples of one tile, of a JPEG tile its bytes; SourceError if unreadable."""
+    if image.jpeg_tile:
+        try:
+            return jpeg_tiles.as_tile(image.jpeg_tile(place.row, place.column))
+        except Exception as error:  # the file changed
+            raise SourceError(f"its tiles could not be read again: {error}") from error
     [samples] = _read_band(image, [place], components(image.channels)[place.component])
     return samples
 
@@ -157,7 +165,7 @@ def _encode_classic(tile: Samples) -> Encoded:
     [encoded] = codec.encode([tile], None)
     if _decodes([tile], [encoded], None) == [True]:
         return encoded
-    stored = codec.Encoded(codec.TileCodec.STORED, little_endian(tile))
+    stored = codec.stored(tile)
     if _decodes([tile], [stored], None) == [True]:
         return stored
     raise ParityError("a tile cannot even be stored and read back; test this machine's memory")

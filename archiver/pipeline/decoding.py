@@ -23,6 +23,7 @@ from archiver.errors import ArchiverError, FormatError, IntegrityError
 from archiver.image import Image, Samples
 from archiver.pipeline import engines
 from archiver.pipeline.geometry import components
+from archiver.sources.jpeg_tile import JpegTile
 
 if TYPE_CHECKING:
     from archiver.codec.engine import Engine
@@ -61,6 +62,11 @@ class StoredTile:
     dtype: np.dtype[np.generic]
 
     @property
+    def is_jpeg(self) -> bool:
+        """Whether it is kept as a JPEG."""
+        return self.codec == codec.TileCodec.JPEG
+
+    @property
     def n_pixels(self) -> int:
         """Pixels of the tile."""
         return self.shape[0] * self.shape[1]
@@ -88,14 +94,43 @@ class TileDecoder:
             pixels += tile.n_pixels
         return [result for batch in batches for result in self._decode_batch(batch)]
 
+    def jpeg_tile(self, tile: StoredTile) -> bytes:
+        """Return a JPEG tile as it was given to the archive; IntegrityError if it is damaged."""
+        try:
+            payload = self._archive.payload(tile.shard, tile.offset, tile.length, tile.crc32c)
+            [found] = codec.decode([(tile.codec, payload)], [tile.shape], [tile.dtype], None)
+            data = found.tobytes()
+        except ArchiverError as error:
+            raise IntegrityError(f"{tile.name}: {error}") from error
+        if crc32c(data) != tile.sample_crc32c:
+            raise _as_damage(tile, "its JPEG has another CRC-32C")
+        return data
+
+    def _jpeg_samples(self, tile: StoredTile) -> Result:
+        """Return the samples of a JPEG tile, as libjpeg-turbo decodes them, cut to the image."""
+        try:
+            data = self.jpeg_tile(tile)
+            samples = JpegTile.from_bytes(data).samples()[: tile.shape[0], : tile.shape[1]]
+        except ArchiverError as error:
+            return error
+        except Exception as error:
+            return _as_damage(tile, error)
+        if samples.shape != tile.shape or samples.dtype != tile.dtype:
+            return _as_damage(tile, f"its JPEG has {samples.shape} samples, not {tile.shape}")
+        return samples
+
     def payload(self, where: Payload) -> bytes:
         """Return some checked bytes."""
         return self._archive.payload(where.shard, where.offset, where.length, where.crc32c)
 
     def _decode_batch(self, tiles: Sequence[StoredTile]) -> list[Result]:
-        results: dict[int, Result] = {}
+        results: dict[int, Result] = {
+            i: self._jpeg_samples(tile) for i, tile in enumerate(tiles) if tile.is_jpeg
+        }
         payloads: dict[Needed, dict[int, bytes]] = {}  # position -> payload
         for i, tile in enumerate(tiles):
+            if tile.is_jpeg:
+                continue
             try:
                 payload = self._archive.payload(tile.shard, tile.offset, tile.length, tile.crc32c)
                 adapts = codec.is_adapted(tile.codec, payload)
@@ -146,7 +181,7 @@ class TileDecoder:
             raise IntegrityError(f"its adapter: {error}") from error
 
 
-def _as_damage(tile: StoredTile, error: Exception) -> ArchiverError:
+def _as_damage(tile: StoredTile, error: Exception | str) -> ArchiverError:
     return IntegrityError(
         f"{tile.name}: does not decode ({error}); restore its shard from a backup of the archive"
     )
@@ -188,8 +223,23 @@ class Raster:
 
     def image(self) -> Image:
         """Return an image whose windows are decoded on demand."""
-        r = self._record
-        return Image(r.height, r.width, r.channels, self._dtype, r.bit_depth, self.window)
+        r, has_jpegs = self._record, any(tile.is_jpeg for tile in self._tiles.values())
+        return Image(
+            r.height,
+            r.width,
+            r.channels,
+            self._dtype,
+            r.bit_depth,
+            self.window,
+            (r.tile_height, r.tile_width) if has_jpegs else None,
+            self._jpeg_tile if has_jpegs else None,
+        )
+
+    def _jpeg_tile(self, row: int, column: int) -> bytes:
+        tile = self._stored((0, row, column))
+        if not tile.is_jpeg:
+            raise FormatError(f"{tile.name}: expected a JPEG, found codec {tile.codec}")
+        return self._decoder.jpeg_tile(tile)
 
     def window(self, row: int, column: int, height: int, width: int) -> Samples:
         """Return (height, width, channels) samples; IntegrityError if a tile is damaged."""

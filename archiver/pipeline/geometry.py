@@ -36,6 +36,11 @@ def tile_side(length: int, tile: int) -> int:
     return -(-length // -(-length // tile))
 
 
+def tile_shape(image: Image, tile: int) -> tuple[int, int]:
+    """Return height and width of an image's tiles: its own, or such as :func:`tile_side` gives."""
+    return image.tile_shape or (tile_side(image.height, tile), tile_side(image.width, tile))
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a tile lies: component, its first row and column, its size; in samples."""
@@ -49,9 +54,10 @@ class Place:
 
 def places(image: Image, tile: int) -> Iterator[Place]:
     """Yield the places of all tiles of ``image``, in their order on disk."""
+    tall, wide = tile_shape(image, tile)
     for component in range(len(components(image.channels))):
-        for row, height in spans(image.height, tile_side(image.height, tile)):
-            for column, width in spans(image.width, tile_side(image.width, tile)):
+        for row, height in spans(image.height, tall):
+            for column, width in spans(image.width, wide):
                 yield Place(component, row, column, height, width)
 
 

@@ -11,7 +11,7 @@ from archiver.archive.records import TILE, ImageRecord, ObjectRecord, TileArray
 from archiver.codec.tiles import TileCodec
 from archiver.image import Image
 from archiver.pipeline.coding import CodedTile
-from archiver.pipeline.geometry import Place, tile_side
+from archiver.pipeline.geometry import Place, tile_shape
 
 
 def codec_name(codec: int) -> str:
@@ -24,14 +24,15 @@ def codec_name(codec: int) -> str:
 
 def image_record(image: Image, tile: int) -> ImageRecord:
     """Describe an image and the size of its tiles."""
+    tile_height, tile_width = tile_shape(image, tile)
     return ImageRecord(
         height=image.height,
         width=image.width,
         channels=image.channels,
         dtype=image.dtype.newbyteorder("<").str,
         bit_depth=image.bit_depth,
-        tile_height=tile_side(image.height, tile),
-        tile_width=tile_side(image.width, tile),
+        tile_height=tile_height,
+        tile_width=tile_width,
     )
 
 

@@ -47,6 +47,11 @@ class StoredImage:
     tiles: dict[Key, StoredTile]
 
     @property
+    def has_jpegs(self) -> bool:
+        """Whether tiles are kept as JPEGs, which a rebuild takes as they are."""
+        return any(tile.is_jpeg for tile in self.tiles.values())
+
+    @property
     def n_pixels(self) -> int:
         """Pixels to decode: once for every component."""
         return sum(tile.n_pixels for tile in self.tiles.values())
@@ -110,7 +115,7 @@ class Restorer:
             if batch and pixels + size > BATCH_PIXELS:
                 yield from self._decode_batch(batch)
                 batch, pixels = [], 0
-            if size > SMALL_PIXELS:
+            if size > SMALL_PIXELS or any(image.has_jpegs for image in images):
                 yield from self._decode_batch(batch)
                 batch, pixels = [], 0
                 rasters = [Raster(i.record, i.tiles, self.decoder, ahead=True) for i in images]

@@ -32,6 +32,7 @@ class Compression(IntEnum):
 
     NONE = 1
     LZW = 5
+    JPEG = 7
     DEFLATE = 8
     PACKBITS = 32773
     DEFLATE_OLD = 32946
@@ -46,6 +47,7 @@ class Encoding(IntEnum):
     LZW_LIBTIFF = 3
     PACKBITS_IMAGECODECS = 4  # row by row
     PACKBITS_LIBTIFF = 5
+    JPEG = 6  # the segment is in the image, as a JPEG tile
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Recipe:
         return cls(Encoding(encoding), deflate.Settings.read(cursor))
 
 
-PLAIN = Recipe(Encoding.PLAIN)
+PLAIN, JPEG = Recipe(Encoding.PLAIN), Recipe(Encoding.JPEG)
 _CANDIDATES = {
     Compression.LZW: (Recipe(Encoding.LZW_LIBTIFF), Recipe(Encoding.LZW_IMAGECODECS)),
     Compression.PACKBITS: (

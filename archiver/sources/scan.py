@@ -13,7 +13,7 @@ from archiver.image import Samples
 from archiver.sources import deflate, encodings
 from archiver.sources.contract import Fidelity, Split, Unsupported
 from archiver.sources.encodings import Compression, Encoding, Recipe
-from archiver.sources.geometry import Geometry
+from archiver.sources.geometry import Box, Geometry
 from archiver.sources.packing import Bytes
 from archiver.sources.segments import EDGE, MAX_SEGMENTS, PATCHED, Page, PageReader, Table
 
@@ -109,6 +109,12 @@ class _Scan:
         """Add a segment, or leave its bytes to the next gap if no recipe gives them."""
         page = self._pages[number]
         box = page.geometry.box(index)
+        if page.is_jpeg:
+            _check_jpeg(page, box, stored)
+            self.table.add(number, index, self._gap_bytes, encodings.JPEG, 0)
+            self._found_bytes += len(stored)
+            self._gap_bytes, self._at = 0, self._at + len(stored)
+            return
         n_bytes = page.geometry.n_rows(box) * page.geometry.row_bytes
         raw, used = encodings.decode(page.compression, stored, n_bytes)
         rows = np.frombuffer(raw, np.uint8).reshape(-1, page.geometry.row_bytes)
@@ -153,6 +159,18 @@ class _Scan:
         self.table.gaps += bytes(n_bytes)
         self._gap_bytes = n_bytes
         self._at += n_bytes
+
+
+def _check_jpeg(page: Page, box: Box, stored: bytes) -> None:
+    """Refuse a segment that is no JPEG of the size of its box, or more."""
+    tile = page.jpeg_tile(stored)
+    try:
+        height, width, channels = tile.samples().shape
+    except Exception as error:
+        raise Unsupported(f"a JPEG tile does not decode: {error}") from error
+    is_large = height >= box.height and width >= box.width
+    if tile.segment != stored or not is_large or channels != page.geometry.channels:
+        raise Unsupported(f"a JPEG tile of {height} x {width} x {channels} samples")
 
 
 def _encode_again(compression: Compression, rows: Bytes, limit: int) -> tuple[Recipe, int] | None:

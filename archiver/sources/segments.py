@@ -22,7 +22,7 @@ from __future__ import annotations
 import struct
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
@@ -36,6 +36,7 @@ from archiver.sources import encodings
 from archiver.sources.contract import LAYOUT_VERSION, Unsupported
 from archiver.sources.encodings import Compression, Recipe
 from archiver.sources.geometry import Box, Geometry
+from archiver.sources.jpeg_tile import JpegTile
 from archiver.sources.wire import Cursor, pack_blob
 
 MAX_SEGMENTS = 1 << 22
@@ -53,6 +54,17 @@ class Page:
     compression: Compression
     offsets: Offsets
     lengths: Offsets
+    jpeg_tables: bytes = b""  # of segments that are JPEGs
+    jpeg_converts: bool = False  # whether their components are YCbCr
+
+    @property
+    def is_jpeg(self) -> bool:
+        """Whether the segments are JPEGs."""
+        return self.compression is Compression.JPEG
+
+    def jpeg_tile(self, stored: bytes) -> JpegTile:
+        """Return a segment with the tables of its page."""
+        return JpegTile.of_segment(stored, self.jpeg_tables, converts=self.jpeg_converts)
 
 
 class PageReader:
@@ -81,8 +93,22 @@ class PageReader:
         def window(row: int, column: int, height: int, width: int) -> Samples:
             return self._window(page, row, column, height, width)
 
+        def jpeg_tile(row: int, column: int) -> bytes:
+            return self._jpeg_tile(page, row, column)
+
         shape = (geometry.height, geometry.width, geometry.channels)
-        return Image(*shape, geometry.dtype, geometry.bits, window)
+        image = Image(*shape, geometry.dtype, geometry.bits, window)
+        if not self._pages[page].is_jpeg:
+            return image
+        tile_shape = geometry.segment_height, geometry.segment_width
+        return replace(image, tile_shape=tile_shape, jpeg_tile=jpeg_tile)
+
+    def _jpeg_tile(self, page: int, row: int, column: int) -> bytes:
+        geometry = self._pages[page].geometry
+        down, across = row // geometry.segment_height, column // geometry.segment_width
+        with self._path.open("rb") as file:
+            stored = self._stored(file, page, down * geometry.across + across)
+        return self._pages[page].jpeg_tile(stored).to_bytes()
 
     def _window(self, page: int, row: int, column: int, height: int, width: int) -> Samples:
         geometry = self._pages[page].geometry
@@ -117,6 +143,8 @@ class PageReader:
         if self._pages[page].lengths[index] == 0:
             return np.zeros((box.height, box.width, geometry.segment_channels), geometry.dtype)
         stored = self._stored(file, page, index)
+        if self._pages[page].is_jpeg:
+            return self._pages[page].jpeg_tile(stored).samples()[: box.height, : box.width]
         try:
             raw, _ = encodings.decode(
                 compression, stored, geometry.n_rows(box) * geometry.row_bytes
@@ -205,12 +233,21 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
             raise cursor.damaged("an image and a recipe of each segment", (page, int(recipe[i])))
         if not 0 <= at < geometries[page].n_segments:
             raise cursor.damaged(f"one of {geometries[page].n_segments} segments", at)
+        if recipes[int(recipe[i])] == encodings.JPEG:
+            yield _jpeg_segment(cursor, images[page], geometries[page].box(at))
+            continue
         rows = geometries[page].to_rows(bands.read(page, at), edge=bool(flags[i] & EDGE))
         if flags[i] & PATCHED:
             rows = rows ^ np.frombuffer(patches.take(rows.size), np.uint8).reshape(rows.shape)
         yield encodings.replay(recipes[int(recipe[i])], rows)
     yield gaps.rest()
     patches.end()
+
+
+def _jpeg_segment(cursor: Cursor, image: Image, box: Box) -> bytes:
+    if image.jpeg_tile is None:
+        raise cursor.damaged("an image of JPEG tiles", "samples")
+    return JpegTile.from_bytes(image.jpeg_tile(box.row, box.column)).segment
 
 
 class _Pieces:

@@ -27,7 +27,8 @@ _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258,
 _STRIP_OFFSETS, _CHANNELS, _STRIP_ROWS, _STRIP_LENGTHS, _PLANAR = 273, 277, 278, 279, 284
 _PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_LENGTHS = 317, 322, 323, 324, 325
 _SAMPLE_FORMAT, _SUBSAMPLING, _NODATA = 339, 530, 42113
-_YCBCR = 6
+_JPEG_TABLES, _MAX_TABLES = 347, 1 << 15
+_GREY, _RGB, _YCBCR = (0, 1), 2, 6  # photometric interpretations
 
 
 def split(path: Path, *, fidelity: Fidelity) -> Split:
@@ -92,11 +93,24 @@ def _page(ifd: Any, big_endian: bool) -> Page:
     lengths = _numbers(tags, lengths_tag) if lengths_tag in tags else plain
     if lengths is None or not len(offsets) == len(lengths) == geometry.n_segments:
         raise Unsupported(f"{len(offsets)} strips or tiles, expected {geometry.n_segments}")
-    if np.any(lengths == 0) and _NODATA in tags:
-        raise Unsupported("absent tiles that stand for a no-data value")
+    if np.any(lengths == 0) and (_NODATA in tags or compression is Compression.JPEG):
+        raise Unsupported("absent tiles that stand for something else than zeros")
     if compression is Compression.NONE:
         lengths = _plain_lengths(geometry, lengths)
+    if compression is Compression.JPEG:
+        return _jpeg_page(tags, Page(geometry, compression, offsets, lengths))
     return Page(geometry, compression, offsets, lengths)
+
+
+def _jpeg_page(tags: Any, page: Page) -> Page:
+    """Return a page of JPEGs with what its tags say about them."""
+    kind, tables = tags.valueof(_PHOTOMETRIC), tags.valueof(_JPEG_TABLES, b"")
+    expected = {1: _GREY, 3: (_RGB, _YCBCR)}.get(page.geometry.channels, ())
+    if kind not in expected or page.geometry.bits != 8 or page.geometry.planar:
+        raise Unsupported(f"JPEG of {page.geometry.channels} channels, photometric {kind}")
+    if not isinstance(tables, bytes) or len(tables) > _MAX_TABLES:
+        raise Unsupported("JPEG tables that are none")
+    return replace(page, jpeg_tables=tables, jpeg_converts=kind == _YCBCR)
 
 
 def _geometry(tags: Any, big_endian: bool) -> Geometry:
@@ -111,7 +125,8 @@ def _geometry(tags: Any, big_endian: bool) -> Geometry:
     if _number(tags, _FILL_ORDER, 1) != 1:
         raise Unsupported("reversed bit order")
     is_ycbcr = tags.valueof(_PHOTOMETRIC) == _YCBCR
-    if is_ycbcr and _numbers(tags, _SUBSAMPLING, (2, 2)).max() > 1:
+    is_jpeg = _compression(tags) is Compression.JPEG
+    if is_ycbcr and not is_jpeg and _numbers(tags, _SUBSAMPLING, (2, 2)).max() > 1:
         raise Unsupported("subsampled chroma")
     return Geometry(
         height=height,

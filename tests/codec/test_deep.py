@@ -11,7 +11,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.codec import cpu, mgcf, mixture, products, reference, tiles, weights
+from archiver.codec import (
+    cpu,
+    mgcf,
+    mixture,
+    products,
+    reference,
+    reference_deep,
+    tiles,
+    weights,
+)
 from archiver.codec.deep import MAX_SHIFT, Window
 from archiver.codec.engine import Engine
 from archiver.codec.tiles import TileCodec
@@ -73,7 +82,7 @@ def test_the_reference_reads_what_the_fast_coder_writes(name: str, copies: int) 
     assert len(streams) == 1
     payload = window.to_bytes() + streams.pop()
     reader = reference.ReferenceModel.from_bytes(model)
-    np.testing.assert_array_equal(reference.decode_deep(payload, samples.shape, reader), samples)
+    np.testing.assert_array_equal(reference_deep.decode(payload, samples.shape, reader), samples)
 
 
 def test_the_network_that_trains_is_the_network_that_codes() -> None:

@@ -1,0 +1,53 @@
+"""Own the coding of tiles that are JPEGs: libjxl's lossless transcoding, a fifth smaller.
+
+Such a tile comes and goes as its bytes (:class:`archiver.sources.jpeg_tile.JpegTile`), an array of shape
+(1, n, 1) of type ``BYTES``: what must come back is the file, and every decoder of the JPEG has the
+samples.  Payload: u1 form, then three bytes of header, then the JPEG as it is or under JPEG XL.
+"""
+
+from __future__ import annotations
+
+import imagecodecs
+import numpy as np
+
+from archiver.errors import IntegrityError
+from archiver.image import Samples
+
+BYTES = np.dtype("V1")
+AS_IS, JPEG_XL = 0, 1  # forms
+_HEADER = 3
+
+
+def as_tile(data: bytes) -> Samples:
+    """Return bytes as a tile."""
+    return np.frombuffer(data, BYTES).reshape(1, -1, 1)
+
+
+def encode(tile: Samples) -> bytes:
+    """Return the payload of a tile: transcoded if that is smaller and libjxl can do it."""
+    data = tile.tobytes()
+    try:
+        transcoded = bytes(imagecodecs.jpegxl_encode_jpeg(data[_HEADER:]))
+    except Exception:  # progressive, arithmetic, damaged: whatever libjxl refuses
+        return encode_as_is(tile)
+    if len(transcoded) >= len(data) - _HEADER:
+        return encode_as_is(tile)
+    return bytes([JPEG_XL]) + data[:_HEADER] + transcoded
+
+
+def encode_as_is(tile: Samples) -> bytes:
+    """Return the payload that holds the JPEG itself."""
+    return bytes([AS_IS]) + tile.tobytes()
+
+
+def decode(payload: bytes) -> bytes:
+    """Return the bytes of a tile; IntegrityError if the payload does not decode."""
+    if len(payload) <= _HEADER or payload[0] not in (AS_IS, JPEG_XL):
+        raise IntegrityError("JPEG tile: payload of an unknown form")
+    if payload[0] == AS_IS:
+        return payload[1:]
+    try:
+        stream = imagecodecs.jpegxl_decode_jpeg(payload[1 + _HEADER :], numthreads=1)
+    except Exception as error:
+        raise IntegrityError(f"JPEG tile: does not decode ({error})") from error
+    return payload[1 : 1 + _HEADER] + bytes(stream)
