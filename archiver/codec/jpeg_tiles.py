@@ -1,6 +1,6 @@
 """Own the coding of tiles that are JPEGs: libjxl's lossless transcoding, a fifth smaller.
 
-Such a tile comes and goes as its bytes (:class:`archiver.sources.jpeg_tile.JpegTile`), an array of shape
+Such a tile comes and goes as its bytes (`sources.jpeg_tile.JpegTile`), an array of shape
 (1, n, 1) of type ``BYTES``: what must come back is the file, and every decoder of the JPEG has the
 samples.  Payload: u1 form, then three bytes of header, then the JPEG as it is or under JPEG XL.
 """

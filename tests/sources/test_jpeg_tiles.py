@@ -1,4 +1,4 @@
-"""TIFF files whose tiles are JPEGs, as slide scanners write them: smaller, and the file comes back."""
+"""TIFF files whose tiles are JPEGs, as slide scanners write them: smaller, and byte for byte."""
 
 from __future__ import annotations
 
