@@ -1,6 +1,7 @@
 """Own shard files: one writer appends payloads, many readers fetch extents of finished shards.
 
-A shard is its payloads one after the other, nothing else.  While it grows it is ``wip/*.wip``
+A shard is its payloads one after the other, nothing else; equal ones are there once, such as the
+tiles of one image in several files.  While it grows it is ``wip/*.wip``
 under an flock, so that a later run can tell a dead one from one in use.
 """
 
@@ -23,6 +24,7 @@ from archiver.archive import durable, layout
 from archiver.errors import ArchiverError, IntegrityError, UsageError
 
 MAX_LENGTH = (1 << 32) - 1  # of one payload: the manifest keeps it as u4
+_LEAST_SHARED = 64  # bytes of a payload that is looked for among those before it
 _OPEN_SHARDS = 64  # descriptors a reader keeps
 
 
@@ -50,6 +52,7 @@ class ShardWriter:
         self._path = archive / layout.WIP / f"{uuid.uuid4().hex}.wip"
         self._hash = hashlib.sha256()
         self._finished = False
+        self._offsets: dict[bytes, int] = {}  # of payloads that may come again, by SHA-256
         self.size = 0
         try:
             self._file = self._path.open("xb")
@@ -60,13 +63,18 @@ class ShardWriter:
         fcntl.flock(self._file, fcntl.LOCK_EX)
 
     def append(self, payload: bytes) -> tuple[int, int]:
-        """Append a payload; return its offset and CRC-32C."""
+        """Append a payload unless it is there already; return its offset and CRC-32C."""
         if len(payload) > MAX_LENGTH:
             raise UsageError(
                 f"{self._path}: a payload has {len(payload)} bytes, at most {MAX_LENGTH} fit; "
                 "split it"
             )
+        digest = hashlib.sha256(payload).digest() if len(payload) >= _LEAST_SHARED else b""
+        if digest in self._offsets:
+            return self._offsets[digest], crc32c(payload)
         offset = self.size
+        if digest:
+            self._offsets[digest] = offset
         self._file.write(payload)
         self._hash.update(payload)
         self.size += len(payload)
@@ -81,6 +89,7 @@ class ShardWriter:
         self._file.seek(mark.size)
         self._file.truncate()
         self._hash, self.size = mark.hash.copy(), mark.size
+        self._offsets = {key: at for key, at in self._offsets.items() if at < mark.size}
 
     def finish(self) -> tuple[bytes, int]:
         """Bring the shard to disk under its final name; return its SHA-256 and size."""

@@ -1,21 +1,23 @@
-"""Own DICOM files whose pixel data is native: frames in one piece between elements that are kept.
+"""Own DICOM files: native frames, lossless JPEG and JPEG-LS as samples, JPEG frames as they are.
 
-Compressed frames (JPEG, JPEG-LS, JPEG 2000, RLE) stay in the file as they are: the encoders that
-wrote them are many, and none of them can be asked to write the same bytes again.
+All elements but the frames are kept.  What JPEG 2000, RLE and near-lossless encoders wrote stays in
+the file: they are many, and none of them can be asked to write the same bytes again.
 """
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from archiver.sources import scan
+from archiver.sources import jpeg_frames, scan
 from archiver.sources.contract import Fidelity, Split, Unsupported
 from archiver.sources.encodings import Compression
 from archiver.sources.geometry import Geometry
-from archiver.sources.segments import Page
+from archiver.sources.segments import BREAK_BYTES, Page, joined
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -24,8 +26,17 @@ PIXEL_DATA = 0x7FE00010
 _DEFER_BYTES = 1024  # larger values stay in the file until somebody asks
 _UNDEFINED = 0xFFFFFFFF
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
+_ENCAPSULATED = {
+    "1.2.840.10008.1.2.4.50": Compression.JPEG,
+    "1.2.840.10008.1.2.4.57": Compression.JPEG_LOSSLESS,
+    "1.2.840.10008.1.2.4.70": Compression.JPEG_LOSSLESS,
+    "1.2.840.10008.1.2.4.80": Compression.JPEG_LS,
+}
+_ITEM_BYTES = BREAK_BYTES  # tag and length
+_ITEM, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", _BIG_ENDIAN)
 _MAX_FRAMES = 1 << 16
+_END_OF_JPEG = b"\xff\xd9"
 
 
 def split(path: Path, *, fidelity: Fidelity) -> Split:
@@ -34,10 +45,13 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
 
     header = pydicom.dcmread(path, defer_size=_DEFER_BYTES)
     syntax = str(header.file_meta.get("TransferSyntaxUID", ""))
-    if syntax not in _NATIVE:
-        raise Unsupported(f"DICOM: frames compressed by {_name(syntax)}")
     element = header.get_item(PIXEL_DATA, keep_deferred=True)
     offset, length = getattr(element, "value_tell", None), getattr(element, "length", _UNDEFINED)
+    if syntax in _ENCAPSULATED and offset is not None and length == _UNDEFINED:
+        pages = _frames(path, offset, header, _ENCAPSULATED[syntax])
+        return scan.split(path, pages, fidelity=fidelity)
+    if syntax not in _NATIVE:
+        raise Unsupported(f"DICOM: frames compressed by {_name(syntax)}")
     if offset is None or length == _UNDEFINED:
         raise Unsupported("DICOM: no native pixel data")
     geometry = _geometry(header, big_endian=syntax == _BIG_ENDIAN)
@@ -47,6 +61,62 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
         raise Unsupported(f"DICOM: {length} bytes for {n_frames} frames of {frame_bytes}")
     frames = offset + frame_bytes * np.arange(n_frames, dtype=np.int64)
     return scan.split(path, [_page(geometry, int(frame)) for frame in frames], fidelity=fidelity)
+
+
+def _frames(path: Path, offset: int, header: FileDataset, how: Compression) -> list[Page]:
+    """Return a page for each compressed frame: one fragment each, or all of them for one frame."""
+    with path.open("rb") as file:
+        fragments = list(_fragments(file, offset))[1:]  # the first item is the table of offsets
+        n_frames = _number(header, "NumberOfFrames", 1)
+        if n_frames == 1 and fragments:
+            return [_frame(file, fragments, header, how)]
+        if len(fragments) != n_frames or not n_frames:
+            raise Unsupported(f"DICOM: {len(fragments)} fragments for {n_frames} frames")
+        return [_frame(file, [fragment], header, how) for fragment in fragments]
+
+
+def _fragments(file: BinaryIO, offset: int) -> Iterator[tuple[int, int]]:
+    """Yield offset and length of every item of encapsulated pixel data."""
+    for _ in range(_MAX_FRAMES + 1):
+        file.seek(offset)
+        item = file.read(_ITEM_BYTES)
+        if len(item) < _ITEM_BYTES:
+            raise Unsupported("DICOM: pixel data that ends too early")
+        *tag, length = struct.unpack("<HHI", item)
+        if tuple(tag) == _SEQUENCE_END:
+            return
+        if tuple(tag) != _ITEM or length == _UNDEFINED:
+            raise Unsupported("DICOM: damaged fragments")
+        yield offset + _ITEM_BYTES, length
+        offset += _ITEM_BYTES + length
+    raise Unsupported("DICOM: too many fragments")
+
+
+def _frame(
+    file: BinaryIO, fragments: Sequence[tuple[int, int]], header: FileDataset, how: Compression
+) -> Page:
+    """Return the page of one compressed frame, without the byte that pads its last fragment."""
+    offset = fragments[0][0]
+    breaks = tuple(start - _ITEM_BYTES - offset for start, _ in fragments[1:])
+    file.seek(offset)
+    span = file.read(sum(fragments[-1]) - offset)
+    length = span.rfind(_END_OF_JPEG) + len(_END_OF_JPEG)
+    stream = joined(span[:length], breaks)
+    colour = str(header.get("PhotometricInterpretation", ""))
+    if how is Compression.JPEG:
+        shape = [_number(header, "Rows", 0), _number(header, "Columns", 0)]
+        channels, bits = _number(header, "SamplesPerPixel", 1), 8
+    else:
+        read = jpeg_frames.Header.of(stream)
+        *shape, channels = read.shape
+        bits = 8 * read.dtype.itemsize
+    height, width = shape
+    signed = _number(header, "PixelRepresentation", 0) == 1 and bits == 16
+    geometry = Geometry(height, width, channels, height, width, bits, signed=signed)
+    if not geometry.is_sound or channels not in (1, 3):
+        raise Unsupported(f"DICOM: a frame of {height} x {width} x {channels}")
+    at, n = np.array([offset], np.int64), np.array([length], np.int64)
+    return Page(geometry, how, at, n, b"", colour.startswith("YBR"), breaks)
 
 
 def _geometry(header: FileDataset, *, big_endian: bool) -> Geometry:

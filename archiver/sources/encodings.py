@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from archiver.errors import IntegrityError, ParityError
-from archiver.sources import deflate
+from archiver.sources import deflate, jpeg_frames
 from archiver.sources.contract import Unsupported
 from archiver.sources.packing import Bytes
 from archiver.sources.wire import Cursor
@@ -28,7 +28,10 @@ _TIFF_OFFSETS, _TIFF_ROWS, _TIFF_LENGTHS = 273, 278, 279
 
 
 class Compression(IntEnum):
-    """Compressions of the TIFF standard that can be replayed."""
+    """Compressions that can be replayed: those of TIFF by its numbers, others below 0."""
+
+    JPEG_LS = -2  # with its header
+    JPEG_LOSSLESS = -1
 
     NONE = 1
     LZW = 5
@@ -48,6 +51,7 @@ class Encoding(IntEnum):
     PACKBITS_IMAGECODECS = 4  # row by row
     PACKBITS_LIBTIFF = 5
     JPEG = 6  # the segment is in the image, as a JPEG tile
+    JPEG_SCAN = 7  # lossless JPEG or JPEG-LS, as the header at the end of the gap before it says
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class Recipe:
 
 
 PLAIN, JPEG = Recipe(Encoding.PLAIN), Recipe(Encoding.JPEG)
+FRAMES = (Compression.JPEG_LOSSLESS, Compression.JPEG_LS)
+JPEG_SCAN = Recipe(Encoding.JPEG_SCAN)
 _CANDIDATES = {
     Compression.LZW: (Recipe(Encoding.LZW_LIBTIFF), Recipe(Encoding.LZW_IMAGECODECS)),
     Compression.PACKBITS: (
@@ -85,6 +91,9 @@ def decode(compression: Compression, stored: bytes, n_bytes: int) -> tuple[bytes
     used = len(stored)
     if compression is Compression.NONE:
         raw, used = stored[:n_bytes], min(n_bytes, used)
+    elif compression in FRAMES:
+        samples = jpeg_frames.decode(stored)
+        raw = samples.astype(samples.dtype.newbyteorder("<")).tobytes()
     elif compression is Compression.LZW:
         raw = bytes(imagecodecs.lzw_decode(stored, out=n_bytes))
     elif compression is Compression.PACKBITS:
@@ -113,8 +122,16 @@ def find(
     return None if settings is None else (Recipe(Encoding.ZLIB, settings), used)
 
 
-def replay(recipe: Recipe, rows: Bytes) -> bytes:
-    """Encode rows (R, bytes) by the recipe; ParityError if this machine writes other bytes."""
+def replay(recipe: Recipe, rows: Bytes, gap: bytes = b"") -> bytes:
+    """Encode rows (R, bytes) by the recipe; ParityError if this machine writes other bytes.
+
+    ``gap`` are the bytes of the file before it.
+    """
+    if recipe.encoding is Encoding.JPEG_SCAN:
+        try:
+            return jpeg_frames.encode(rows, jpeg_frames.header_in(gap))
+        except Exception as error:
+            raise IntegrityError(f"a JPEG frame cannot be encoded again: {error}") from error
     if recipe.encoding is Encoding.PLAIN:
         return rows.tobytes()
     if recipe.encoding is Encoding.ZLIB:

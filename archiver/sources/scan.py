@@ -10,12 +10,23 @@ from typing import BinaryIO
 import numpy as np
 
 from archiver.image import Samples
-from archiver.sources import deflate, encodings
+from archiver.sources import deflate, encodings, jpeg_frames
 from archiver.sources.contract import Fidelity, Split, Unsupported
 from archiver.sources.encodings import Compression, Encoding, Recipe
 from archiver.sources.geometry import Box, Geometry
 from archiver.sources.packing import Bytes
-from archiver.sources.segments import EDGE, MAX_SEGMENTS, PATCHED, Page, PageReader, Table
+from archiver.sources.segments import (
+    BREAK_BYTES,
+    BROKEN,
+    EDGE,
+    MAX_SEGMENTS,
+    PATCHED,
+    Page,
+    PageReader,
+    Table,
+    joined,
+    pack_breaks,
+)
 
 _MAX_RESIDUE = 64 << 20  # bytes that are not samples, held in memory
 _PLAIN_BYTES = 1 << 20  # an unencoded strip is cut into strips of about this size
@@ -110,10 +121,11 @@ class _Scan:
         page = self._pages[number]
         box = page.geometry.box(index)
         if page.is_jpeg:
-            _check_jpeg(page, box, stored)
-            self.table.add(number, index, self._gap_bytes, encodings.JPEG, 0)
-            self._found_bytes += len(stored)
-            self._gap_bytes, self._at = 0, self._at + len(stored)
+            _check_jpeg(page, box, joined(stored, page.breaks))
+            self._add(page, number, index, encodings.JPEG, b"", stored)
+            return
+        if page.compression in encodings.FRAMES:
+            self._frame(page, number, index, stored)
             return
         n_bytes = page.geometry.n_rows(box) * page.geometry.row_bytes
         raw, used = encodings.decode(page.compression, stored, n_bytes)
@@ -134,6 +146,38 @@ class _Scan:
         self._at += used
         if again:
             self._blank(len(stored) - used)
+
+    def _frame(self, page: Page, number: int, index: int, stored: bytes) -> None:
+        """Add a JPEG whose header goes to the gap, and whose scan is encoded again."""
+        stream = joined(stored, page.breaks)
+        header = stream[: jpeg_frames.Header.of(stream).size]
+        n_bytes = page.geometry.height * page.geometry.row_bytes
+        raw, _ = encodings.decode(page.compression, stream, n_bytes)
+        rows = np.frombuffer(raw, np.uint8).reshape(-1, page.geometry.row_bytes)
+        encoded = jpeg_frames.encode(rows, jpeg_frames.header_in(header))
+        early = any(at < len(header) for at in page.breaks)
+        if early or not stream[len(header) :].startswith(encoded):
+            self._keep(len(stored))
+            return
+        end = len(header) + len(encoded)
+        end += BREAK_BYTES * sum(at < end + BREAK_BYTES * i for i, at in enumerate(page.breaks))
+        self._add(page, number, index, encodings.JPEG_SCAN, header, stored[:end])
+
+    def _add(
+        self, page: Page, number: int, index: int, recipe: Recipe, header: bytes, span: bytes
+    ) -> None:
+        """Add a segment that begins with ``header``, which goes to the gap, and may be broken."""
+        inside = [at for at in page.breaks if at < len(span)]
+        breaks = [
+            (at - BREAK_BYTES * i - len(header), span[at : at + BREAK_BYTES])
+            for i, at in enumerate(inside)
+        ]
+        before = header + (pack_breaks(breaks) if breaks else b"")
+        self.table.gaps += before
+        flags = BROKEN if breaks else 0
+        self.table.add(number, index, self._gap_bytes + len(before), recipe, flags)
+        self._found_bytes += len(span)
+        self._gap_bytes, self._at = 0, self._at + len(span)
 
     def _padding(self, geometry: Geometry, rows: Bytes, samples: Samples) -> int:
         """Return the flags that say how padding is made, with a patch where no rule fits."""

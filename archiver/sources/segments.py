@@ -10,7 +10,7 @@ Residue of TIFF and BITMAP (FORMAT.md, "Residue of segmented files"), little-end
                    memory, strategy, window; 2 bytes header
     u4 n_segments  then columns of that many rows, in the order of the file:
                    u4 image   i8 index minus the index before   u8 length of the gap before it
-                   u2 recipe  u1 flags (1 padding repeats the edge, 2 patched)
+                   u2 recipe  u1 flags (1 padding repeats the edge, 2 patched, 4 broken)
     blob gaps      the bytes between segments, and after the last one
     blob patches   for each patched segment: its true bytes before encoding, XOR the computed ones
 
@@ -40,9 +40,11 @@ from archiver.sources.jpeg_tile import JpegTile
 from archiver.sources.wire import Cursor, pack_blob
 
 MAX_SEGMENTS = 1 << 22
-EDGE, PATCHED = 1, 2
+EDGE, PATCHED, BROKEN = 1, 2, 4
+BREAK_BYTES = 8  # the head of a DICOM fragment
 _CACHE_BYTES = 64 << 20
 _BAND_BYTES = 8 << 20
+_BREAK = struct.Struct(f"<I{BREAK_BYTES}s")
 Offsets = NDArray[np.int64]
 
 
@@ -56,6 +58,7 @@ class Page:
     lengths: Offsets
     jpeg_tables: bytes = b""  # of segments that are JPEGs
     jpeg_converts: bool = False  # whether their components are YCbCr
+    breaks: tuple[int, ...] = ()  # where BREAK_BYTES that are not its own interrupt the one segment
 
     @property
     def is_jpeg(self) -> bool:
@@ -63,7 +66,7 @@ class Page:
         return self.compression is Compression.JPEG
 
     def jpeg_tile(self, stored: bytes) -> JpegTile:
-        """Return a segment with the tables of its page."""
+        """Return a segment, without what interrupts it, with the tables of its page."""
         return JpegTile.of_segment(stored, self.jpeg_tables, converts=self.jpeg_converts)
 
 
@@ -162,7 +165,7 @@ class PageReader:
             int(column[index]) for column in (self._pages[page].offsets, self._pages[page].lengths)
         )
         file.seek(offset)
-        return file.read(length)
+        return joined(file.read(length), self._pages[page].breaks)
 
 
 @dataclass
@@ -227,21 +230,54 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
     index = np.cumsum(step)
     bands = _Bands(images, geometries)
     for i in range(n_segments):
-        yield gaps.take(int(gap[i]))
+        before = gaps.take(int(gap[i]))
+        breaks: list[tuple[int, bytes]] = []
+        if flags[i] & BROKEN:
+            before, breaks = _take_breaks(cursor, before)
+        yield before
         page, at = int(image[i]), int(index[i])
-        if page >= len(images) or recipe[i] >= len(recipes) or flags[i] > (EDGE | PATCHED):
+        if page >= len(images) or recipe[i] >= len(recipes) or flags[i] > (EDGE | PATCHED | BROKEN):
             raise cursor.damaged("an image and a recipe of each segment", (page, int(recipe[i])))
         if not 0 <= at < geometries[page].n_segments:
             raise cursor.damaged(f"one of {geometries[page].n_segments} segments", at)
         if recipes[int(recipe[i])] == encodings.JPEG:
-            yield _jpeg_segment(cursor, images[page], geometries[page].box(at))
+            yield from broken(_jpeg_segment(cursor, images[page], geometries[page].box(at)), breaks)
             continue
         rows = geometries[page].to_rows(bands.read(page, at), edge=bool(flags[i] & EDGE))
         if flags[i] & PATCHED:
             rows = rows ^ np.frombuffer(patches.take(rows.size), np.uint8).reshape(rows.shape)
-        yield encodings.replay(recipes[int(recipe[i])], rows)
+        yield from broken(encodings.replay(recipes[int(recipe[i])], rows, before), breaks)
     yield gaps.rest()
     patches.end()
+
+
+def joined(span: bytes, breaks: Sequence[int]) -> bytes:
+    """Return a segment without the bytes that interrupt it at ``breaks``."""
+    starts = [0, *(at + BREAK_BYTES for at in breaks)]
+    return b"".join(span[a:b] for a, b in zip(starts, [*breaks, len(span)], strict=True))
+
+
+def broken(segment: bytes, breaks: Sequence[tuple[int, bytes]]) -> Iterator[bytes]:
+    """Yield a segment with the bytes that interrupt it, each before the byte of that number."""
+    start = 0
+    for at, between in breaks:
+        yield segment[start:at] + between
+        start = at
+    yield segment[start:]
+
+
+def pack_breaks(breaks: Sequence[tuple[int, bytes]]) -> bytes:
+    """Return what follows the gap before a broken segment."""
+    return b"".join(_BREAK.pack(*one) for one in breaks) + struct.pack("<H", len(breaks))
+
+
+def _take_breaks(cursor: Cursor, gap: bytes) -> tuple[bytes, list[tuple[int, bytes]]]:
+    """Split what :func:`pack_breaks` wrote from the gap that it follows."""
+    end = len(gap) - 2
+    start = end - _BREAK.size * (int.from_bytes(gap[-2:], "little") if end >= 0 else 0)
+    if min(start, end) < 0:
+        raise cursor.damaged("breaks of a segment", "fewer bytes")
+    return gap[:start], list(_BREAK.iter_unpack(gap[start:end]))
 
 
 def _jpeg_segment(cursor: Cursor, image: Image, box: Box) -> bytes:

@@ -46,6 +46,25 @@ def test_shard_is_its_payloads(place: Path) -> None:
     assert names(place / "wip") == ["tasks"]
 
 
+def test_equal_payloads_are_there_once(place: Path) -> None:
+    """What comes again is found again, unless it was taken back; tiny ones are not looked for."""
+    tile, tiny = bytes(range(100)), b"tiny"
+    with ShardWriter(place) as shard:
+        assert shard.append(tile)[0] == shard.append(tile)[0] == 0
+        assert [shard.append(tiny)[0] for _ in range(2)] == [100, 104]
+        mark, late = shard.mark(), tile[::-1]
+        assert shard.append(late)[0] == 108
+        shard.rollback(mark)
+        shard.append(b"something else")
+        assert shard.append(late)[0] == 122
+        assert shard.append(tile) == (0, crc32c(tile))
+        digest, size = shard.finish()
+    assert size == 222
+    assert layout.shard_path(place, digest).read_bytes() == (
+        tile + tiny + tiny + b"something else" + late
+    )
+
+
 def test_same_shard_twice_is_one_file(place: Path) -> None:
     """Writing a shard that is there already keeps one, and mends a damaged one."""
     for _ in range(2):

@@ -1,0 +1,202 @@
+"""Own lossless JPEG and JPEG-LS streams: decoded by imagecodecs, written again bit for bit.
+
+Both standards leave the encoder no choice once the header is known: the entropy-coded bytes follow
+from the samples.  Lossless JPEG (ITU-T T.81, process 14) is written here, since no library takes
+the Huffman tables of another; JPEG-LS (T.87) by CharLS.  The header stays in the residue.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+from archiver.image import Samples
+from archiver.sources.contract import Unsupported
+from archiver.sources.packing import Bytes
+
+_SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
+_SOF3, _SOF55, _DHT, _SOS, _DRI = 0xC3, 0xF7, 0xC4, 0xDA, 0xDD
+_BAND = 1 << 16  # samples coded at once
+Ints = NDArray[np.int64]
+Table = dict[int, tuple[int, int]]  # symbol -> bits, code
+
+
+@dataclass
+class Header:
+    """What the markers before the entropy-coded bytes say; ``size`` is their length."""
+
+    kind: int = 0  # the SOF marker
+    precision: int = 0
+    height: int = 0
+    width: int = 0
+    components: list[int] = field(default_factory=list)  # ids
+    tables: dict[int, Table] = field(default_factory=dict)
+    table_of: list[int] = field(default_factory=list)  # by component
+    first: int = 0  # Ss: the predictor, or NEAR
+    is_plain: bool = True  # no restarts, no point transform, samples of all components together
+    size: int = 0
+
+    @property
+    def dtype(self) -> np.dtype[np.unsignedinteger]:
+        """Of the samples."""
+        return np.dtype(np.uint8 if self.precision <= 8 else np.uint16)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+        return self.height, self.width, len(self.components)
+
+    @classmethod
+    def of(cls, stream: bytes) -> Header:
+        """Read the markers of a stream, or of its header; Unsupported if it is of another kind."""
+        header = cls()
+        for marker, body, end in _markers(stream):
+            header._take(marker, body)
+            header.size = end
+        if header.kind not in (_SOF3, _SOF55) or not header.table_of:
+            raise Unsupported("JPEG that is neither lossless nor JPEG-LS")
+        if not header.is_plain or header.height * header.width * header.precision == 0:
+            raise Unsupported("lossless JPEG with restarts, a point transform or several scans")
+        if header.kind == _SOF3 and not 1 <= header.first < len(_RULES):
+            raise Unsupported(f"lossless JPEG with predictor {header.first}")
+        if header.kind == _SOF55 and len(header.components) != 1:
+            raise Unsupported("JPEG-LS in colour")
+        return header
+
+    def _take(self, marker: int, body: bytes) -> None:
+        if marker in (_SOF3, _SOF55):
+            self.kind = marker
+            self.precision, self.height, self.width, n = struct.unpack_from(">BHHB", body)
+            self.components = list(body[6 : 6 + 3 * n : 3])
+            self.is_plain &= all(sampling == 0x11 for sampling in body[7 : 7 + 3 * n : 3])
+        elif marker == _DHT:
+            self._take_tables(body)
+        elif marker == _DRI:
+            self.is_plain &= body == b"\0\0"
+        elif marker == _SOS:
+            n = body[0]
+            self.table_of = [selector >> 4 for selector in body[2 : 2 + 2 * n : 2]]
+            self.first = body[1 + 2 * n]
+            self.is_plain &= n == len(self.components) and body[3 + 2 * n] == 0
+
+    def _take_tables(self, body: bytes) -> None:
+        while body:
+            number, lengths = body[0], body[1:17]
+            symbols = body[17 : 17 + sum(lengths)]
+            table, code, at = {}, 0, 0
+            for bits, count in enumerate(lengths, 1):
+                for symbol in symbols[at : at + count]:
+                    table[symbol] = (bits, code)
+                    code += 1
+                code, at = code << 1, at + count
+            self.tables[number] = table
+            body = body[17 + sum(lengths) :]
+
+
+def _markers(stream: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Yield marker, body and where it ends, up to the start of the scan."""
+    at = 2
+    if stream[:2] != _SOI:
+        raise Unsupported("no JPEG")
+    while True:
+        if len(stream) < at + 4 or stream[at] != 0xFF:
+            raise Unsupported("JPEG whose markers are damaged")
+        marker, end = stream[at + 1], at + 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
+        yield marker, stream[at + 4 : end], end
+        if marker == _SOS:
+            return
+        at = end
+
+
+def decode(stream: bytes) -> Samples:
+    """Return the samples (H, W, C) of a stream."""
+    header = Header.of(stream)
+    read = imagecodecs.jpegsof3_decode if header.kind == _SOF3 else imagecodecs.jpegls_decode
+    samples: Samples = np.asarray(read(stream)).reshape(header.shape)
+    return samples.astype(header.dtype, copy=False)
+
+
+def header_in(gap: bytes) -> bytes:
+    """Return the header at the end of the bytes before a scan."""
+    start = gap.rfind(_SOI)
+    return gap[max(0, start) :]
+
+
+def encode(rows: Bytes, header: bytes) -> bytes:
+    """Return the entropy-coded bytes of rows (H, bytes) of samples, given the header."""
+    how = Header.of(header)
+    samples = np.ascontiguousarray(rows).view(how.dtype.newbyteorder("<")).reshape(how.shape)
+    if how.kind == _SOF3:
+        return b"".join(_scan(samples.astype(np.int64), how))
+    plane = samples[..., 0].astype(how.dtype)
+    stream = bytes(imagecodecs.jpegls_encode(plane, level=how.first))
+    return stream[Header.of(stream).size : stream.rfind(_EOI)]
+
+
+def _scan(samples: Ints, how: Header) -> Iterator[bytes]:
+    """Yield the entropy-coded bytes of samples (H, W, C): T.81, annexes F and H."""
+    difference = (samples - _predicted(samples, how)) & 0xFFFF
+    difference[difference > 0x8000] -= 0x10000
+    category = np.frexp(np.abs(difference).astype(np.float64))[1].astype(np.int64)
+    extra = np.where(category == 16, 0, category)  # 32768 is alone in its category
+    low = np.where(difference > 0, difference, difference - 1) & ((1 << extra) - 1)
+    bits, codes = _huffman(category, how)
+    values, lengths = ((codes << extra) | low).reshape(-1), (bits + extra).reshape(-1)
+    rest = np.empty(0, np.uint8)
+    for start in range(0, len(values), _BAND):
+        part = slice(start, start + _BAND)
+        flat = np.concatenate([rest, _bits(values[part], lengths[part])])
+        whole = len(flat) // 8 * 8
+        yield np.packbits(flat[:whole]).tobytes().replace(b"\xff", b"\xff\0")
+        rest = flat[whole:]
+    if len(rest):
+        padded = np.concatenate([rest, np.ones(8 - len(rest), np.uint8)])
+        yield np.packbits(padded).tobytes().replace(b"\xff", b"\xff\0")
+
+
+_RULES: tuple[Callable[[Ints, Ints, Ints], Ints], ...] = (  # T.81, table H.1
+    lambda left, above, corner: np.zeros_like(left),
+    lambda left, above, corner: left,
+    lambda left, above, corner: above,
+    lambda left, above, corner: corner,
+    lambda left, above, corner: left + above - corner,
+    lambda left, above, corner: left + ((above - corner) >> 1),
+    lambda left, above, corner: above + ((left - corner) >> 1),
+    lambda left, above, corner: (left + above) >> 1,
+)
+
+
+def _predicted(x: Ints, how: Header) -> Ints:
+    left, above = np.roll(x, 1, 1), np.roll(x, 1, 0)
+    predicted = _RULES[how.first](left, above, np.roll(above, 1, 1)).copy()
+    predicted[0] = left[0]
+    predicted[1:, 0] = x[:-1, 0]
+    predicted[0, 0] = 1 << (how.precision - 1)
+    return predicted
+
+
+def _huffman(category: Ints, how: Header) -> tuple[Ints, Ints]:
+    """Return length and code of every category (H, W, C)."""
+    bits, codes = np.empty_like(category), np.empty_like(category)
+    for c, number in enumerate(how.table_of):
+        lengths, words = np.zeros(17, np.int64), np.zeros(17, np.int64)
+        for symbol, (length, code) in how.tables.get(number, {}).items():
+            if symbol < len(lengths):
+                lengths[symbol], words[symbol] = length, code
+        bits[..., c], codes[..., c] = lengths[category[..., c]], words[category[..., c]]
+    if not bits.all():
+        raise Unsupported("lossless JPEG: its Huffman table lacks a category that it needs")
+    return bits, codes
+
+
+def _bits(values: Ints, lengths: Ints) -> NDArray[np.uint8]:
+    """Return the lowest bits of each value, most significant first, one after the other."""
+    ends = np.cumsum(lengths)
+    shifts = np.repeat(ends, lengths) - 1 - np.arange(ends[-1])
+    flat: NDArray[np.uint8] = ((np.repeat(values, lengths) >> shifts) & 1).astype(np.uint8)
+    return flat
