@@ -102,3 +102,14 @@ def test_nothing_grows(tree: Path, packed: Path, tmp_path: Path) -> None:
     for entry in plain.entries():
         assert adapted.entry(entry.path).stored_bytes <= entry.stored_bytes
     assert adapted.entry("weave.png").stored_bytes < plain.entry("weave.png").stored_bytes
+
+
+def test_what_two_workers_adapted_decodes_without_them(tree: Path, tmp_path: Path) -> None:
+    """Other processes may find other adapters; what they store decodes in any."""
+    settings = PackSettings(profile="max", model=pretrained.SMALL, workers=2, adapt_steps=4)
+    summary = run.pack(tree, tmp_path / "two.archive", settings)
+    assert summary.tiles["adapted"] >= 4
+    assert not jobs.run.verify(tmp_path / "two.archive", workers=1).problems
+    jobs.run.unpack(tmp_path / "two.archive", tmp_path / "out", workers=0)
+    for path in tree.iterdir():
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()

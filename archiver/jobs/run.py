@@ -31,7 +31,7 @@ from archiver.jobs.events import (
 )
 from archiver.jobs.plan import Item, Task
 from archiver.jobs.spec import PackSettings
-from archiver.jobs.tally import Tally
+from archiver.jobs.tally import Tally, stored_bytes
 from archiver.jobs.unpack import unpack
 from archiver.jobs.verify import verify
 from archiver.pipeline import DEFAULT_TILE, disk
@@ -79,7 +79,8 @@ class _Pack:
         self._tally = Tally()
         self._contents: dict[bytes, bytes] = {}  # path -> SHA-256, of what is in the archive now
         self._shards: dict[bytes, tuple[bytes, int, ShardRecord]] = {}  # by digest, with its place
-        self._objects: dict[bytes, tuple[ObjectRecord, tuple[bytes, ...]]] = {}  # with its models
+        # with its models, and what it takes in its shard
+        self._objects: dict[bytes, tuple[ObjectRecord, tuple[bytes, ...], int]] = {}
         self._adaptation = Adaptation(adapt.NOTHING_NEW)
 
     def dry_run(self) -> Summary:
@@ -223,7 +224,8 @@ class _Pack:
 
     def _take(self, task: Task, shard: ShardRecord, *, attempt: int) -> None:
         self._shards[shard.sha256] = (task.items[0].path, attempt, shard)
-        self._objects |= {record.sha256: (record, shard.models) for record in shard.objects}
+        for record, stored in zip(shard.objects, stored_bytes(shard.objects), strict=True):
+            self._objects[record.sha256] = (record, shard.models, stored)
 
     def _done(self, item: Item, sha256: bytes, *, is_copy: bool) -> None:
         found = self._objects.get(sha256)

@@ -18,10 +18,17 @@ from archiver.sources import Format
 OTHER = "other"  # how files kept as they are appear among the formats
 
 
-def stored_bytes(record: ObjectRecord) -> int:
-    """Return what the payloads of an object take."""
-    tiles = int(record.tiles["length"].sum(dtype=np.int64))
-    return tiles + sum(residue.length for residue in record.residues)
+def stored_bytes(objects: Sequence[ObjectRecord]) -> list[int]:
+    """Return what the payloads of each object of a shard take, without those of objects before."""
+    seen: set[int] = set()
+    sizes = []
+    for record in objects:
+        columns = (record.tiles[name].tolist() for name in ("offset", "length"))
+        extents = [*zip(*columns, strict=True), *((r.offset, r.length) for r in record.residues)]
+        new = {offset: length for offset, length in extents if length and offset not in seen}
+        seen.update(new)
+        sizes.append(sum(new.values()))
+    return sizes
 
 
 def sample_bytes(record: ObjectRecord) -> int:
@@ -44,13 +51,19 @@ class Tally:
     _kept: dict[str, Kept] = field(default_factory=dict)
 
     def add(
-        self, item: Item, record: ObjectRecord, models: Sequence[bytes], *, is_copy: bool
+        self,
+        item: Item,
+        record: ObjectRecord,
+        models: Sequence[bytes],
+        stored: int,
+        *,
+        is_copy: bool,
     ) -> FileDone:
         """Count a file whose content is ``record``; a copy of an earlier one costs nothing.
 
-        ``models`` are those that its tiles refer to.
+        ``models`` are those that its tiles refer to, ``stored`` is what its payloads take.
         """
-        stored = 0 if is_copy else stored_bytes(record)
+        stored = 0 if is_copy else stored
         samples = sample_bytes(record)
         self.sample_bytes += samples
         if not is_copy:
