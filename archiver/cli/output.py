@@ -11,7 +11,16 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from archiver.jobs.events import Committed, Event, FileDone, FileFailed, Notice, OnEvent, Planned
+from archiver.jobs.events import (
+    Committed,
+    Event,
+    FileDone,
+    FileFailed,
+    Notice,
+    OnEvent,
+    Planned,
+    Tuning,
+)
 from archiver.report.text import printable, ratio_text, size_text
 
 _JSON = "archiver.json"  # key in the click context: how to report an error
@@ -91,6 +100,9 @@ class _Watcher:
                 self._advance(0)
             case Notice(message):
                 self._output.note(message)
+            case Tuning(is_over):
+                doing = self._doing if is_over else "tuning a model on a sample"
+                self._progress.update(self._task, description=doing)
             case Committed(generation):
                 self._progress.update(self._task, description=f"generation {generation} committed")
 

@@ -21,7 +21,7 @@ from archiver.archive.writer import ArchiveWriter
 from archiver.errors import ArchiverError
 from archiver.jobs import tuning
 from archiver.jobs.cluster import Workers
-from archiver.jobs.events import Adaptation
+from archiver.jobs.events import Adaptation, OnEvent, Tuning
 from archiver.jobs.plan import Item
 from archiver.jobs.spec import PackSettings
 from archiver.jobs.tuning import Tuned, TuneTask
@@ -39,13 +39,14 @@ def prepare(
     source: Path,
     new: Sequence[Item],
     settings: PackSettings,
+    on_event: OnEvent,
 ) -> Adaptation:
     """Return the models, by SHA-256, that the ``new`` files below ``source`` may choose from."""
     if not settings.adapts:
         return Adaptation(OFF, (base,))
     known = _of_base(writer, base)
     task = _task(writer, workers, base, known, source, new, settings)
-    tuned = _tuned(writer, workers, task, settings)
+    tuned = _tuned(writer, workers, task, settings, on_event)
     made = tuple(writer.add_model(parsed(model).name, model) for model in tuned.models)
     models = (base, *(model for model in known if model not in made), *made)
     return Adaptation(tuned.reason, models, len(made), len(known), dict(tuned.facts))
@@ -86,7 +87,11 @@ def _task(
 
 
 def _tuned(
-    writer: ArchiveWriter, workers: Workers, task: TuneTask, settings: PackSettings
+    writer: ArchiveWriter,
+    workers: Workers,
+    task: TuneTask,
+    settings: PackSettings,
+    on_event: OnEvent,
 ) -> Tuned:
     """Return what came of tuning, now or in the run that was killed before its commit."""
     if not settings.tunes:
@@ -98,10 +103,13 @@ def _tuned(
     before = _read(writer.kept(how))
     if before is not None and (before[1].models or before[0] == what):
         return before[1]
+    on_event(Tuning())
     try:
         [outcome] = workers.run(tuning.run_task, [task])
     except ValueError as error:
         raise ArchiverError(f"the tuning task ended without an outcome: {error}") from error
+    finally:
+        on_event(Tuning(is_over=True))
     if outcome.result is None:  # a model is a gain, never a condition
         if isinstance(outcome.error, ArchiverError | OSError):
             raise outcome.error

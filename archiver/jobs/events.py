@@ -57,7 +57,14 @@ class Committed:
     generation: int
 
 
-Event = Planned | FileDone | FileFailed | Notice | Committed
+@dataclass(frozen=True)
+class Tuning:
+    """An archive model is tuned from now on, before files are coded; or that is over."""
+
+    is_over: bool = False
+
+
+Event = Planned | FileDone | FileFailed | Notice | Tuning | Committed
 OnEvent = Callable[[Event], None]
 
 

@@ -155,7 +155,9 @@ class _Pack:
     ) -> None:
         """Settle which models the new files may choose from; tune one if it is worth it."""
         source = self._source.resolve()
-        self._adaptation = adapt.prepare(writer, workers, base, source, new, self.settings)
+        self._adaptation = adapt.prepare(
+            writer, workers, base, source, new, self.settings, self._on_event
+        )
 
     # --- tasks -------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from archiver.archive.model_files import info_of
 from archiver.archive.reader import Archive
 from archiver.archive.writer import ArchiveWriter
 from archiver.jobs import adapt, run, tuning
-from archiver.jobs.events import Summary
+from archiver.jobs.events import Event, FileDone, Planned, Summary, Tuning
 from archiver.jobs.spec import PackSettings
 from archiver.report.summary import pack_shown
 
@@ -109,7 +109,11 @@ def test_a_model_that_pays_is_made(tmp_path: Path) -> None:
     """It is stored as a difference beside its base, used, reported, and smaller than without."""
     source = scans(tmp_path / "source", 1, 12)
     plain = run.pack(source, tmp_path / "fast.archive", PackSettings(profile="fast", workers=0))
-    summary = run.pack(source, tmp_path / "a.archive", HERE)
+    events: list[Event] = []
+    summary = run.pack(source, tmp_path / "a.archive", HERE, events.append)
+    kinds = [event for event in events if not isinstance(event, FileDone)]
+    assert isinstance(kinds[0], Planned)
+    assert kinds[1:3] == [Tuning(), Tuning(is_over=True)]
     assert summary.adaptation is not None
     assert summary.adaptation.made == 1
     assert facts(summary)["steps"] == STEPS
