@@ -70,7 +70,7 @@ def test_a_difference_reads_from_the_text_alone() -> None:
     assert google_crc32c.value(tuned[:-4]) == struct.unpack("<I", tuned[-4:])[0]
     header, frame = header_of(tuned)
     assert header["base"] == hashlib.sha256(base).hexdigest()
-    content = zstandard.ZstdDecompressor().decompress(frame[:-4])
+    content = zstandard.ZstdDecompressor().decompress(frame)
     was, data = header_of(base)
     tensors, at = {}, 0
     for name, code, shape in was["tensors"]:
@@ -114,7 +114,10 @@ def test_a_deep_tile_reads_from_the_text_alone(bits: int) -> None:
 
 def header_of(model: bytes) -> tuple[dict[str, Any], bytes]:
     (length,) = struct.unpack_from("<I", model, 12)
-    return json.loads(model[16 : 16 + length]), model[16 + length :]
+    body = model[16 + length : -4]
+    if struct.unpack_from("<H", model, 8)[0] == 3:
+        body = zstandard.ZstdDecompressor().decompress(body)
+    return json.loads(model[16 : 16 + length]), body
 
 
 TILE_COLUMNS = (
@@ -174,12 +177,11 @@ class Decoder:
     """The section "Codec" of FORMAT.md."""
 
     def __init__(self, model: bytes, height: int, width: int, channels: int) -> None:
-        (length,) = struct.unpack_from("<I", model, 12)
-        header = json.loads(model[16 : 16 + length])
-        self.sizes, self.raw, at = header["architecture"], {}, 16 + length
+        header, body = header_of(model)
+        self.sizes, self.raw, at = header["architecture"], {}, 0
         for name, code, shape in header["tensors"]:
             count = int(np.prod(shape))
-            values = np.frombuffer(model, "<" + code, count, at).reshape(shape)
+            values = np.frombuffer(body, "<" + code, count, at).reshape(shape)
             self.raw[name], at = values.astype(float), at + values.nbytes
         self.shape, self.port = (height, width, channels), {1: "grey", 3: "rgb"}[channels]
         field = (height + 3, width + 6)

@@ -61,7 +61,7 @@ def expand(data: bytes, load_base: LoadBase) -> bytes:
     """
     if not is_difference(data):
         return data
-    header, offset = weights.unseal(data, weights.DELTA_VERSION)
+    header, frame = weights.unseal(data, weights.DELTA_VERSION)
     try:
         name, self_test = str(header["name"]), str(header["self_test"])
         sha256, card = str(header["base"]), dict(header["card"])
@@ -71,7 +71,7 @@ def expand(data: bytes, load_base: LoadBase) -> bytes:
     if weights.digest(base) != sha256:
         raise IntegrityError(f"model {name}: its base is not the model {sha256}; restore that")
     known = ModelFile.from_bytes(base)
-    tensors = _added(data[offset:-4], known.tensors)
+    tensors = _added(frame, known.tensors)
     return ModelFile(name, known.architecture, tensors, self_test, card).to_bytes()
 
 

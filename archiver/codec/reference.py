@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import zstandard
 from numpy.typing import NDArray
 
 from archiver.codec.entropy import DigitDecoder
@@ -36,11 +37,13 @@ class ReferenceModel:
         """Read a model file (FORMAT.md, "Model file"); the caller has verified its digest."""
         (length,) = struct.unpack_from("<I", data, 12)
         header: dict[str, Any] = json.loads(data[16 : 16 + length])
-        offset, tensors = 16 + length, {}
+        body, offset, tensors = data[16 + length : -4], 0, {}
+        if struct.unpack_from("<H", data, 8)[0] == 3:
+            body = zstandard.ZstdDecompressor().decompress(body)
         for name, code, shape in header["tensors"]:
             dtype = np.dtype("<" + code)
             count = int(np.prod(shape))
-            values = np.frombuffer(data, dtype, count, offset).reshape(shape)
+            values = np.frombuffer(body, dtype, count, offset).reshape(shape)
             tensors[name] = values.astype(np.float64)
             offset += count * dtype.itemsize
         return cls(header["architecture"], tensors)

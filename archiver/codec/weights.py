@@ -4,15 +4,17 @@ Layout (FORMAT.md, "Model file"; all numbers little-endian)::
 
     offset  size  field
     0       8     magic  "ARCMODEL"
-    8       2     version
+    8       2     version, 3
     10      2     reserved, 0
     12      4     length J of the header
     16      J     header, UTF-8 JSON
-    16+J    ...   tensors in the order of the header: int8 mantissas, int8 exponents, int32 biases
+    16+J    ...   one zstd frame of the tensors in the order of the header: int8 mantissas, int8
+                  exponents, int32 biases
     end-4   4     CRC-32C of everything before
 
-Version 2 keeps the difference to another model: :mod:`archiver.codec.model_delta`.  No pickle.
-Loading proves the exactness bound of every row (:mod:`archiver.codec.grid`).
+Version 1 has the tensors without zstd; version 2 keeps the difference to another model:
+:mod:`archiver.codec.model_delta`.  No pickle.  Loading proves the exactness bound of every row
+(:mod:`archiver.codec.grid`).
 """
 
 from __future__ import annotations
@@ -28,15 +30,18 @@ from typing import Any
 import google_crc32c
 import numpy as np
 import torch
+import zstandard
 from numpy.typing import NDArray
 from torch import nn
 
 from archiver.codec import causal, grid, mgcf
+from archiver.codec.classic import inflate
 from archiver.errors import FormatError, IntegrityError
 
 MAGIC = b"ARCMODEL"
-VERSION = 1
-DELTA_VERSION = 2
+PLAIN_VERSION, DELTA_VERSION, VERSION = 1, 2, 3
+_LEVEL = 9  # of zstd: weights are noise, the highest gains a thousandth
+_MAX_BYTES = 1 << 26  # of all tensors
 _PREFIX = struct.Struct("<8sHHI")
 Integers = NDArray[np.signedinteger[Any]]
 _DTYPES: dict[str, np.dtype[np.signedinteger[Any]]] = {
@@ -68,18 +73,16 @@ class ModelFile:
             "tensors": [[k, _code(v), list(v.shape)] for k, v in self.tensors.items()],
         }
         tensors = b"".join(v.astype(_DTYPES[_code(v)]).tobytes() for v in self.tensors.values())
-        return seal(VERSION, header, tensors)
+        return seal(VERSION, header, zstandard.ZstdCompressor(_LEVEL).compress(tensors))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> ModelFile:
         """Parse a model file; IntegrityError if damaged, FormatError if not ours or too new."""
-        header, offset = unseal(data, VERSION)
-        tensors: Tensors = {}
+        header, body = unseal(data, PLAIN_VERSION, VERSION)
         try:
-            for name, code, shape in header["tensors"]:
-                count = math.prod(shape)
-                tensors[name] = np.frombuffer(data, _DTYPES[code], count, offset).reshape(shape)
-                offset += count * _DTYPES[code].itemsize
+            if version_of(data) == VERSION:
+                body = inflate(body, _n_bytes(header))
+            tensors = _tensors(header, body)
             architecture = mgcf.Architecture.from_json(header["architecture"])
             name, self_test = str(header["name"]), str(header["self_test"])
             card = dict(header["card"])
@@ -89,6 +92,23 @@ class ModelFile:
                 f"model file: header does not describe its tensors: {error}"
             ) from error
         return cls(name, architecture, tensors, self_test, card)
+
+
+def _n_bytes(header: dict[str, Any]) -> int:
+    """Return what the tensors of a header take; ValueError if that is more than any model has."""
+    n_bytes = sum(math.prod(shape) * _DTYPES[code].itemsize for _, code, shape in header["tensors"])
+    if not 0 <= n_bytes <= _MAX_BYTES:
+        raise ValueError(f"tensors of {n_bytes} bytes")
+    return n_bytes
+
+
+def _tensors(header: dict[str, Any], body: bytes) -> Tensors:
+    offset, tensors = 0, {}
+    for name, code, shape in header["tensors"]:
+        count = math.prod(shape)
+        tensors[name] = np.frombuffer(body, _DTYPES[code], count, offset).reshape(shape)
+        offset += count * _DTYPES[code].itemsize
+    return tensors
 
 
 def digest(data: bytes) -> str:
@@ -120,19 +140,19 @@ def version_of(data: bytes) -> int:
     return version
 
 
-def unseal(data: bytes, version: int) -> tuple[dict[str, Any], int]:
-    """Return the header of a model file of that version, and where its body begins.
+def unseal(data: bytes, *versions: int) -> tuple[dict[str, Any], bytes]:
+    """Return header and body of a model file of one of those versions.
 
     IntegrityError if it is damaged, FormatError if it is not ours or of another version.
     """
     found = version_of(data)
-    if found != version and found in (VERSION, DELTA_VERSION):
-        kinds = {VERSION: "a whole model", DELTA_VERSION: "the difference to another model"}
-        raise FormatError(f"model file: holds {kinds[found]}, expected {kinds[version]}")
-    if found != version:
+    kinds = dict.fromkeys((PLAIN_VERSION, VERSION), "a whole model")
+    kinds[DELTA_VERSION] = "the difference to another model"
+    if found not in versions and found in kinds:
+        raise FormatError(f"model file: holds {kinds[found]}, expected {kinds[versions[0]]}")
+    if found not in versions:
         raise FormatError(
-            f"model file: version {found}, this release reads {VERSION} and {DELTA_VERSION}; "
-            "use a newer archiver"
+            f"model file: version {found}, this release reads 1 to {VERSION}; use a newer archiver"
         )
     (stored,) = struct.unpack_from("<I", data, len(data) - 4)
     computed = google_crc32c.value(data[:-4])
@@ -145,7 +165,7 @@ def unseal(data: bytes, version: int) -> tuple[dict[str, Any], int]:
         header: dict[str, Any] = json.loads(data[_PREFIX.size : _PREFIX.size + length])
     except ValueError as error:
         raise FormatError(f"model file: header is not JSON: {error}") from error
-    return header, _PREFIX.size + length
+    return header, data[_PREFIX.size + length : -4]
 
 
 def _check_sizes(a: mgcf.Architecture) -> None:

@@ -53,9 +53,9 @@ def test_a_wrong_base_is_refused(tiny_model: bytes, tuned: bytes) -> None:
         model_delta.expand(stored, lambda sha: tuned)
     with pytest.raises(FormatError, match="difference"):
         model_delta.difference(tuned, stored)
-    header, offset = weights.unseal(stored, weights.DELTA_VERSION)
+    header, frame = weights.unseal(stored, weights.DELTA_VERSION)
     header["base"] = weights.digest(stored)
-    chained = weights.seal(weights.DELTA_VERSION, header, stored[offset:-4])
+    chained = weights.seal(weights.DELTA_VERSION, header, frame)
     with pytest.raises(FormatError, match="difference"):
         model_delta.expand(chained, lambda sha: stored)
     file = ModelFile.from_bytes(tuned)
@@ -80,13 +80,13 @@ def test_damage_is_an_error_of_ours(
         damaged[place] ^= 1 << int(rng.integers(8))
         with pytest.raises(ArchiverError):
             model_delta.expand(bytes(damaged), lambda sha: tiny_model)
-    header, offset = weights.unseal(stored, weights.DELTA_VERSION)
-    for body in (b"", stored[offset:-40], b"\0" * 64):
+    header, frame = weights.unseal(stored, weights.DELTA_VERSION)
+    for body in (b"", frame[:-40], b"\0" * 64):
         sealed = weights.seal(weights.DELTA_VERSION, header, body)
         with pytest.raises(ArchiverError):
             model_delta.expand(sealed, lambda sha: tiny_model)
     for missing in header:
         rest = {key: value for key, value in header.items() if key != missing}
-        sealed = weights.seal(weights.DELTA_VERSION, rest, stored[offset:-4])
+        sealed = weights.seal(weights.DELTA_VERSION, rest, frame)
         with pytest.raises(FormatError, match="incomplete"):
             model_delta.expand(sealed, lambda sha: tiny_model)
