@@ -96,7 +96,9 @@ class ModelFile:
 
 def _n_bytes(header: dict[str, Any]) -> int:
     """Return what the tensors of a header take; ValueError if that is more than any model has."""
-    n_bytes = sum(math.prod(shape) * _DTYPES[code].itemsize for _, code, shape in header["tensors"])
+    n_bytes = 0
+    for _, code, shape in header["tensors"]:
+        n_bytes += math.prod(int(side) for side in shape) * _DTYPES[code].itemsize
     if not 0 <= n_bytes <= _MAX_BYTES:
         raise ValueError(f"tensors of {n_bytes} bytes")
     return n_bytes
