@@ -119,9 +119,9 @@ def _parse_as(
             found.forget()
         if rebuilt != digest and found.fidelity is Fidelity.BYTES:
             raise Unsupported(f"{format.name}: rebuilt file differs")
-    except OSError:
-        raise
     except Exception as error:  # whatever a decoder raises on damaged content
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the system; decoders raise OSError, too
         note = str(error) if isinstance(error, Unsupported) else f"{format.name}: {_brief(error)}"
         return ParsedFile(Format.OPAQUE, (), b"", note, digest, size, digest, Fidelity.BYTES)
     return ParsedFile(

@@ -129,3 +129,12 @@ def test_damage_is_no_error(tmp_path: Path) -> None:
         (tmp_path / "b.dcm").write_bytes(damaged)
         parsed = parse(tmp_path / "b.dcm")
         assert parsed.size == len(damaged)
+
+
+def test_a_file_that_ends_within_its_header_is_kept_as_it_is(tmp_path: Path) -> None:
+    """pydicom says so by an OSError, which is none of the disk's."""
+    write(tmp_path / "x.dcm", np.zeros((1, 9, 9), np.uint16), ExplicitVRLittleEndian)
+    whole = (tmp_path / "x.dcm").read_bytes()
+    for end in range(140, len(whole), 7):
+        (tmp_path / "x.dcm").write_bytes(whole[:end])
+        assert parse(tmp_path / "x.dcm").size == end
