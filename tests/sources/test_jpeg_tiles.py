@@ -42,7 +42,7 @@ def write(path: Path, kind: str) -> np.ndarray:
     """Write a TIFF; return what tifffile reads of it, (H, W, C)."""
     samples = scene(1 if "grey" in kind else 3)
     if not KINDS[kind]:
-        Image.fromarray(samples).save(path, compression="jpeg", quality=85)
+        Image.fromarray(samples).save(path, "TIFF", compression="jpeg", quality=85)
     else:
         squeezed = samples[..., 0] if samples.shape[2] == 1 else samples
         how = {"compression": "jpeg", "compressionargs": {"level": 92}, **KINDS[kind]}

@@ -1,0 +1,114 @@
+"""Damaged files of every reader: parsed to something that rebuilds them, or kept; never a crash."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import test_dicom
+import test_jpeg_frames as frames
+import test_jpeg_tiles
+import tifffile
+from PIL import Image
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+)
+
+from archiver.sources import Format, parse, rebuild
+
+MOST_SECONDS = 10.0
+
+
+def _pillow(format: str, **how: object) -> Callable[[Path], None]:
+    return lambda path: Image.fromarray(frames.scene(8, 3)).save(path, format, **how)
+
+
+def _tiff(**how: object) -> Callable[[Path], None]:
+    return lambda path: tifffile.imwrite(path, frames.scene(16)[..., 0], **how)
+
+
+def _frame(bits: int, syntax: str, encode: Callable[[np.ndarray], bytes]) -> Callable[[Path], None]:
+    samples = frames.scene(bits)
+    return lambda path: frames.write(path, encode(samples), samples, syntax, fragments=2)
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "png": _pillow("PNG"),
+    "bmp": _pillow("BMP"),
+    "ppm": _pillow("PPM"),
+    "jpeg": _pillow("JPEG", quality=85),
+    "tiff lzw": _tiff(compression="lzw"),
+    "tiff zlib tiles": _tiff(compression="zlib", tile=(32, 32), predictor=True),
+    "tiff pages": lambda path: tifffile.imwrite(path, frames.scene(8, 3)[..., 0], bigtiff=True),
+    "slide": lambda path: test_jpeg_tiles.write(path, "tiles of YCbCr"),
+    "strips": lambda path: test_jpeg_tiles.write(path, "strips with shared tables"),
+    "dicom": lambda path: test_dicom.write(
+        path, frames.scene(16)[None, ..., 0], ExplicitVRLittleEndian
+    ),
+    "lossless jpeg": _frame(16, JPEGLosslessSV1, lambda s: frames.lossless_jpeg(s, 16, 1)),
+    "jpeg-ls": _frame(16, JPEGLSLossless, lambda s: bytes(imagecodecs.jpegls_encode(s[..., 0]))),
+    "jpeg frames": _frame(
+        8, JPEGBaseline8Bit, lambda s: bytes(imagecodecs.jpeg8_encode(s[..., 0]))
+    ),
+}
+
+
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """Return data with some bytes changed, removed or cut off; half of it near the beginning."""
+    out = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 4, 16))):
+        if len(out) < 60:
+            break
+        at = rng.randrange(len(out) if rng.random() < 0.5 else min(len(out), 1500))
+        what = rng.random()
+        if what < 0.7:
+            out[at] = rng.randrange(256)
+        elif what < 0.8:
+            out[at : at + 4] = bytes(rng.choice((0, 1, 127, 255)) for _ in range(4))
+        elif what < 0.9:
+            del out[at : at + rng.randrange(1, 50)]
+        else:
+            del out[max(10, at) :]
+    return bytes(out)
+
+
+def check(path: Path) -> Format:
+    """Parse a file: what has images gives it back, and reads or raises, in time."""
+    began = time.monotonic()
+    parsed = parse(path)
+    if parsed.format is not Format.OPAQUE:
+        rebuilt = b"".join(rebuild(parsed.format, parsed.residue, parsed.images))
+        assert rebuilt == path.read_bytes()
+    assert time.monotonic() - began < MOST_SECONDS
+    return parsed.format
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_damaged_files_are_taken_apart_or_kept(name: str, tmp_path: Path) -> None:
+    run(name, tmp_path, 40)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", WRITERS)
+def test_thousands_of_damaged_files(name: str, tmp_path: Path) -> None:
+    run(name, tmp_path, 1600)
+
+
+def run(name: str, folder: Path, n: int) -> None:
+    """Damage a file in so many ways."""
+    path, rng = folder / "x", random.Random(n)
+    WRITERS[name](path)
+    data = path.read_bytes()
+    assert check(path) is not Format.OPAQUE
+    for _ in range(n):
+        path.write_bytes(damaged(data, rng))
+        check(path)
