@@ -3,6 +3,9 @@
 Such a tile comes and goes as its bytes (`sources.jpeg_tile.JpegTile`), an array of shape
 (1, n, 1) of type ``BYTES``: what must come back is the file, and every decoder of the JPEG has the
 samples.  Payload: u1 form, then three bytes of header, then the JPEG as it is or under JPEG XL.
+
+What JPEG XL begins with, boxes and the tables of the JPEG, is the same in most tiles of a file: its
+*head* is kept once for the file, and left out of every payload that has it.
 """
 
 from __future__ import annotations
@@ -14,8 +17,10 @@ from archiver.errors import IntegrityError
 from archiver.image import Samples
 
 BYTES = np.dtype("V1")
-AS_IS, JPEG_XL = 0, 1  # forms
+AS_IS, JPEG_XL, HEADLESS = 0, 1, 2  # forms; the last is JPEG XL without its head
 _HEADER = 3
+_RECONSTRUCTION = b"jbrd"  # the box that has the JPEG's tables
+_MAX_HEAD = 1 << 16
 
 
 def as_tile(data: bytes) -> Samples:
@@ -38,6 +43,34 @@ def encode(tile: Samples) -> bytes:
 def encode_as_is(tile: Samples) -> bytes:
     """Return the payload that holds the JPEG itself."""
     return bytes([AS_IS]) + tile.tobytes()
+
+
+def head_of(payload: bytes) -> bytes:
+    """Return what a payload has in common with others of its file, b"" if nothing."""
+    stream = payload[1 + _HEADER : _MAX_HEAD]
+    box = stream.find(_RECONSTRUCTION) - 4
+    if payload[:1] != bytes([JPEG_XL]) or box < 0:
+        return b""
+    return stream[: box + int.from_bytes(stream[box : box + 4], "big")]
+
+
+def without_head(payload: bytes, head: bytes) -> bytes:
+    """Return a payload without its head, as it is if it has another."""
+    start = 1 + _HEADER
+    if not head or payload[:1] != bytes([JPEG_XL]) or not payload[start:].startswith(head):
+        return payload
+    return bytes([HEADLESS]) + payload[1:start] + payload[start + len(head) :]
+
+
+def is_headless(payload: bytes) -> bool:
+    """Whether a payload needs the head of its file."""
+    return payload[:1] == bytes([HEADLESS])
+
+
+def with_head(payload: bytes, head: bytes) -> bytes:
+    """Return what :func:`without_head` was given."""
+    start = 1 + _HEADER
+    return bytes([JPEG_XL]) + payload[1:start] + head + payload[start:]
 
 
 def decode(payload: bytes) -> bytes:

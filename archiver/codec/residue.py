@@ -19,6 +19,10 @@ class ResidueCodec(IntEnum):
     STORED = 0
     ZSTD = 1
     ADAPTATION = 2  # no part of the residue: what adapts the model to the file's images
+    JPEG_HEAD = 3  # no part of it: what the JPEG tiles of the file begin with
+
+
+BESIDE = (ResidueCodec.ADAPTATION, ResidueCodec.JPEG_HEAD)  # what tiles need; one each, at most
 
 
 def compress(data: bytes) -> tuple[ResidueCodec, bytes]:
@@ -33,7 +37,7 @@ def decompress(codec: int, payload: bytes, raw_length: int) -> bytes:
     """Return the ``raw_length`` bytes that :func:`compress` was given."""
     if codec == ResidueCodec.ZSTD:
         return inflate(payload, raw_length)
-    if codec == ResidueCodec.ADAPTATION:
+    if codec in BESIDE:
         payload = b""
     elif codec != ResidueCodec.STORED:
         raise FormatError(f"residue codec {codec} is unknown; use a newer archiver")

@@ -16,9 +16,11 @@ import numpy as np
 from archiver.archive.reader import Archive
 from archiver.archive.records import ImageRecord
 from archiver.archive.shard import crc32c
+from archiver.codec import jpeg_tiles
 from archiver.codec import tiles as codec
 from archiver.codec.adaptation import Adaptation
 from archiver.codec.classic import little_endian
+from archiver.codec.residue import ResidueCodec
 from archiver.errors import ArchiverError, FormatError, IntegrityError
 from archiver.image import Image, Samples
 from archiver.pipeline import engines
@@ -57,7 +59,7 @@ class StoredTile:
     sample_crc32c: int
     codec: int
     model: int
-    adaptation: Payload | None  # of the file it belongs to
+    beside: Mapping[int, Payload]  # what its file keeps for its tiles, by residue codec
     shape: tuple[int, int, int]
     dtype: np.dtype[np.generic]
 
@@ -98,6 +100,8 @@ class TileDecoder:
         """Return a JPEG tile as it was given to the archive; IntegrityError if it is damaged."""
         try:
             payload = self._archive.payload(tile.shard, tile.offset, tile.length, tile.crc32c)
+            if jpeg_tiles.is_headless(payload):
+                payload = jpeg_tiles.with_head(payload, self._jpeg_head(tile))
             [found] = codec.decode([(tile.codec, payload)], [tile.shape], [tile.dtype], None)
             data = found.tobytes()
         except ArchiverError as error:
@@ -105,6 +109,15 @@ class TileDecoder:
         if crc32c(data) != tile.sample_crc32c:
             raise _as_damage(tile, "its JPEG has another CRC-32C")
         return data
+
+    def _jpeg_head(self, tile: StoredTile) -> bytes:
+        where = tile.beside.get(ResidueCodec.JPEG_HEAD)
+        if where is None:
+            raise FormatError("its file has no head of JPEG tiles")
+        try:
+            return self.payload(where)
+        except ArchiverError as error:
+            raise IntegrityError(f"the head of its file's JPEG tiles: {error}") from error
 
     def _jpeg_samples(self, tile: StoredTile) -> Result:
         """Return the samples of a JPEG tile, as libjpeg-turbo decodes them, cut to the image."""
@@ -134,7 +147,7 @@ class TileDecoder:
             try:
                 payload = self._archive.payload(tile.shard, tile.offset, tile.length, tile.crc32c)
                 adapts = codec.is_adapted(tile.codec, payload)
-                needed = tile.model, tile.adaptation if adapts else None
+                needed = tile.model, tile.beside.get(ResidueCodec.ADAPTATION) if adapts else None
                 payloads.setdefault(needed, {})[i] = payload
             except ArchiverError as error:
                 results[i] = IntegrityError(f"{tile.name}: {error}")

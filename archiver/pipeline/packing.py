@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from archiver import sources
 from archiver.archive.records import ObjectRecord, ResidueRecord
 from archiver.archive.shard import Mark, ShardWriter
+from archiver.codec import jpeg_tiles
 from archiver.codec import tiles as codec
 from archiver.codec.residue import ResidueCodec
 from archiver.codec.tiles import Encoded
@@ -109,6 +110,7 @@ class _Open:
     encoded: dict[int, Encoded] = field(default_factory=dict)  # by tile, while it was chosen
     n_learnable: int = 0
     adaptation: bytes = b""
+    jpeg_head: bytes = b""  # what its JPEG tiles begin with
     mark: Mark | None = None  # where the tiles of a large file begin in the shard
     error: str | None = None
 
@@ -273,6 +275,7 @@ class _Packer:
                     f"{file.path}: image {image}, tile at row {place.row}, column {place.column}: "
                     f"{tile.notice}"
                 )
+            tile = _without_head(file, tile)
             file.tiles.append(tile.appended(self._shard) if file.is_large else tile)
 
     def _finish_coded(self) -> None:
@@ -304,8 +307,7 @@ class _Packer:
                 self._shard.rollback(file.mark)
             return self._append_as_is(file, _as_opaque(file.parsed))
         tiles = [tile if file.is_large else tile.appended(self._shard) for tile in file.tiles]
-        if file.adaptation:
-            residue.append(coding.Chunk(ResidueCodec.ADAPTATION, file.adaptation, 0))
+        residue += _beside(file)
         residues = [_append_residue(self._shard, chunk) for chunk in residue]
         return _record(file.parsed, file.places, tiles, residues, self._tile, file.model)
 
@@ -338,7 +340,22 @@ def _sampled(file: _Open, number: int, samples: Samples | None) -> Samples:
 def _cost(file: _Open, residue: Sequence[coding.Chunk]) -> int:
     """Return what a file takes as samples and residue."""
     tiles = sum(max(tile.length, len(tile.payload)) + TILE_INDEX_BYTES for tile in file.tiles)
-    return tiles + len(file.adaptation) + sum(len(chunk.payload) for chunk in residue)
+    return tiles + sum(len(chunk.payload) for chunk in (*residue, *_beside(file)))
+
+
+def _beside(file: _Open) -> list[coding.Chunk]:
+    """Return what is kept of a file for its tiles."""
+    kept = ((ResidueCodec.ADAPTATION, file.adaptation), (ResidueCodec.JPEG_HEAD, file.jpeg_head))
+    return [coding.Chunk(kind, data, 0) for kind, data in kept if data]
+
+
+def _without_head(file: _Open, tile: coding.CodedTile) -> coding.CodedTile:
+    """Return a JPEG tile without what the file's first one begins with, too."""
+    if tile.codec != codec.TileCodec.JPEG:
+        return tile
+    file.jpeg_head = file.jpeg_head or jpeg_tiles.head_of(tile.payload)
+    short = jpeg_tiles.without_head(tile.payload, file.jpeg_head)
+    return replace(tile, payload=short)
 
 
 def _as_opaque(parsed: ParsedFile) -> ParsedFile:

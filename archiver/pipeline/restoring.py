@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from archiver.archive.reader import Archive
 from archiver.archive.records import ImageRecord, TileArray
 from archiver.codec import residue
 from archiver.codec.adaptation import Adaptation
+from archiver.codec.residue import ResidueCodec
 from archiver.errors import ArchiverError, FormatError, IntegrityError
 from archiver.image import Image, Samples
 from archiver.pipeline.decoding import (
@@ -79,27 +80,26 @@ class Restorer:
 
     def images(self, index: int) -> list[StoredImage]:
         """Return the stored images of an object."""
-        adaptation = self.adaptation(index)
+        beside = self._beside(index)
         return [
-            StoredImage(
-                record, dict(_stored_tile(number, record, row, adaptation) for row in tiles)
-            )
+            StoredImage(record, dict(_stored_tile(number, record, row, beside) for row in tiles))
             for number, (record, tiles) in enumerate(self.images_of(index))
         ]
 
     def read_adaptation(self, index: int) -> Adaptation | None:
         """Return the adaptation of an object, None if it has none; IntegrityError if damaged."""
-        where = self.adaptation(index)
+        where = self._beside(index).get(ResidueCodec.ADAPTATION)
         return Adaptation.from_bytes(self.decoder.payload(where)) if where else None
 
-    def adaptation(self, index: int) -> Payload | None:
-        """Return where the adaptation of an object is, None if it has none."""
-        for chunk in self.archive.residues(index):
-            if chunk["codec"] == residue.ResidueCodec.ADAPTATION:
-                return Payload(
-                    *(int(chunk[name]) for name in ("shard", "offset", "length", "crc32c"))
-                )
-        return None
+    def _beside(self, index: int) -> dict[int, Payload]:
+        """Return where an object keeps what its tiles need, by codec."""
+        return {
+            int(chunk["codec"]): Payload(
+                *(int(chunk[name]) for name in ("shard", "offset", "length", "crc32c"))
+            )
+            for chunk in self.archive.residues(index)
+            if chunk["codec"] in residue.BESIDE
+        }
 
     def n_tiles(self, index: int) -> int:
         """Return how many tiles an object has."""
@@ -199,7 +199,7 @@ class Restorer:
 
 
 def _stored_tile(
-    number: int, record: ImageRecord, row: Any, adaptation: Payload | None
+    number: int, record: ImageRecord, row: Any, beside: Mapping[int, Payload]
 ) -> tuple[Key, StoredTile]:
     """Return a row of the tile table by its place; ``number`` counts images in the object."""
     place = {name: int(row[name]) for name in ("component", "row", "column")}
@@ -212,7 +212,7 @@ def _stored_tile(
         name=f"image {number}, tile at row {place['row']}, column {place['column']}",
         shape=shape,
         dtype=np.dtype(record.dtype),
-        adaptation=adaptation,
+        beside=beside,
         **{name: int(row[name]) for name in where},
     )
     return (place["component"], place["row"], place["column"]), tile

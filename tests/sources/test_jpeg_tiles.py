@@ -116,6 +116,38 @@ def test_a_damaged_tile_is_named_and_costs_only_its_file(tmp_path: Path) -> None
     assert b"".join(opened.entry("other.txt").chunks()).startswith(b"whole")
 
 
+def test_what_tiles_begin_with_is_kept_once(tmp_path: Path) -> None:
+    """The head is taken from the first tile; a tile of another head keeps its own."""
+    write(tmp_path / "slide.tif", "tiles of YCbCr")
+    [image] = parse(tmp_path / "slide.tif").images
+    assert image.jpeg_tile is not None
+    first, second = (
+        jpeg_tiles.encode(jpeg_tiles.as_tile(image.jpeg_tile(0, column))) for column in (0, 128)
+    )
+    head = jpeg_tiles.head_of(first)
+    short = jpeg_tiles.without_head(second, head)
+    assert len(short) == len(second) - len(head) < len(second) - 100
+    assert jpeg_tiles.is_headless(short)
+    assert jpeg_tiles.with_head(short, head) == second
+    assert jpeg_tiles.without_head(second, b"another") == second
+    assert not jpeg_tiles.is_headless(second)
+
+
+def test_a_damaged_head_is_named(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    write(tree / "slide.tif", "tiles of YCbCr")
+    pack(tree, tmp_path / "a")
+    [chunk] = [one for one in Archive.open(tmp_path / "a").residues(0) if one["codec"] == 3]
+    [shard] = (tmp_path / "a" / "shards").iterdir()
+    data = bytearray(shard.read_bytes())
+    data[chunk["offset"] + 9] ^= 1
+    shard.chmod(0o644)
+    shard.write_bytes(data)
+    with pytest.raises(IntegrityError, match="head of its file's JPEG tiles"):
+        open_archive(tmp_path / "a").entry("slide.tif").read((0, 200, 10, 10))
+
+
 def test_a_jpeg_that_cannot_be_transcoded_is_kept() -> None:
     tile = jpeg_tiles.as_tile(JpegTile(b"\xff\xd8 no JPEG at all").to_bytes())
     [coded] = tiles.encode([tile], None)
