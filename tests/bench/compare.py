@@ -3,8 +3,8 @@
     python tests/bench/compare.py FOLDER [--cores 2] [--model NAME] [--tile 128]
 
 FOLDER holds one subfolder per set of images (as ../shared/images/dev).  Every 8-bit grey or RGB
-image is coded by every codec, all cores busy: the other codecs code one image per core, archiver
-one batch of tiles per core.  Bytes of archiver are payloads only in the codec tables, and all bytes
+image and every 16-bit plane is coded once by every codec, all cores busy: the other codecs code one
+image per core, archiver one batch of tiles per core.  JPEG tiles are not among them.  Bytes of archiver are payloads only in the codec tables, and all bytes
 on disk (index, model) in the last table, from ``archiver pack``.  Times are wall seconds of one run
 on one machine: read them as ratios.
 """
@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from archiver import sources
-from archiver.codec import pretrained, tiles
+from archiver.codec import classic, pretrained, tiles
 from archiver.codec.engine import Engine
 
 Encoder = Callable[[np.ndarray], bytes]
@@ -54,6 +54,10 @@ OTHERS: dict[str, tuple[Encoder, Decoder]] = {
     ),
     "PNG level 9": (lambda a: imagecodecs.png_encode(a, level=9), imagecodecs.png_decode),
 }
+DEEP_OTHERS = {
+    **{name: pair for name, pair in OTHERS.items() if not name.startswith("WebP")},
+    "JPEG-LS": (imagecodecs.jpegls_encode, imagecodecs.jpegls_decode),
+}
 
 
 def _rgb(image: np.ndarray) -> np.ndarray:
@@ -61,14 +65,20 @@ def _rgb(image: np.ndarray) -> np.ndarray:
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, -1)
 
 
-def read_set(folder: Path) -> list[np.ndarray]:
-    """Return the 8-bit grey or RGB images of a folder, (H, W) or (H, W, 3)."""
-    images = []
+def read_set(folder: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return the 8-bit images (H, W) or (H, W, 3) of a folder, and its 16-bit planes (H, W)."""
+    bytes_, deep = {}, {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         for image in sources.parse(path).images:
-            if image.dtype == np.uint8 and image.bit_depth == 8 and image.channels in (1, 3):
-                images.append(np.ascontiguousarray(image.read().squeeze()))
-    return images
+            if image.jpeg_tile or image.channels not in (1, 3):
+                continue
+            if image.dtype == np.uint8 and image.bit_depth == 8:
+                samples = np.ascontiguousarray(image.read().squeeze())
+                bytes_[samples.tobytes()] = samples
+            elif image.dtype.kind in "iu" and image.dtype.itemsize == 2 and image.channels == 1:
+                samples = np.ascontiguousarray(classic.to_unsigned(image.read().squeeze()))
+                deep[samples.tobytes()] = samples
+    return list(bytes_.values()), list(deep.values())
 
 
 def cut(image: np.ndarray, side: int) -> list[np.ndarray]:
@@ -151,7 +161,7 @@ def codec_table(name: str, rows: Iterable[tuple[str, int, float, float]], sample
     """Return the table of one set; times also as ratios to JPEG XL effort 9."""
     rows = list(rows)
     reference = next(encode for label, _, encode, _ in rows if label == "JPEG XL effort 9")
-    table = Table(title=f"{name}: {samples / 1e6:.1f} M samples, 8 bit")
+    table = Table(title=f"{name}: {samples / 1e6:.1f} M samples")
     for heading in ("codec", "bytes", "bits/sample", "encode s", "/ JXL 9", "decode s"):
         table.add_column(heading, justify="left" if heading == "codec" else "right")
     for label, n_bytes, encode, decode in rows:
@@ -175,19 +185,21 @@ def main() -> None:
     with ProcessPoolExecutor(options.cores, context, _open, (options.model,)) as pool:
         list(pool.map(len, [()] * options.cores * 4))  # start the workers before the clock
         for folder in sorted(p for p in options.folder.iterdir() if p.is_dir()):
-            images = read_set(folder)
+            by_kind = zip(("8 bit", "16 bit"), read_set(folder), (OTHERS, DEEP_OTHERS), strict=True)
             summary = pack_on_disk(folder)
             cells = ("input_bytes", "archive_bytes", "model_bytes", "payload_bytes")
             disk.add_row(folder.name, *(f"{summary[c]:,}" for c in cells), str(summary["seconds"]))
-            if not images:
-                continue
-            size, encode, decode, codecs, peak = run_archiver(
-                images, pool, options.cores, options.tile
-            )
-            rows = [(f"archiver {options.model}", size, encode, decode)]
-            rows += [(k, *run_other(images, v, options.cores)) for k, v in OTHERS.items()]
-            console.print(codec_table(folder.name, rows, sum(i.size for i in images)))
-            console.print(f"tiles by codec {codecs}; peak of a worker {peak / 1024:.0f} MiB\n")
+            for kind, images, others in by_kind:
+                if not images:
+                    continue
+                size, encode, decode, codecs, peak = run_archiver(
+                    images, pool, options.cores, options.tile
+                )
+                rows = [(f"archiver {options.model}", size, encode, decode)]
+                rows += [(k, *run_other(images, v, options.cores)) for k, v in others.items()]
+                n_samples = sum(image.size for image in images)
+                console.print(codec_table(f"{folder.name}, {kind}", rows, n_samples))
+                console.print(f"tiles by codec {codecs}; peak of a worker {peak / 1024:.0f} MiB\n")
     console.print(disk)
 
 

@@ -15,6 +15,7 @@ from archiver.codec import (
     cpu,
     mgcf,
     mixture,
+    pretrained,
     products,
     reference,
     reference_deep,
@@ -83,6 +84,16 @@ def test_the_reference_reads_what_the_fast_coder_writes(name: str, copies: int) 
     payload = window.to_bytes() + streams.pop()
     reader = reference.ReferenceModel.from_bytes(model)
     np.testing.assert_array_equal(reference_deep.decode(payload, samples.shape, reader), samples)
+
+
+@pytest.mark.parametrize("name", [pretrained.SMALL, pretrained.LARGE])
+def test_shipped_models_agree_with_the_reference(name: str) -> None:
+    model = pretrained.load(name)
+    shipped, samples = Engine.open(model, device="cpu"), CASES["12 bit"]
+    [payload] = shipped.encode_deep([samples])
+    reader = reference.ReferenceModel.from_bytes(model)
+    np.testing.assert_array_equal(reference_deep.decode(payload, samples.shape, reader), samples)
+    np.testing.assert_array_equal(shipped.decode_deep([payload], [samples.shape])[0], samples)
 
 
 def test_the_network_that_trains_is_the_network_that_codes() -> None:
