@@ -4,9 +4,10 @@
 
 FOLDER holds one subfolder per set of images (as ../shared/images/dev).  Every 8-bit grey or RGB
 image and every 16-bit plane is coded once by every codec, all cores busy: the other codecs code one
-image per core, archiver one batch of tiles per core.  JPEG tiles are not among them.  Bytes of archiver are payloads only in the codec tables, and all bytes
-on disk (index, model) in the last table, from ``archiver pack``.  Times are wall seconds of one run
-on one machine: read them as ratios.
+image per core, archiver one batch of tiles per core.  JPEG tiles are not among them.  Bytes of
+archiver are payloads only in the codec tables, and all bytes on disk (index, model) in the last
+table, from ``archiver pack``.  Times are wall seconds of one run on one machine: read them as
+ratios.
 """
 
 from __future__ import annotations
