@@ -132,31 +132,37 @@ def encode(rows: Bytes, header: bytes) -> bytes:
     how = Header.of(header)
     samples = np.ascontiguousarray(rows).view(how.dtype.newbyteorder("<")).reshape(how.shape)
     if how.kind == _SOF3:
-        return b"".join(_scan(samples.astype(np.int64), how))
+        return b"".join(_scan(samples, how))
     plane = samples[..., 0].astype(how.dtype)
     stream = bytes(imagecodecs.jpegls_encode(plane, level=how.first))
     return stream[Header.of(stream).size : stream.rfind(_EOI)]
 
 
-def _scan(samples: Ints, how: Header) -> Iterator[bytes]:
+def _scan(samples: NDArray[np.unsignedinteger], how: Header) -> Iterator[bytes]:
     """Yield the entropy-coded bytes of samples (H, W, C): T.81, annexes F and H."""
-    difference = (samples - _predicted(samples, how)) & 0xFFFF
-    difference[difference > 0x8000] -= 0x10000
-    category = np.frexp(np.abs(difference).astype(np.float64))[1].astype(np.int64)
-    extra = np.where(category == 16, 0, category)  # 32768 is alone in its category
-    low = np.where(difference > 0, difference, difference - 1) & ((1 << extra) - 1)
-    bits, codes = _huffman(category, how)
-    values, lengths = ((codes << extra) | low).reshape(-1), (bits + extra).reshape(-1)
     rest = np.empty(0, np.uint8)
-    for start in range(0, len(values), _BAND):
-        part = slice(start, start + _BAND)
-        flat = np.concatenate([rest, _bits(values[part], lengths[part])])
+    rows = max(1, _BAND // max(1, how.width))
+    for top in range(0, how.height, rows):
+        above = samples[max(0, top - 1) : top].astype(np.int64)
+        band = samples[top : top + rows].astype(np.int64)
+        flat = np.concatenate([rest, _bits(*_codes(band, above, how))])
         whole = len(flat) // 8 * 8
         yield np.packbits(flat[:whole]).tobytes().replace(b"\xff", b"\xff\0")
         rest = flat[whole:]
     if len(rest):
         padded = np.concatenate([rest, np.ones(8 - len(rest), np.uint8)])
         yield np.packbits(padded).tobytes().replace(b"\xff", b"\xff\0")
+
+
+def _codes(band: Ints, above: Ints, how: Header) -> tuple[Ints, Ints]:
+    """Return code and length of all samples of some rows, given the row above, if there is one."""
+    difference = (band - _predicted(band, above, how)) & 0xFFFF
+    difference[difference > 0x8000] -= 0x10000
+    category = np.frexp(np.abs(difference).astype(np.float64))[1].astype(np.int64)
+    extra = np.where(category == 16, 0, category)  # 32768 is alone in its category
+    low = np.where(difference > 0, difference, difference - 1) & ((1 << extra) - 1)
+    bits, codes = _huffman(category, how)
+    return ((codes << extra) | low).reshape(-1), (bits + extra).reshape(-1)
 
 
 _RULES: tuple[Callable[[Ints, Ints, Ints], Ints], ...] = (  # T.81, table H.1
@@ -171,12 +177,15 @@ _RULES: tuple[Callable[[Ints, Ints, Ints], Ints], ...] = (  # T.81, table H.1
 )
 
 
-def _predicted(x: Ints, how: Header) -> Ints:
-    left, above = np.roll(x, 1, 1), np.roll(x, 1, 0)
+def _predicted(band: Ints, row_above: Ints, how: Header) -> Ints:
+    is_first = not len(row_above)
+    above = np.concatenate([band[:1] if is_first else row_above, band[:-1]])
+    left = np.roll(band, 1, 1)
     predicted = _RULES[how.first](left, above, np.roll(above, 1, 1)).copy()
-    predicted[0] = left[0]
-    predicted[1:, 0] = x[:-1, 0]
-    predicted[0, 0] = 1 << (how.precision - 1)
+    predicted[:, 0] = above[:, 0]
+    if is_first:
+        predicted[0] = left[0]
+        predicted[0, 0] = 1 << (how.precision - 1)
     return predicted
 
 

@@ -82,6 +82,15 @@ def test_what_is_encoded_decodes_by_another_library(bits: int, predictor: int) -
     np.testing.assert_array_equal(jpeg_frames.decode(stream), samples)
 
 
+def test_bands_of_rows_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows are coded at once, the stream is the same."""
+    samples = scene(12)
+    whole = lossless_jpeg(samples, 12, 7)
+    for band in (1, 71, 200):
+        monkeypatch.setattr(jpeg_frames, "_BAND", band)
+        assert lossless_jpeg(samples, 12, 7) == whole
+
+
 def test_the_largest_differences_have_a_category(tmp_path: Path) -> None:
     samples = np.array([[0, 32768, 0, 65535, 32767]], np.uint16).repeat(3, 0)[..., None]
     stream = lossless_jpeg(samples, 16, 1)
