@@ -17,6 +17,7 @@ from archiver.sources import jpeg_frames, scan
 from archiver.sources.contract import Fidelity, Split, Unsupported
 from archiver.sources.encodings import Compression
 from archiver.sources.geometry import Geometry
+from archiver.sources.quiet import quiet
 from archiver.sources.segments import BREAK_BYTES, Page, joined
 
 if TYPE_CHECKING:
@@ -43,7 +44,11 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
     """Split a DICOM file, or raise Unsupported."""
     import pydicom  # takes a while to import: not for trees without DICOM
 
-    header = pydicom.dcmread(path, defer_size=_DEFER_BYTES)
+    with quiet("pydicom"):
+        return _split(path, pydicom.dcmread(path, defer_size=_DEFER_BYTES), fidelity)
+
+
+def _split(path: Path, header: FileDataset, fidelity: Fidelity) -> Split:
     syntax = str(header.file_meta.get("TransferSyntaxUID", ""))
     element = header.get_item(PIXEL_DATA, keep_deferred=True)
     offset, length = getattr(element, "value_tell", None), getattr(element, "length", _UNDEFINED)

@@ -7,6 +7,7 @@ the Huffman tables of another; JPEG-LS (T.87) by CharLS.  The header stays in th
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -116,6 +117,8 @@ def _markers(stream: bytes) -> Iterator[tuple[int, bytes, int]]:
 def decode(stream: bytes) -> Samples:
     """Return the samples (H, W, C) of a stream."""
     header = Header.of(stream)
+    if header.kind == _SOF3 and math.prod(header.shape) > 8 * len(stream):
+        raise Unsupported("lossless JPEG of fewer bits than samples")  # a bit each, at least
     read = imagecodecs.jpegsof3_decode if header.kind == _SOF3 else imagecodecs.jpegls_decode
     samples: Samples = np.asarray(read(stream)).reshape(header.shape)
     return samples.astype(header.dtype, copy=False)

@@ -6,9 +6,7 @@ tile stays in the residue, so tags (GeoTIFF, OME, vendors') need not be understo
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from archiver.sources import scan
 from archiver.sources.contract import MAX_SIDE, Fidelity, Split, Unsupported
 from archiver.sources.encodings import Compression
 from archiver.sources.geometry import Geometry
+from archiver.sources.quiet import quiet
 from archiver.sources.segments import MAX_SEGMENTS, Page
 
 _MAX_PAGES = 1 << 16
@@ -34,7 +33,7 @@ _GREY, _RGB, _YCBCR = (0, 1), 2, 6  # photometric interpretations
 def split(path: Path, *, fidelity: Fidelity) -> Split:
     """Split a TIFF file, or raise Unsupported."""
     pages, reasons = [], []
-    with _silence(), tifffile.TiffFile(path) as tif:
+    with quiet("tifffile"), tifffile.TiffFile(path) as tif:
         for ifd in _ifds(tif.pages, set()):
             try:
                 pages.append(scan.cut_plain(_page(ifd, tif.byteorder == ">")))
@@ -50,21 +49,6 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
     skipped = f"{len(reasons)} pages kept as they are: {reasons[0]}" if reasons else ""
     note = "; ".join(filter(None, (skipped, found.note)))
     return replace(found, note=note and f"TIFF: {note}")
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keep tifffile's complaints about damaged files out of the log."""
-
-    def refuse(record: logging.LogRecord) -> bool:
-        return False
-
-    logger = logging.getLogger("tifffile")
-    logger.addFilter(refuse)
-    try:
-        yield
-    finally:
-        logger.removeFilter(refuse)
 
 
 def _ifds(pages: Any, seen: set[int]) -> Iterator[Any]:

@@ -183,3 +183,21 @@ def test_real_frames_come_back(real_images: Path, what: str, how: str) -> None:
     [path] = (real_images / "dev" / "medical").glob(f"*{what}_{how}")
     [samples] = check(path)
     assert samples.shape == (512, 512, 1)
+
+
+def test_a_header_that_claims_more_than_there_is_is_refused_at_once() -> None:
+    stream = bytearray(lossless_jpeg(scene(8), 8, 1))
+    at = stream.index(b"\xff\xc3") + 5
+    stream[at : at + 4] = b"\xff\xff\xff\xff"
+    with pytest.raises(Unsupported, match="fewer bits than samples"):
+        jpeg_frames.decode(bytes(stream))
+
+
+def test_what_pydicom_says_of_damaged_files_is_not_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    samples = scene(8)
+    write(tmp_path / "x.dcm", lossless_jpeg(samples, 8, 1), samples, JPEGLosslessSV1)
+    (tmp_path / "x.dcm").write_bytes((tmp_path / "x.dcm").read_bytes()[:-700])
+    assert parse(tmp_path / "x.dcm").format is Format.OPAQUE
+    assert not caplog.records
