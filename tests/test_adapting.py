@@ -113,3 +113,22 @@ def test_what_two_workers_adapted_decodes_without_them(tree: Path, tmp_path: Pat
     jobs.run.unpack(tmp_path / "two.archive", tmp_path / "out", workers=0)
     for path in tree.iterdir():
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_model_without_a_port_for_16_bits_leaves_them_alone(
+    tmp_path: Path, tiny_model: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapting, "LEAST_BYTES", 100)
+    source = tmp_path / "tree"
+    source.mkdir()
+    rng = np.random.default_rng(1)
+    for i in range(2):
+        noise = rng.integers(0, 3000, (90, 80)).astype(np.uint16)
+        Image.fromarray(noise).save(source / f"{i}.tif")
+    (tmp_path / "old.model").write_bytes(tiny_model)
+    settings = PackSettings(
+        profile="max", model=str(tmp_path / "old.model"), workers=0, adapt_steps=2
+    )
+    summary = run.pack(source, tmp_path / "a.archive", settings)
+    assert not summary.failures
+    assert not jobs.run.verify(tmp_path / "a.archive", workers=0).problems

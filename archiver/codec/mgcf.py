@@ -53,6 +53,8 @@ class Architecture:
     @classmethod
     def from_json(cls, sizes: dict[str, int]) -> Architecture:
         """Read what a file states; the first files knew neither copies nor deep samples."""
+        if any(type(size) is not int for size in sizes.values()):
+            raise TypeError(f"sizes that are no whole numbers: {sizes}")
         return cls(**{"copies": 0, "deep": 0, **sizes})
 
     def to_json(self) -> dict[str, int]:

@@ -107,8 +107,8 @@ def encode_each(tiles: Sequence[Samples], engines: Sequence[Engine | None]) -> l
     ]
 
 
-def learnable_parts(tile: Samples, coded: Encoded) -> list[NDArray[np.generic]]:
-    """Return what a model is asked to code of a tile, given its coding; empty if nothing.
+def learnable_parts(tile: Samples, coded: Encoded, engine: Engine) -> list[NDArray[np.generic]]:
+    """Return what ``engine`` is asked to code of a tile, given its coding; empty if nothing.
 
     One part of 8-bit samples (H, W, C), or planes (H, W) of deep ones, uint16.
     """
@@ -117,6 +117,8 @@ def learnable_parts(tile: Samples, coded: Encoded) -> list[NDArray[np.generic]]:
     part = tile[..., :1] if coded.codec == TileCodec.REPEATED else tile
     if part.dtype == np.uint8:
         return [np.ascontiguousarray(part)]
+    if engine.deep is None:
+        return []
     planes = classic.to_unsigned(part)
     return [np.ascontiguousarray(planes[..., c]) for c in range(planes.shape[2])]
 

@@ -87,7 +87,7 @@ class ModelFile:
             name, self_test = str(header["name"]), str(header["self_test"])
             card = dict(header["card"])
             _check_sizes(architecture)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FormatError(
                 f"model file: header does not describe its tensors: {error}"
             ) from error
@@ -165,7 +165,7 @@ def unseal(data: bytes, *versions: int) -> tuple[dict[str, Any], bytes]:
     length = _PREFIX.unpack_from(data)[3]
     try:
         header: dict[str, Any] = json.loads(data[_PREFIX.size : _PREFIX.size + length])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"model file: header is not JSON: {error}") from error
     return header, data[_PREFIX.size + length : -4]
 

@@ -65,7 +65,9 @@ def least_bytes(base: int) -> int:
 
 def run_task(task: TuneTask, threads: int) -> Tuned:
     """Make the archive model of a job, or say why there is none."""
-    sample = sampling.draw(task.files, task.total_bytes, tile=task.tile)
+    base = engines.of_archive(task.archive, task.base, threads)
+    deep = base.deep is not None
+    sample = sampling.draw(task.files, task.total_bytes, tile=task.tile, deep=deep)
     if not sample.held_out or not sample.learned_from:
         return Tuned("too few images that a model can code")
     return _Tuning(task, sample, threads).run()
@@ -163,7 +165,8 @@ class _Tuning:
         # a tile of one colour, or of one channel thrice, is not what the network is asked to code
         tiles = [t.samples for t in self._sample.learned_from if t.file in group.files]
         coded = codec.encode(tiles, self._engines[0])
-        parts = [codec.learnable_parts(*pair) for pair in zip(tiles, coded, strict=True)]
+        base = self._engines[0]
+        parts = [codec.learnable_parts(*pair, base) for pair in zip(tiles, coded, strict=True)]
         learnt = [
             (Shown.of(part), 8.0 * len(one.payload) / len(each))
             for each, one in zip(parts, coded, strict=True)

@@ -63,7 +63,8 @@ def adapt(
     decodes on every machine.
     """
     scale = n_tiles / max(1, len(tiles))
-    parts = [codec.learnable_parts(tile, one) for tile, one in zip(tiles, before, strict=True)]
+    pairs = zip(tiles, before, strict=True)
+    parts = [codec.learnable_parts(tile, one, engine) for tile, one in pairs]
     now = sum(len(one.payload) for part, one in zip(parts, before, strict=True) if part)
     if scale * now < LEAST_BYTES:
         return None

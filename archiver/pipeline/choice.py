@@ -30,18 +30,23 @@ class Choice:
     encoded: Mapping[int, Encoded]
 
 
-def is_learnable(image: Image, place: Place) -> bool:
-    """Whether a model can code the tile at ``place``."""
+def is_learnable(image: Image, place: Place, *, deep: bool) -> bool:
+    """Whether a model can code the tile at ``place``; ``deep``: it has a port for 16 bits."""
     if image.jpeg_tile:
         return False
     channels = len(components(image.channels)[place.component])
-    return codec.is_byte_tile(image.dtype, channels) or codec.is_deep_tile(image.dtype, channels)
+    is_deep = deep and codec.is_deep_tile(image.dtype, channels)
+    return is_deep or codec.is_byte_tile(image.dtype, channels)
 
 
-def learnable_tiles(images: Sequence[Image], places: Sequence[tuple[int, Place]]) -> list[int]:
+def learnable_tiles(
+    images: Sequence[Image], places: Sequence[tuple[int, Place]], *, deep: bool = True
+) -> list[int]:
     """Return the numbers of the tiles of a file that a model can code."""
     return [
-        number for number, (image, place) in enumerate(places) if is_learnable(images[image], place)
+        number
+        for number, (image, place) in enumerate(places)
+        if is_learnable(images[image], place, deep=deep)
     ]
 
 

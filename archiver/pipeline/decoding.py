@@ -123,7 +123,8 @@ class TileDecoder:
         """Return the samples of a JPEG tile, as libjpeg-turbo decodes them, cut to the image."""
         try:
             data = self.jpeg_tile(tile)
-            samples = JpegTile.from_bytes(data).samples()[: tile.shape[0], : tile.shape[1]]
+            whole = JpegTile.from_bytes(data).samples()
+            samples = whole[: tile.shape[0], : tile.shape[1]].copy()  # a view would keep it all
         except ArchiverError as error:
             return error
         except Exception as error:

@@ -193,7 +193,8 @@ class _Packer:
         if self._engines:
             file.engine = self._engines[0]
         if len(self._engines) > 1 or (self._engines and self._effort):
-            learnable = choice.learnable_tiles(file.parsed.images, file.places)
+            deep = self._engines[0].deep is not None
+            learnable = choice.learnable_tiles(file.parsed.images, file.places, deep=deep)
             least = SAMPLE_TILES if self._effort else choice.MIN_TILES
             file.sample = dict.fromkeys(choice.sample(learnable, least))
             file.n_learnable = len(learnable)

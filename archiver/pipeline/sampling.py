@@ -95,15 +95,16 @@ def draw(
     total_bytes: int,
     *,
     tile: int = DEFAULT_TILE,
+    deep: bool = True,
     seed: int = 0,
     limits: Limits | None = None,
 ) -> Sample:
     """Return a sample of the (path, size) files of a shortlist out of ``total_bytes``.
 
-    Files that cannot be parsed count as no image.
+    Files that cannot be parsed count as no image, and those of 16 bits unless ``deep``.
     """
     limits, rng = limits or Limits(), np.random.default_rng(seed)
-    visited, bytes_read = _visit(files, total_bytes, tile, limits)
+    visited, bytes_read = _visit(files, total_bytes, tile, limits, deep)
     sizes = [(one.pixels, one.size) for one in visited]
     paths = tuple(one.path for one in visited)
     if not visited:
@@ -119,7 +120,7 @@ def draw(
 
 
 def _visit(
-    files: Sequence[tuple[Path, int]], total: int, tile: int, limits: Limits
+    files: Sequence[tuple[Path, int]], total: int, tile: int, limits: Limits, deep: bool
 ) -> tuple[list[_Visited], int]:
     """Parse files until the sample is full; return those with images, and the bytes of all."""
     most_bytes = max(limits.input_bytes, total // limits.share)
@@ -137,7 +138,7 @@ def _visit(
         places = [
             (i, place)
             for i, place in coding.all_places(parsed.images, tile)
-            if is_learnable(parsed.images[i], place)
+            if is_learnable(parsed.images[i], place, deep=deep)
         ]
         if places and parsed.sha256 not in seen:  # a copy costs nothing, so nothing can be saved
             seen.add(parsed.sha256)

@@ -42,9 +42,13 @@ _END_OF_JPEG = b"\xff\xd9"
 
 def split(path: Path, *, fidelity: Fidelity) -> Split:
     """Split a DICOM file, or raise Unsupported."""
-    import pydicom  # takes a while to import: not for trees without DICOM
+    import pydicom.filereader  # takes a while to import: not for trees without DICOM
 
     with quiet("pydicom"):
+        meta = pydicom.filereader.read_file_meta_info(path)
+        syntax = str(meta.get("TransferSyntaxUID", ""))
+        if syntax not in _NATIVE and syntax not in _ENCAPSULATED:  # deflated: may be a bomb
+            raise Unsupported(f"DICOM: frames compressed by {_name(syntax)}")
         return _split(path, pydicom.dcmread(path, defer_size=_DEFER_BYTES), fidelity)
 
 
@@ -55,8 +59,6 @@ def _split(path: Path, header: FileDataset, fidelity: Fidelity) -> Split:
     if syntax in _ENCAPSULATED and offset is not None and length == _UNDEFINED:
         pages = _frames(path, offset, header, _ENCAPSULATED[syntax])
         return scan.split(path, pages, fidelity=fidelity)
-    if syntax not in _NATIVE:
-        raise Unsupported(f"DICOM: frames compressed by {_name(syntax)}")
     if offset is None or length == _UNDEFINED:
         raise Unsupported("DICOM: no native pixel data")
     geometry = _geometry(header, big_endian=syntax == _BIG_ENDIAN)

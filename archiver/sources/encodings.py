@@ -127,6 +127,8 @@ def replay(recipe: Recipe, rows: Bytes, gap: bytes = b"") -> bytes:
 
     ``gap`` are the bytes of the file before it.
     """
+    if recipe.encoding is Encoding.JPEG:
+        raise IntegrityError("a JPEG tile has no rows to encode; the archive is damaged")
     if recipe.encoding is Encoding.JPEG_SCAN:
         try:
             return jpeg_frames.encode(rows, jpeg_frames.header_in(gap))

@@ -7,6 +7,7 @@ the Huffman tables of another; JPEG-LS (T.87) by CharLS.  The header stays in th
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from archiver.sources.packing import Bytes
 
 _SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
 _SOF3, _SOF55, _DHT, _SOS, _DRI = 0xC3, 0xF7, 0xC4, 0xDA, 0xDD
+_MOST_SOI = 64  # places where a header may begin that are tried
 _BAND = 1 << 16  # samples coded at once
 Ints = NDArray[np.int64]
 Table = dict[int, tuple[int, int]]  # symbol -> bits, code
@@ -71,6 +73,7 @@ class Header:
 
     def _take(self, marker: int, body: bytes) -> None:
         if marker in (_SOF3, _SOF55):
+            self.is_plain &= not self.kind
             self.kind = marker
             self.precision, self.height, self.width, n = struct.unpack_from(">BHHB", body)
             self.components = list(body[6 : 6 + 3 * n : 3])
@@ -126,8 +129,15 @@ def decode(stream: bytes) -> Samples:
 
 def header_in(gap: bytes) -> bytes:
     """Return the header at the end of the bytes before a scan."""
-    start = gap.rfind(_SOI)
-    return gap[max(0, start) :]
+    start = len(gap)
+    for _ in range(_MOST_SOI):
+        start = gap.rfind(_SOI, 0, start + 1)
+        if start < 0:
+            break
+        with contextlib.suppress(Exception):  # two bytes within another segment look like one
+            if Header.of(gap[start:]).size == len(gap) - start:
+                return gap[start:]
+    raise Unsupported("no header of a JPEG before its scan")
 
 
 def encode(rows: Bytes, header: bytes) -> bytes:

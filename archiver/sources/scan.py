@@ -212,8 +212,10 @@ def _check_jpeg(page: Page, box: Box, stored: bytes) -> None:
         height, width, channels = tile.samples().shape
     except Exception as error:
         raise Unsupported(f"a JPEG tile does not decode: {error}") from error
-    is_large = height >= box.height and width >= box.width
-    if tile.segment != stored or not is_large or channels != page.geometry.channels:
+    geometry = page.geometry
+    fits = height in (box.height, geometry.segment_height)
+    fits &= width in (box.width, geometry.segment_width)
+    if tile.segment != stored or not fits or channels != geometry.channels:
         raise Unsupported(f"a JPEG tile of {height} x {width} x {channels} samples")
 
 

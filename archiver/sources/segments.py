@@ -30,11 +30,11 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from archiver.errors import SourceError
+from archiver.errors import IntegrityError, SourceError
 from archiver.image import Image, Samples
 from archiver.sources import encodings
 from archiver.sources.contract import LAYOUT_VERSION, Unsupported
-from archiver.sources.encodings import Compression, Recipe
+from archiver.sources.encodings import Compression, Encoding, Recipe
 from archiver.sources.geometry import Box, Geometry
 from archiver.sources.jpeg_tile import JpegTile
 from archiver.sources.wire import Cursor, pack_blob
@@ -147,7 +147,8 @@ class PageReader:
             return np.zeros((box.height, box.width, geometry.segment_channels), geometry.dtype)
         stored = self._stored(file, page, index)
         if self._pages[page].is_jpeg:
-            return self._pages[page].jpeg_tile(stored).samples()[: box.height, : box.width]
+            samples = self._pages[page].jpeg_tile(stored).samples()
+            return samples[: box.height, : box.width].copy()  # a view would keep it all
         try:
             raw, _ = encodings.decode(
                 compression, stored, geometry.n_rows(box) * geometry.row_bytes
@@ -240,7 +241,7 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
             raise cursor.damaged("an image and a recipe of each segment", (page, int(recipe[i])))
         if not 0 <= at < geometries[page].n_segments:
             raise cursor.damaged(f"one of {geometries[page].n_segments} segments", at)
-        if recipes[int(recipe[i])] == encodings.JPEG:
+        if recipes[int(recipe[i])].encoding is Encoding.JPEG:
             yield from broken(_jpeg_segment(cursor, images[page], geometries[page].box(at)), breaks)
             continue
         rows = geometries[page].to_rows(bands.read(page, at), edge=bool(flags[i] & EDGE))
@@ -258,9 +259,17 @@ def joined(span: bytes, breaks: Sequence[int]) -> bytes:
 
 
 def broken(segment: bytes, breaks: Sequence[tuple[int, bytes]]) -> Iterator[bytes]:
-    """Yield a segment with the bytes that interrupt it, each before the byte of that number."""
+    """Yield a segment with the bytes that interrupt it, each before the byte of that number.
+
+    IntegrityError unless the numbers ascend within the segment.
+    """
     start = 0
     for at, between in breaks:
+        if not start <= at <= len(segment):
+            raise IntegrityError(
+                f"a segment of {len(segment)} bytes: expected breaks in order, found one at {at}"
+                f" after {start}; the archive is damaged, run `archiver verify` on it"
+            )
         yield segment[start:at] + between
         start = at
     yield segment[start:]

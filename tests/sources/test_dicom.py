@@ -9,6 +9,7 @@ import pydicom
 import pytest
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -138,3 +139,13 @@ def test_a_file_that_ends_within_its_header_is_kept_as_it_is(tmp_path: Path) -> 
     for end in range(140, len(whole), 7):
         (tmp_path / "x.dcm").write_bytes(whole[:end])
         assert parse(tmp_path / "x.dcm").size == end
+
+
+def test_a_deflated_file_is_kept_without_being_inflated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "x.dcm", np.zeros((1, 9, 9), np.uint16), DeflatedExplicitVRLittleEndian)
+    monkeypatch.setattr(pydicom, "dcmread", lambda *_, **__: pytest.fail("inflated"))
+    parsed = parse(tmp_path / "x.dcm")
+    assert parsed.format is Format.OPAQUE
+    assert "Deflated" in parsed.note

@@ -14,7 +14,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit, JPEGLosslessSV1, JPEGLSLossless
 
 from archiver.errors import IntegrityError
-from archiver.sources import Format, encodings, jpeg_frames, parse, rebuild
+from archiver.sources import Format, encodings, jpeg_frames, parse, rebuild, segments
 from archiver.sources.contract import Unsupported
 
 BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -201,3 +201,32 @@ def test_what_pydicom_says_of_damaged_files_is_not_logged(
     (tmp_path / "x.dcm").write_bytes((tmp_path / "x.dcm").read_bytes()[:-700])
     assert parse(tmp_path / "x.dcm").format is Format.OPAQUE
     assert not caplog.records
+
+
+def test_a_comment_that_looks_like_a_beginning_is_none(tmp_path: Path) -> None:
+    samples = scene(8)
+    stream = lossless_jpeg(samples, 8, 1)
+    commented = stream[:2] + b"\xff\xfe\x00\x06\xff\xd8ab" + stream[2:]
+    write(tmp_path / "x.dcm", commented, samples, JPEGLosslessSV1)
+    [found] = check(tmp_path / "x.dcm")
+    np.testing.assert_array_equal(found, samples)
+
+
+def test_two_frame_headers_are_refused() -> None:
+    stream = lossless_jpeg(scene(8), 8, 1)
+    at = stream.index(b"\xff\xc3")
+    with pytest.raises(Unsupported):
+        jpeg_frames.Header.of(stream[:at] + stream[at : at + 13] + stream[at:])
+
+
+@pytest.mark.parametrize("places", [[5, 4], [11], [0, 10, 3]])
+def test_breaks_out_of_order_are_damage(places: list[int]) -> None:
+    """A few bytes must not make a file of terabytes."""
+    with pytest.raises(IntegrityError, match="breaks in order"):
+        list(segments.broken(b"0123456789", [(at, bytes(8)) for at in places]))
+
+
+def test_a_recipe_without_rows_is_damage() -> None:
+    recipe = encodings.Recipe(encodings.Encoding.JPEG)
+    with pytest.raises(IntegrityError, match="no rows to encode"):
+        encodings.replay(recipe, np.zeros((4, 4), np.uint8))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -176,3 +177,26 @@ def test_the_aperio_slide_shrinks_by_a_quarter(real_images: Path, tmp_path: Path
     with tifffile.TiffFile(slide) as tif:
         expected = tif.pages[0].asarray()[1000:1512, 700:1212]
     np.testing.assert_array_equal(first.window(1000, 700, 512, 512), expected)
+
+
+def test_jpegs_of_another_size_than_their_tile_are_no_tiles(tmp_path: Path) -> None:
+    """A small tile must not hide a large JPEG: the file is kept as it is."""
+    large = bytes(imagecodecs.jpeg8_encode(np.zeros((512, 512), np.uint8)))
+    tifffile.imwrite(
+        tmp_path / "x.tif",
+        iter([large] * 4),
+        shape=(128, 128),
+        dtype=np.uint8,
+        tile=(64, 64),
+        compression="jpeg",
+        photometric="minisblack",
+    )
+    parsed = parse(tmp_path / "x.tif")
+    assert parsed.format is Format.OPAQUE
+    assert "512 x 512" in parsed.note
+
+
+def test_a_jpeg_of_a_thousand_scans_is_refused_at_once() -> None:
+    stream = bytes(imagecodecs.jpeg8_encode(np.zeros((64, 64), np.uint8)))
+    with pytest.raises(ValueError, match="scans"):
+        JpegTile(stream + b"\xff\xda" * 1000).samples()
