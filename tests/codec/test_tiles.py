@@ -180,17 +180,19 @@ def test_unknown_codec_is_a_format_error() -> None:
         tiles.decode([(99, b"")], [(1, 1, 1)], [np.dtype("u1")], None)
 
 
-def test_model_file_round_trips_and_every_damage_is_found(tiny_model: bytes) -> None:
+@pytest.mark.parametrize("plain", [True, False], ids=["version 1", "version 3"])
+def test_model_file_round_trips_and_every_damage_is_found(tiny_model: bytes, plain: bool) -> None:
     """Same content, same bytes; a flip or cut anywhere is an error of ours."""
-    assert weights.ModelFile.from_bytes(tiny_model).to_bytes() == tiny_model
-    rng = np.random.default_rng(4)
+    packed = weights.ModelFile.from_bytes(tiny_model).to_bytes()
+    assert weights.ModelFile.from_bytes(packed).to_bytes() == packed
+    model, rng = tiny_model if plain else packed, np.random.default_rng(4)
     for _ in range(100):
-        damaged = bytearray(tiny_model)
+        damaged = bytearray(model)
         damaged[rng.integers(0, len(damaged))] ^= 1 << rng.integers(0, 8)
         with pytest.raises(ArchiverError):
             weights.ModelFile.from_bytes(bytes(damaged))
         with pytest.raises(ArchiverError):
-            weights.ModelFile.from_bytes(tiny_model[: rng.integers(0, len(tiny_model))])
+            weights.ModelFile.from_bytes(model[: rng.integers(0, len(model))])
 
 
 def test_model_that_breaks_its_bound_is_refused(tiny_model: bytes) -> None:
