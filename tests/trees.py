@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import tifffile
 from PIL import Image
+from pydicom.dataset import FileMetaDataset
 
 
 def make_tree(root: Path, n_images: int = 3) -> Path:
@@ -52,3 +54,20 @@ def snapshot(root: Path) -> dict[str, tuple[object, ...]]:
         else:
             found[name] = ("file", status.st_mode, status.st_mtime_ns, path.read_bytes())
     return found
+
+
+def dicom_dataset(frames: np.ndarray, syntax: str) -> pydicom.Dataset:
+    """Return a dataset for frames (F, H, W) or (F, H, W, C), without its pixels."""
+    dataset = pydicom.Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.SOPClassUID, dataset.SOPInstanceUID = "1.2.3", "1.2.3.4"
+    bits, is_rgb = 8 * frames.dtype.itemsize, frames[0, 0, 0].size == 3
+    dataset.Rows, dataset.Columns = frames.shape[1:3]
+    dataset.NumberOfFrames, dataset.SamplesPerPixel = len(frames), frames[0, 0, 0].size
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
+    dataset.PixelRepresentation = int(frames.dtype.kind == "i")
+    dataset.PhotometricInterpretation = "RGB" if is_rgb else "MONOCHROME2"
+    if is_rgb:
+        dataset.PlanarConfiguration = 0
+    return dataset

@@ -1,8 +1,8 @@
 """Own shard files: one writer appends payloads, many readers fetch extents of finished shards.
 
 A shard is its payloads one after the other, nothing else; equal ones are there once, such as the
-tiles of one image in several files.  While it grows it is ``wip/*.wip``
-under an flock, so that a later run can tell a dead one from one in use.
+tiles of one image in several files.  While it grows it is ``wip/*.wip`` under an flock, so that a
+later run can tell a dead one from one in use.
 """
 
 from __future__ import annotations

@@ -5,10 +5,13 @@ Every function takes or gives a tile (H, W, C).  Encoders return None where they
 
 from __future__ import annotations
 
+import math
+
 import imagecodecs
 import numpy as np
 import zstandard
 
+from archiver.codec import jpegxl_sides
 from archiver.errors import IntegrityError
 from archiver.image import Samples
 
@@ -86,6 +89,8 @@ def encode_jpegxl(tile: Samples, *, effort: int) -> bytes | None:
 def decode_jpegxl(payload: bytes, shape: Shape, dtype: np.dtype[np.generic]) -> Samples:
     """Return a tile from :func:`encode_jpegxl`."""
     try:
+        if math.prod(jpegxl_sides.sides(payload)) != shape[0] * shape[1]:
+            raise ValueError(f"not of {shape[0]} x {shape[1]} pixels")
         raster = imagecodecs.jpegxl_decode(payload, numthreads=1)
     except (RuntimeError, ValueError, OSError) as error:
         raise IntegrityError(f"JPEG XL payload does not decode: {error}") from error

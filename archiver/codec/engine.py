@@ -242,8 +242,9 @@ def deep_test_tiles() -> Uint16:
 
 
 def digest_of(net: mgcf.MGCF) -> str:
-    """Return the self-test digest of a coding network on the CPU."""
-    return self_test_digest(scan.TensorCoder(net), _deep_coder(net, None))
+    """Return the self-test digest of a coding network, from float32 on the CPU alone."""
+    deep = cpu.CpuCoder(net, torch.float32) if net.architecture.deep else None
+    return self_test_digest(scan.TensorCoder(net), deep)
 
 
 def self_test_digest(coder: Coder, deep: cpu.CpuCoder | None) -> str:

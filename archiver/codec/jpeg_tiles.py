@@ -1,4 +1,4 @@
-"""Own the coding of tiles that are JPEGs: libjxl's lossless transcoding, a fifth smaller.
+"""Own the coding of tiles that are JPEGs: libjxl's lossless transcoding, a fifth smaller or so.
 
 Such a tile comes and goes as its bytes (`sources.jpeg_tile.JpegTile`), an array of shape
 (1, n, 1) of type ``BYTES``: what must come back is the file, and every decoder of the JPEG has the
@@ -13,6 +13,7 @@ from __future__ import annotations
 import imagecodecs
 import numpy as np
 
+from archiver.codec import jpegxl_sides
 from archiver.errors import IntegrityError
 from archiver.image import Samples
 
@@ -21,6 +22,7 @@ AS_IS, JPEG_XL, HEADLESS = 0, 1, 2  # forms; the last is JPEG XL without its hea
 _HEADER = 3
 _RECONSTRUCTION = b"jbrd"  # the box that has the JPEG's tables
 _MAX_HEAD = 1 << 16
+MAX_PIXELS = 1 << 24  # of one under JPEG XL: libjxl takes some 12 bytes for each
 
 
 def as_tile(data: bytes) -> Samples:
@@ -35,7 +37,7 @@ def encode(tile: Samples) -> bytes:
         transcoded = bytes(imagecodecs.jpegxl_encode_jpeg(data[_HEADER:]))
     except Exception:  # progressive, arithmetic, damaged: whatever libjxl refuses
         return encode_as_is(tile)
-    if len(transcoded) >= len(data) - _HEADER:
+    if len(transcoded) >= len(data) - _HEADER or _pixels(transcoded) > MAX_PIXELS:
         return encode_as_is(tile)
     return bytes([JPEG_XL]) + data[:_HEADER] + transcoded
 
@@ -69,6 +71,8 @@ def is_headless(payload: bytes) -> bool:
 
 def with_head(payload: bytes, head: bytes) -> bytes:
     """Return what :func:`without_head` was given."""
+    if not is_headless(payload):
+        return payload
     start = 1 + _HEADER
     return bytes([JPEG_XL]) + payload[1:start] + head + payload[start:]
 
@@ -79,8 +83,16 @@ def decode(payload: bytes) -> bytes:
         raise IntegrityError("JPEG tile: payload of an unknown form")
     if payload[0] == AS_IS:
         return payload[1:]
+    transcoded = payload[1 + _HEADER :]
     try:
-        stream = imagecodecs.jpegxl_decode_jpeg(payload[1 + _HEADER :], numthreads=1)
+        if _pixels(transcoded) > MAX_PIXELS:
+            raise ValueError(f"more than {MAX_PIXELS} pixels")
+        stream = imagecodecs.jpegxl_decode_jpeg(transcoded, numthreads=1)
     except Exception as error:
         raise IntegrityError(f"JPEG tile: does not decode ({error})") from error
     return payload[1 : 1 + _HEADER] + bytes(stream)
+
+
+def _pixels(stream: bytes) -> int:
+    height, width = jpegxl_sides.sides(stream)
+    return height * width

@@ -164,8 +164,8 @@ class _Tuning:
         started = time.monotonic()
         # a tile of one colour, or of one channel thrice, is not what the network is asked to code
         tiles = [t.samples for t in self._sample.learned_from if t.file in group.files]
-        coded = codec.encode(tiles, self._engines[0])
         base = self._engines[0]
+        coded = codec.encode(tiles, base)
         parts = [codec.learnable_parts(*pair, base) for pair in zip(tiles, coded, strict=True)]
         learnt = [
             (Shown.of(part), 8.0 * len(one.payload) / len(each))
@@ -178,8 +178,8 @@ class _Tuning:
             [shown for shown, _ in learnt],
             [bits for _, bits in learnt],
             finetune.Budget(steps, seconds, 0 if is_asked else MIN_STEPS),
-            name=f"{self._engines[0].name}-{ARCHIVE_MODEL} {group.label}".rstrip(),
-            device=str(self._engines[0].device),
+            name=f"{base.name}-{ARCHIVE_MODEL} {group.label}".rstrip(),
+            device=str(base.device),
             threads=self._task.threads,
         )
         took = time.monotonic() - started

@@ -356,6 +356,8 @@ def _without_head(file: _Open, tile: coding.CodedTile) -> coding.CodedTile:
         return tile
     file.jpeg_head = file.jpeg_head or jpeg_tiles.head_of(tile.payload)
     short = jpeg_tiles.without_head(tile.payload, file.jpeg_head)
+    if jpeg_tiles.with_head(short, file.jpeg_head) != tile.payload:  # what was checked is kept
+        return tile
     return replace(tile, payload=short)
 
 

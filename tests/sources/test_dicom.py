@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -15,6 +14,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     RLELossless,
 )
+from trees import dicom_dataset
 
 from archiver.sources import Format, parse, rebuild
 
@@ -24,18 +24,7 @@ SYNTAXES = [ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 
 def write(path: Path, frames: np.ndarray, syntax: str, **header: object) -> None:
     """Write frames (F, H, W) or (F, H, W, C) with an element after the pixels."""
-    dataset = pydicom.Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = syntax
-    dataset.SOPClassUID, dataset.SOPInstanceUID = "1.2.3", "1.2.3.4"
-    bits = 8 * frames.dtype.itemsize
-    dataset.Rows, dataset.Columns = frames.shape[1:3]
-    dataset.NumberOfFrames, dataset.SamplesPerPixel = len(frames), frames[0, 0, 0].size
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
-    dataset.PixelRepresentation = int(frames.dtype.kind == "i")
-    dataset.PhotometricInterpretation = "RGB" if frames.ndim == 4 else "MONOCHROME2"
-    if frames.ndim == 4:
-        dataset.PlanarConfiguration = 0
+    dataset = dicom_dataset(frames, syntax)
     for keyword, value in header.items():
         setattr(dataset, keyword, value)
     if dataset.get("PlanarConfiguration") == 1:
@@ -43,7 +32,7 @@ def write(path: Path, frames: np.ndarray, syntax: str, **header: object) -> None
     order = ">" if syntax == ExplicitVRBigEndian else "<"
     data = frames.astype(frames.dtype.newbyteorder(order)).tobytes()
     dataset.PixelData = data + bytes(len(data) % 2)
-    dataset["PixelData"].VR = "OW" if bits > 8 else "OB"
+    dataset["PixelData"].VR = "OW" if frames.dtype.itemsize > 1 else "OB"
     dataset.add_new(0xFFFCFFFC, "OB", b"trailing padding")
     pydicom.dcmwrite(path, dataset, enforce_file_format=True)
 

@@ -9,9 +9,9 @@ import imagecodecs
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit, JPEGLosslessSV1, JPEGLSLossless
+from trees import dicom_dataset
 
 from archiver.errors import IntegrityError
 from archiver.sources import Format, encodings, jpeg_frames, parse, rebuild, segments
@@ -49,15 +49,7 @@ def lossless_jpeg(samples: np.ndarray, precision: int, predictor: int) -> bytes:
 
 
 def write(path: Path, stream: bytes, samples: np.ndarray, syntax: str, fragments: int = 1) -> None:
-    dataset = pydicom.Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = syntax
-    dataset.SOPClassUID, dataset.SOPInstanceUID = "1.2.3", "1.2.3.4"
-    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = samples.shape
-    bits = 8 * samples.dtype.itemsize
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
-    dataset.PixelRepresentation = 0
-    dataset.PhotometricInterpretation = "MONOCHROME2" if samples.shape[2] == 1 else "RGB"
+    dataset = dicom_dataset(samples[None], syntax)
     dataset.PixelData = encapsulate([stream], fragments_per_frame=fragments)
     dataset["PixelData"].is_undefined_length = True
     dataset["PixelData"].VR = "OB"

@@ -1,0 +1,64 @@
+"""Own the size that a JPEG XL stream declares, read before libjxl allocates for it.
+
+ISO/IEC 18181-1, SizeHeader: a few bits after the signature; in a container (ISO/IEC 18181-2), at
+the beginning of the first box ``jxlc`` or ``jxlp``.
+"""
+
+from __future__ import annotations
+
+import struct
+
+_SIGNATURE = b"\xff\x0a"
+_LENGTHS = (9, 13, 18, 30)  # bits of a side, by its selector
+_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # width to height
+_ENOUGH = 12  # bytes hold the longest SizeHeader
+
+
+def sides(stream: bytes) -> tuple[int, int]:
+    """Return the (height, width) that ``stream`` declares; ValueError if it is no JPEG XL."""
+    start = stream[:_ENOUGH] if stream.startswith(_SIGNATURE) else _codestream(stream)
+    if not start.startswith(_SIGNATURE):
+        raise ValueError("no JPEG XL codestream")
+    bits = _Bits(start[len(_SIGNATURE) :])
+    is_small = bits.take(1)
+    height = _side(bits, is_small)
+    ratio = bits.take(3)
+    if ratio:
+        wide, high = _RATIOS[ratio - 1]
+        return height, height * wide // high
+    return height, _side(bits, is_small)
+
+
+class _Bits:
+    """Bits of a few bytes, the lowest of each first; zeros after the end."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = int.from_bytes(data, "little")
+
+    def take(self, count: int) -> int:
+        value = self._left & ((1 << count) - 1)
+        self._left >>= count
+        return value
+
+
+def _side(bits: _Bits, is_small: int) -> int:
+    if is_small:
+        return 8 * (bits.take(5) + 1)
+    return bits.take(_LENGTHS[bits.take(2)]) + 1
+
+
+def _codestream(container: bytes) -> bytes:
+    """Return the first bytes of the codestream in a container, b"" if there is none."""
+    at = 0
+    while at + 8 <= len(container):
+        length, kind = struct.unpack_from(">I4s", container, at)
+        header = 8
+        if length == 1 and at + 16 <= len(container):
+            header, length = 16, int.from_bytes(container[at + 8 : at + 16], "big")
+        if kind in (b"jxlc", b"jxlp"):
+            first = at + header + (4 if kind == b"jxlp" else 0)
+            return container[first : first + _ENOUGH]
+        if length < header:
+            break
+        at += length
+    return b""

@@ -1,0 +1,56 @@
+"""The size that a JPEG XL stream declares is known before libjxl allocates for it."""
+
+from __future__ import annotations
+
+import imagecodecs
+import numpy as np
+import pytest
+
+from archiver.codec import jpeg_tiles, jpegxl_sides
+from archiver.codec.classic import decode_jpegxl, encode_jpegxl
+from archiver.errors import IntegrityError
+
+SIDES = [(1, 1), (8, 16), (256, 256), (264, 264), (512, 300), (120, 144), (3, 4000), (9000, 3)]
+RATIOS = [(100, 120), (300, 400), (200, 300), (90, 160), (40, 50), (70, 140), (2000, 2000)]
+
+
+def flat(height: int, width: int) -> np.ndarray:
+    return np.full((height, width), 7, np.uint8)
+
+
+@pytest.mark.parametrize(("height", "width"), SIDES + RATIOS)
+def test_sides_are_those_that_libjxl_wrote(height: int, width: int) -> None:
+    image = flat(height, width)
+    for container in (False, True):
+        stream = imagecodecs.jpegxl_encode(image, lossless=True, effort=1, usecontainer=container)
+        assert jpegxl_sides.sides(stream) == (height, width)
+    transcoded = imagecodecs.jpegxl_encode_jpeg(imagecodecs.jpeg8_encode(image))
+    assert jpegxl_sides.sides(transcoded) == (height, width)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"\xff\xd8\xff", b"\0\0\0\x0cJXL ", bytes(40)])
+def test_what_is_no_jpeg_xl_is_said(data: bytes) -> None:
+    with pytest.raises(ValueError, match="no JPEG XL"):
+        jpegxl_sides.sides(data)
+
+
+def test_a_stream_of_another_size_is_refused_before_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(imagecodecs, "jpegxl_decode", lambda *_, **__: pytest.fail("decoded"))
+    payload = encode_jpegxl(flat(4000, 3000)[..., None], effort=1)
+    assert payload is not None
+    with pytest.raises(IntegrityError, match="64 x 64"):
+        decode_jpegxl(payload, (64, 64, 1), np.dtype(np.uint8))
+
+
+def test_a_huge_jpeg_stays_as_it_is_and_none_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b"\0\0\0" + imagecodecs.jpeg8_encode(flat(4104, 4104))
+    tile = jpeg_tiles.as_tile(data)
+    payload = jpeg_tiles.encode(tile)
+    assert payload[0] == jpeg_tiles.AS_IS
+    assert jpeg_tiles.decode(payload) == data
+    transcoded = bytes(imagecodecs.jpegxl_encode_jpeg(data[3:]))
+    monkeypatch.setattr(imagecodecs, "jpegxl_decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
+    with pytest.raises(IntegrityError, match="pixels"):
+        jpeg_tiles.decode(bytes([jpeg_tiles.JPEG_XL]) + data[:3] + transcoded)
