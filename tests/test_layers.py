@@ -44,6 +44,7 @@ DOORS = {
     "distributed": ("jobs/cluster.py",),
     "PIL": ("sources/", "training/data.py"),
     "tifffile": ("sources/", "training/data.py"),
+    "nibabel": ("sources/nifti.py",),
     "pydicom": ("sources/", "training/data.py"),
     "torch": ("codec/", "training/"),
 }

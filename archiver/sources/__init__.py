@@ -16,12 +16,24 @@ from pathlib import Path
 
 from archiver.errors import ArchiverError, SourceError, UsageError
 from archiver.image import Image, Samples
-from archiver.sources import bitmap, dicom, jpeg, opaque, png, segments, tiff
+from archiver.sources import (
+    bitmap,
+    dicom,
+    gzipped,
+    jpeg,
+    nifti,
+    npy,
+    opaque,
+    png,
+    segments,
+    tiff,
+)
 from archiver.sources.contract import Fidelity, Format, ParsedFile, Split, Unsupported
 
 __all__ = ["Fidelity", "Format", "ParsedFile", "decode_samples", "parse", "rebuild"]
 
 _BLOCK = 1 << 20
+_HEAD_BYTES = max(132, nifti.HEAD_BYTES)
 _MAGIC: tuple[tuple[bytes, Format], ...] = (
     (b"\x89PNG\r\n\x1a\n", Format.PNG),
     (b"\xff\xd8\xff", Format.JPEG),
@@ -33,6 +45,8 @@ _MAGIC: tuple[tuple[bytes, Format], ...] = (
     (b"P4", Format.BITMAP),
     (b"P5", Format.BITMAP),
     (b"P6", Format.BITMAP),
+    (npy.MAGIC, Format.NUMPY),
+    (gzipped.MAGIC, Format.GZIP),
 )
 _SPLIT: dict[Format, Callable[..., Split]] = {
     Format.PNG: png.split,
@@ -40,6 +54,9 @@ _SPLIT: dict[Format, Callable[..., Split]] = {
     Format.JPEG: jpeg.split,
     Format.BITMAP: bitmap.split,
     Format.DICOM: dicom.split,
+    Format.NIFTI: nifti.split,
+    Format.NUMPY: npy.split,
+    Format.GZIP: gzipped.split,
 }
 _REBUILD: dict[Format, Callable[[bytes, Sequence[Image]], Iterator[bytes]]] = {
     Format.OPAQUE: opaque.rebuild,
@@ -48,6 +65,9 @@ _REBUILD: dict[Format, Callable[[bytes, Sequence[Image]], Iterator[bytes]]] = {
     Format.JPEG: jpeg.rebuild,
     Format.BITMAP: segments.rebuild,
     Format.DICOM: segments.rebuild,
+    Format.NIFTI: segments.rebuild,
+    Format.NUMPY: segments.rebuild,
+    Format.GZIP: gzipped.rebuild,
 }
 
 
@@ -71,7 +91,7 @@ def parse(path: Path, *, fidelity: Fidelity = Fidelity.BYTES) -> ParsedFile:
         with path.open("rb") as file:
             digest, size = _digest(iter(lambda: file.read(_BLOCK), b""))
             file.seek(0)
-            format = _recognise(file.read(132))
+            format = _recognise(file.read(_HEAD_BYTES))
         return _parse_as(format, path, digest, size, fidelity)
     except OSError as error:
         raise SourceError(
@@ -103,6 +123,8 @@ def decode_samples(format: Format, data: bytes) -> list[Samples]:
 def _recognise(head: bytes) -> Format:
     if head[128:132] == b"DICM":  # its preamble may look like a TIFF
         return Format.DICOM
+    if nifti.is_nifti(head):
+        return Format.NIFTI
     return next((format for magic, format in _MAGIC if head.startswith(magic)), Format.OPAQUE)
 
 
@@ -123,6 +145,8 @@ def _parse_as(
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the system; decoders raise OSError, too
         note = str(error) if isinstance(error, Unsupported) else f"{format.name}: {_brief(error)}"
+        if ":" not in note:  # of what several formats share
+            note = f"{format.name}: {note}"
         return ParsedFile(Format.OPAQUE, (), b"", note, digest, size, digest, Fidelity.BYTES)
     return ParsedFile(
         format, found.images, found.residue, found.note, digest, size, rebuilt, found.fidelity

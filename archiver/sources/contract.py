@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import BinaryIO, Literal
 
 from archiver.image import Image
 
@@ -22,6 +24,9 @@ class Format(IntEnum):
     JPEG = 3
     BITMAP = 4
     DICOM = 5
+    NIFTI = 6
+    NUMPY = 7
+    GZIP = 8
 
 
 class Fidelity(IntEnum):
@@ -54,6 +59,21 @@ class Split:
     fidelity: Fidelity = Fidelity.BYTES
     note: str = ""
     forget: Callable[[], None] = lambda: None  # drop what the images hold in memory
+
+
+@dataclass(frozen=True)
+class Held:
+    """The bytes of a file in memory; opens like its path would."""
+
+    data: bytes
+    name: str
+
+    def open(self, mode: Literal["rb"]) -> BinaryIO:
+        """Return a stream of the bytes."""
+        return io.BytesIO(self.data)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Unsupported(Exception):

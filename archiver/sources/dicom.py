@@ -36,7 +36,6 @@ _ENCAPSULATED = {
 _ITEM_BYTES = BREAK_BYTES  # tag and length
 _ITEM, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", _BIG_ENDIAN)
-_MAX_FRAMES = 1 << 16
 _END_OF_JPEG = b"\xff\xd9"
 
 
@@ -63,11 +62,8 @@ def _split(path: Path, header: FileDataset, fidelity: Fidelity) -> Split:
         raise Unsupported("DICOM: no native pixel data")
     geometry = _geometry(header, big_endian=syntax == _BIG_ENDIAN)
     n_frames = _number(header, "NumberOfFrames", 1)
-    frame_bytes = geometry.height * geometry.width * geometry.channels * geometry.bits // 8
-    if not 1 <= n_frames <= _MAX_FRAMES or n_frames * frame_bytes > length:
-        raise Unsupported(f"DICOM: {length} bytes for {n_frames} frames of {frame_bytes}")
-    frames = offset + frame_bytes * np.arange(n_frames, dtype=np.int64)
-    return scan.split(path, [_page(geometry, int(frame)) for frame in frames], fidelity=fidelity)
+    pages = scan.frames(geometry, offset, n_frames, offset + length)
+    return scan.split(path, pages, fidelity=fidelity)
 
 
 def _frames(path: Path, offset: int, header: FileDataset, how: Compression) -> list[Page]:
@@ -84,7 +80,7 @@ def _frames(path: Path, offset: int, header: FileDataset, how: Compression) -> l
 
 def _fragments(file: BinaryIO, offset: int) -> Iterator[tuple[int, int]]:
     """Yield offset and length of every item of encapsulated pixel data."""
-    for _ in range(_MAX_FRAMES + 1):
+    for _ in range(scan.MAX_FRAMES + 1):
         file.seek(offset)
         item = file.read(_ITEM_BYTES)
         if len(item) < _ITEM_BYTES:
@@ -148,21 +144,6 @@ def _geometry(header: FileDataset, *, big_endian: bool) -> Geometry:
     if not geometry.is_sound:
         raise Unsupported(f"DICOM: a frame of {geometry.height} x {geometry.width} x {channels}")
     return geometry
-
-
-def _page(geometry: Geometry, offset: int) -> Page:
-    """Cut one frame into strips."""
-    strips = scan.small_strips(geometry)
-    plane, down = np.divmod(np.arange(strips.n_segments, dtype=np.int64), strips.down)
-    first = down * strips.segment_height
-    rows = np.minimum(strips.segment_height, geometry.height - first)
-    start = plane * geometry.height + first
-    return Page(
-        strips,
-        Compression.NONE,
-        offset + start * geometry.row_bytes,
-        rows * geometry.row_bytes,
-    )
 
 
 def _number(header: Any, keyword: str, missing: int) -> int:

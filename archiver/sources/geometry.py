@@ -58,6 +58,21 @@ class Geometry:
     reversed: bool = False  # channels from the last to the first
     floating: bool = False  # IEEE 754, 16 or 32 bits
 
+    @classmethod
+    def plain(
+        cls, height: int, width: int, channels: int, dtype: np.dtype[np.generic]
+    ) -> Geometry | None:
+        """Return a raster as an array holds it, None if its samples are of no type known here."""
+        if dtype.kind not in "buif" or dtype.itemsize not in (1, 2, 4):
+            return None
+        geometry = cls(
+            *(height, width, channels, 1, width, 8 * dtype.itemsize),
+            signed=dtype.kind == "i",
+            big_endian=dtype.str.startswith(">"),
+            floating=dtype.kind == "f",
+        )
+        return geometry if geometry.is_sound else None
+
     def pack(self) -> bytes:
         """Write what :meth:`read` reads, 23 bytes."""
         flags = sum(getattr(self, name) << bit for bit, name in enumerate(_FLAGS))

@@ -11,7 +11,7 @@ import numpy as np
 
 from archiver.image import Samples
 from archiver.sources import deflate, encodings, jpeg_frames
-from archiver.sources.contract import Fidelity, Split, Unsupported
+from archiver.sources.contract import Fidelity, Held, Split, Unsupported
 from archiver.sources.encodings import Compression, Encoding, Recipe
 from archiver.sources.geometry import Box, Geometry
 from archiver.sources.packing import Bytes
@@ -28,6 +28,7 @@ from archiver.sources.segments import (
     pack_breaks,
 )
 
+MAX_FRAMES = 1 << 16
 _MAX_RESIDUE = 64 << 20  # bytes that are not samples, held in memory
 _PLAIN_BYTES = 1 << 20  # an unencoded strip is cut into strips of about this size
 _TRIALS = 4  # failures, after which a file that is mostly failures is given up early
@@ -40,7 +41,7 @@ _AGAIN = {
 }
 
 
-def split(path: Path, pages: Sequence[Page], *, fidelity: Fidelity) -> Split:
+def split(path: Path | Held, pages: Sequence[Page], *, fidelity: Fidelity) -> Split:
     """Find all recipes; Unsupported if too much of the file cannot be rebuilt from samples."""
     scan = _Scan(path, pages, fidelity)
     scan.run()
@@ -68,6 +69,25 @@ def cut_plain(page: Page) -> Page:
     return Page(new, page.compression, offsets, np.where(present, lengths, 0))
 
 
+def frames(geometry: Geometry, offset: int, count: int, size: int) -> list[Page]:
+    """Return unencoded frames that follow each other; Unsupported if ``size`` bytes end before."""
+    n_bytes = geometry.height * geometry.width * geometry.channels * geometry.bits // 8
+    if not 1 <= count <= MAX_FRAMES or offset < 0 or offset + count * n_bytes > size:
+        raise Unsupported(f"{size - offset} bytes for {count} frames of {n_bytes}")
+    return [frame(geometry, offset + i * n_bytes) for i in range(count)]
+
+
+def frame(geometry: Geometry, offset: int) -> Page:
+    """Cut one unencoded frame into strips."""
+    strips = small_strips(geometry)
+    plane, down = np.divmod(np.arange(strips.n_segments, dtype=np.int64), strips.down)
+    first = down * strips.segment_height
+    rows = np.minimum(strips.segment_height, geometry.height - first)
+    start = plane * geometry.height + first
+    row_bytes = geometry.row_bytes
+    return Page(strips, Compression.NONE, offset + start * row_bytes, rows * row_bytes)
+
+
 def small_strips(geometry: Geometry) -> Geometry:
     """Return the same raster cut into strips of about a megabyte."""
     rows = min(geometry.height, max(1, _PLAIN_BYTES // geometry.row_bytes))
@@ -77,7 +97,7 @@ def small_strips(geometry: Geometry) -> Geometry:
 class _Scan:
     """One pass in the order of the file."""
 
-    def __init__(self, path: Path, pages: Sequence[Page], wanted: Fidelity) -> None:
+    def __init__(self, path: Path | Held, pages: Sequence[Page], wanted: Fidelity) -> None:
         self._path, self._pages, self._wanted = path, pages, wanted
         self.table = Table([page.geometry for page in pages])
         self.encoded_again = 0

@@ -1,6 +1,6 @@
 """Own files made of segments and gaps: reading windows from the file, and rebuilding the file.
 
-Residue of TIFF and BITMAP (FORMAT.md, "Residue of segmented files"), little-endian:
+Their residue (FORMAT.md, "Residue of segmented files"), little-endian:
 
     u1 layout version (1)
     u4 n_images    n_images times Geometry: u4 height, width, channels, segment height, segment
@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from archiver.errors import IntegrityError, SourceError
 from archiver.image import Image, Samples
 from archiver.sources import encodings
-from archiver.sources.contract import LAYOUT_VERSION, Unsupported
+from archiver.sources.contract import LAYOUT_VERSION, Held, Unsupported
 from archiver.sources.encodings import Compression, Encoding, Recipe
 from archiver.sources.geometry import Box, Geometry
 from archiver.sources.jpeg_tile import JpegTile
@@ -73,7 +73,7 @@ class Page:
 class PageReader:
     """Read windows of the pages of one file, keeping recently decoded segments."""
 
-    def __init__(self, path: Path, pages: Sequence[Page]) -> None:
+    def __init__(self, path: Path | Held, pages: Sequence[Page]) -> None:
         self._path = path
         self._pages = pages
         self._cache: OrderedDict[tuple[int, int], Samples] = OrderedDict()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import imagecodecs
+import nibabel
 import numpy as np
 import pytest
 import test_dicom
@@ -40,6 +41,20 @@ def _frame(bits: int, syntax: str, encode: Callable[[np.ndarray], bytes]) -> Cal
     return lambda path: frames.write(path, encode(samples), samples, syntax, fragments=2)
 
 
+def _nifti(name: str) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        voxels = np.stack([frames.scene(12)[..., 0]] * 3, 2)
+        nibabel.Nifti1Image(voxels, np.eye(4)).to_filename(path.with_name(name))
+        path.with_name(name).rename(path)
+
+    return write
+
+
+def _npy(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, frames.scene(8, 3))
+
+
 WRITERS: dict[str, Callable[[Path], None]] = {
     "png": _pillow("PNG"),
     "bmp": _pillow("BMP"),
@@ -55,6 +70,9 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     ),
     "lossless jpeg": _frame(16, JPEGLosslessSV1, lambda s: frames.lossless_jpeg(s, 16, 1)),
     "jpeg-ls": _frame(16, JPEGLSLossless, lambda s: bytes(imagecodecs.jpegls_encode(s[..., 0]))),
+    "nifti": _nifti("a.nii"),
+    "nifti gzip": _nifti("a.nii.gz"),
+    "npy": _npy,
     "jpeg frames": _frame(
         8, JPEGBaseline8Bit, lambda s: bytes(imagecodecs.jpeg8_encode(s[..., 0]))
     ),

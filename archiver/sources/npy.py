@@ -1,0 +1,51 @@
+"""Own NumPy's ``.npy`` files: arrays of two and more dimensions, as one image or as many.
+
+The last two dimensions are rows and columns, after a dimension of at most four channels; those
+before count images.  An array in Fortran order is the one of reversed dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from archiver.sources import scan
+from archiver.sources.contract import Fidelity, Held, Split, Unsupported
+from archiver.sources.geometry import Geometry
+
+MAGIC = npy_format.MAGIC_PREFIX
+_MOST_CHANNELS = 4
+_LEAST_SIDE = 8  # of what may be an image
+
+
+def split(path: Path | Held, *, fidelity: Fidelity) -> Split:
+    """Split a file of one array, or raise Unsupported."""
+    with path.open("rb") as file:
+        shape, dtype = _header(file)
+        offset, size = file.tell(), file.seek(0, 2)
+    *_, height, width, channels = (1, *shape) if _is_interleaved(shape) else (*shape, 1)
+    if len(shape) < 2 or min(height, width) < _LEAST_SIDE:
+        raise Unsupported(f"NumPy: an array of {shape} is no image")
+    geometry = Geometry.plain(height, width, channels, dtype)
+    if geometry is None:
+        raise Unsupported(f"NumPy: an array of {shape}, {dtype}")
+    n_frames = math.prod(shape) // (height * width * channels)
+    return scan.split(path, scan.frames(geometry, offset, n_frames, size), fidelity=fidelity)
+
+
+def _is_interleaved(shape: tuple[int, ...]) -> bool:
+    return len(shape) > 2 and 1 <= shape[-1] <= _MOST_CHANNELS
+
+
+def _header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+    """Return the dimensions in the order of the file, and the sample type."""
+    version = npy_format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise Unsupported(f"NumPy: version {version}")
+    read = npy_format.read_array_header_1_0 if version[0] == 1 else npy_format.read_array_header_2_0
+    shape, is_fortran, dtype = read(file)
+    return tuple(reversed(shape)) if is_fortran else tuple(shape), dtype
