@@ -28,7 +28,7 @@ LAYERS = (
     {"jobs", "training"},
     {"pipeline"},
     {"sources", "codec", "archive"},
-    {"image"},
+    {"image", "compiled"},
     {"errors"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -40,7 +40,7 @@ DOORS = {
     "zarr": ("archive/manifest.py",),
     "filelock": ("archive/",),
     "constriction": ("codec/entropy.py",),
-    "numba": ("codec/kernels/compiled.py",),
+    "numba": ("compiled.py",),
     "distributed": ("jobs/cluster.py",),
     "PIL": ("sources/", "training/data.py"),
     "tifffile": ("sources/", "training/data.py"),

@@ -56,6 +56,11 @@ def snapshot(root: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
+def unplanned(stream: bytes) -> bytes:
+    """Return a zlib stream that no plan gives: of an empty block whose padding is not zero."""
+    return stream[:2] + b"\xf8\x00\x00\xff\xff" + stream[2:]
+
+
 def dicom_dataset(frames: np.ndarray, syntax: str) -> pydicom.Dataset:
     """Return a dataset for frames (F, H, W) or (F, H, W, C), without its pixels."""
     dataset = pydicom.Dataset()

@@ -16,7 +16,7 @@ from archiver.codec.cpu_wavefront import CpuWavefront, Tables
 from archiver.codec.deep import Values, Window
 from archiver.codec.entropy import RADIX, encode_digits
 from archiver.codec.kernels import counts, deep, layers
-from archiver.codec.kernels.compiled import Float32
+from archiver.codec.kernels.rounding import Float32
 from archiver.codec.products import COPIED, OWN, STRICT, SUMS, Block, Buffers, Port
 from archiver.codec.tables import lookup
 

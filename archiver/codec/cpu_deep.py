@@ -13,7 +13,7 @@ from archiver.codec.cpu_wavefront import CpuWavefront, Network
 from archiver.codec.deep import Values, Window
 from archiver.codec.entropy import RADIX, DigitDecoder
 from archiver.codec.kernels import deep
-from archiver.codec.kernels.compiled import Float32
+from archiver.codec.kernels.rounding import Float32
 from archiver.codec.products import SKEWED_STRICT
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from archiver.codec import causal, mgcf, scan
 from archiver.codec.entropy import RADIX, DigitDecoder
 from archiver.codec.kernels import counts, layers, wavefront
-from archiver.codec.kernels.compiled import Float32
+from archiver.codec.kernels.rounding import Float32
 from archiver.codec.products import SKEWED_OWN, SKEWED_STRICT, SUMS, Block, Buffers, Port
 
 Uint8 = NDArray[np.uint8]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from archiver.codec import causal, grid, mgcf, scan
 from archiver.codec.kernels import layers
-from archiver.codec.kernels.compiled import Float32
+from archiver.codec.kernels.rounding import Float32
 
 SUMS = {torch.int8: torch.int32, torch.float32: torch.float32}  # of products of such levels
 

@@ -1,9 +1,10 @@
-"""Own the search for the settings of the program that made a zlib stream, and their replay.
+"""Own how a zlib stream was made: the settings of a known program, or a plan; and their replay.
 
 zlib writes the same bytes for the same settings since version 1.2; a stream is therefore stored as
 its settings (:class:`Settings`) and rebuilt from the uncompressed bytes.  Replaying asks this
 machine's encoder for a known answer first (:func:`check_encoder`): some systems ship another
-implementation, which is correct but writes other bytes.
+implementation, which is correct but writes other bytes.  What no known program wrote is rebuilt
+from a plan (:mod:`archiver.sources.deflated`), which needs none.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ import imagecodecs
 import numpy as np
 
 from archiver.errors import ParityError
+from archiver.sources.deflated import plan
 from archiver.sources.wire import Cursor
 
 _CHUNK = 1 << 16
 _LEVEL_ORDER = (6, 9, 1, 7, 8, 5, 4, 3, 2)
 _MIN_BUDGET = 8 << 20  # bytes that a search may compress even for a short stream
+_ADLER_BYTES = 4
+_SMALL_PLAN = 20  # a plan of one byte for so many of the stream is good enough
 _SLOW = 4  # what a byte costs at levels 8 and 9
 # CRC-32 of probe() compressed by zlib 1.2.11 ... 1.3.1 at levels 1 ... 9, defaults otherwise.
 _CLASSIC_ANSWERS = (
@@ -59,6 +63,7 @@ class Encoder(IntEnum):
 
     ZLIB = 0
     LIBDEFLATE = 1
+    PLANNED = 2  # none of them: by a plan
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,37 @@ class Settings:
 DEFAULT = Settings()
 
 
-def find(raw: bytes, stream: bytes, hint: Settings | None = None) -> Settings | None:
-    """Return settings that turn ``raw`` into ``stream``, or None after a bounded search."""
+@dataclass(frozen=True)
+class Made:
+    """How a stream was made; ``plan`` is b"" unless the encoder is PLANNED."""
+
+    settings: Settings
+    plan: bytes = b""
+
+
+def find(raw: bytes, stream: bytes, hint: Settings | None = None) -> Made | None:
+    """Return how ``raw`` becomes ``stream``, or None after a bounded search.
+
+    ``hint`` is how the stream before it in the file was made.
+    """
+    planned = None
+    if hint is not None and hint.encoder is Encoder.PLANNED:
+        planned = _find_plan(raw, stream)
+        if planned is not None and _SMALL_PLAN * len(planned.plan) < len(stream):
+            return planned
+        hint = None
+    settings = _find_settings(raw, stream, hint)
+    return planned or _find_plan(raw, stream) if settings is None else Made(settings)
+
+
+def _find_plan(raw: bytes, stream: bytes) -> Made | None:
+    if stream[-_ADLER_BYTES:] != zlib.adler32(raw).to_bytes(_ADLER_BYTES, "big"):
+        return None
+    found = plan.make(raw, stream[2:-_ADLER_BYTES])
+    return None if found is None else Made(Settings(Encoder.PLANNED, header=stream[:2]), found)
+
+
+def _find_settings(raw: bytes, stream: bytes, hint: Settings | None) -> Settings | None:
     header = stream[:2]
     if hint is not None and hint.header == header and _compress(raw, hint) == stream:
         return hint
@@ -109,15 +143,19 @@ def find(raw: bytes, stream: bytes, hint: Settings | None = None) -> Settings | 
     return _find_libdeflate(raw, stream)
 
 
-def replay(raw: bytes, settings: Settings) -> bytes:
-    """Compress ``raw`` as the settings say; ParityError if this machine's encoder differs."""
+def replay(raw: bytes, made: Made) -> bytes:
+    """Compress ``raw`` as it was; ParityError if this machine's encoder differs."""
+    settings = made.settings
+    if settings.encoder is Encoder.PLANNED:
+        adler = zlib.adler32(raw).to_bytes(_ADLER_BYTES, "big")
+        return settings.header + plan.replay(raw, made.plan) + adler
     check_encoder(settings.encoder)
     return _compress(raw, settings)
 
 
 def encode_again(raw: bytes) -> int:
     """Return the length of ``raw`` compressed by our own settings, checked to inflate again."""
-    stream = replay(raw, DEFAULT)
+    stream = replay(raw, Made(DEFAULT))
     if inflate(stream, len(raw)) != (raw, len(stream)):
         raise ParityError("zlib: expected what was compressed, found other bytes; check this host")
     return len(stream)

@@ -52,6 +52,7 @@ class Encoding(IntEnum):
     PACKBITS_LIBTIFF = 5
     JPEG = 6  # the segment is in the image, as a JPEG tile
     JPEG_SCAN = 7  # lossless JPEG or JPEG-LS, as the header at the end of the gap before it says
+    PLANNED = 8  # zlib stream by the plan at the end of the gap before it
 
 
 @dataclass(frozen=True)
@@ -105,39 +106,51 @@ def decode(compression: Compression, stored: bytes, n_bytes: int) -> tuple[bytes
     return raw, used
 
 
+@dataclass(frozen=True)
+class Found:
+    """The recipe of a segment, how many bytes it gives, and the plan that it needs, if any."""
+
+    recipe: Recipe
+    used: int
+    plan: bytes = b""
+
+
 def find(
     compression: Compression, rows: Bytes, stored: bytes, used: int, hint: Recipe | None
-) -> tuple[Recipe, int] | None:
-    """Return the recipe that turns rows (R, bytes) into the start of ``stored``, and its length."""
+) -> Found | None:
+    """Return the recipe that turns rows (R, bytes) into the start of ``stored``."""
     if compression is Compression.NONE:
-        return (PLAIN, used) if rows.tobytes() == stored[:used] else None
+        return Found(PLAIN, used) if rows.tobytes() == stored[:used] else None
     if compression in _CANDIDATES:
         candidates = _CANDIDATES[compression]
         for recipe in sorted(candidates, key=lambda recipe: recipe != hint):
             encoded = _ENCODERS[recipe.encoding](rows)
             if encoded and stored.startswith(encoded):
-                return recipe, len(encoded)
+                return Found(recipe, len(encoded))
         return None
-    settings = deflate.find(rows.tobytes(), stored[:used], hint.settings if hint else None)
-    return None if settings is None else (Recipe(Encoding.ZLIB, settings), used)
+    made = deflate.find(rows.tobytes(), stored[:used], hint.settings if hint else None)
+    if made is None:
+        return None
+    encoding = Encoding.PLANNED if made.plan else Encoding.ZLIB
+    return Found(Recipe(encoding, made.settings), used, made.plan)
 
 
-def replay(recipe: Recipe, rows: Bytes, gap: bytes = b"") -> bytes:
+def replay(recipe: Recipe, rows: Bytes, before: bytes = b"") -> bytes:
     """Encode rows (R, bytes) by the recipe; ParityError if this machine writes other bytes.
 
-    ``gap`` are the bytes of the file before it.
+    ``before`` is the plan, or the bytes of the file before it.
     """
     if recipe.encoding is Encoding.JPEG:
         raise IntegrityError("a JPEG tile has no rows to encode; the archive is damaged")
     if recipe.encoding is Encoding.JPEG_SCAN:
         try:
-            return jpeg_frames.encode(rows, jpeg_frames.header_in(gap))
+            return jpeg_frames.encode(rows, jpeg_frames.header_in(before))
         except Exception as error:
             raise IntegrityError(f"a JPEG frame cannot be encoded again: {error}") from error
     if recipe.encoding is Encoding.PLAIN:
         return rows.tobytes()
-    if recipe.encoding is Encoding.ZLIB:
-        return deflate.replay(rows.tobytes(), recipe.settings)
+    if recipe.encoding in (Encoding.ZLIB, Encoding.PLANNED):
+        return deflate.replay(rows.tobytes(), deflate.Made(recipe.settings, before))
     check_encoder(recipe.encoding)
     try:
         return _ENCODERS[recipe.encoding](rows)

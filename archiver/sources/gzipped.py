@@ -8,6 +8,7 @@ Residue (FORMAT.md, "Residue of GZIP"), little-endian:
     blob head      the file up to the deflate stream
     blob tail      what follows the stream: CRC-32, length, anything else
     blob residue   that of the file inside
+    blob plan      of the deflate stream, if the encoder is PLANNED; else there is none
 """
 
 from __future__ import annotations
@@ -52,14 +53,16 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
     found = _SPLIT[inside](Held(raw, str(path)), fidelity=Fidelity.BYTES)
     header = _CLASS.get(data[8], deflate.DEFAULT.header)
     stream = header + data[start:end] + struct.pack(">I", zlib.adler32(raw))
-    settings, note = deflate.find(raw, stream), found.note
-    if settings is None:
+    made, note = deflate.find(raw, stream), found.note
+    if made is None:
         if fidelity is not Fidelity.SAMPLES:
             raise Unsupported("gzip: deflate parameters not found")
-        settings, note = deflate.DEFAULT, "gzip: deflate parameters not found, compressed again"
+        made = deflate.Made(deflate.DEFAULT)
+        note = "gzip: deflate parameters not found, compressed again"
         deflate.encode_again(raw)
     parts = (data[:start], data[end:], found.residue)
-    residue = bytes([LAYOUT_VERSION, inside]) + settings.pack() + b"".join(map(pack_blob, parts))
+    residue = bytes([LAYOUT_VERSION, inside]) + made.settings.pack()
+    residue += b"".join(map(pack_blob, parts if not made.plan else (*parts, made.plan)))
     achieved = Fidelity.BYTES if note == found.note else Fidelity.SAMPLES
     return Split(found.images, residue, achieved, note, found.forget)
 
@@ -70,12 +73,14 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
     (inside,) = cursor.unpack("<B")
     settings = deflate.Settings.read(cursor)
     head, tail, inner = (cursor.blob() for _ in range(3))
+    is_planned = settings.encoder is deflate.Encoder.PLANNED
+    made = deflate.Made(settings, cursor.blob() if is_planned else b"")
     cursor.end()
     if inside not in _SPLIT:
         raise cursor.damaged("the format of a file that may be inside", inside)
     raw = b"".join(segments.rebuild(inner, images))
     yield head
-    yield deflate.replay(raw, settings)[2:-4]
+    yield deflate.replay(raw, made)[2:-4]
     yield tail
 
 

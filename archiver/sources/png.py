@@ -11,6 +11,7 @@ Residue (FORMAT.md, "Residue of PNG"), little-endian:
     blob tail               bytes inside IDAT after the zlib stream
     blob filters            filter type of every row, pass by pass
     blob padding            b"", or the last byte of every row masked to its unused low bits
+    blob plan               of the deflate stream, if the encoder is PLANNED; else there is none
 
 A blob is a u8 length and that many bytes.
 """
@@ -111,19 +112,20 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
         raise Unsupported(f"PNG: {len(raw)} bytes of rows, expected {header.raw_bytes}")
     samples, filters, padding = _unfilter_all(raw, header)
     image = Image.from_array(samples, bit_depth=header.bit_depth)
-    settings = deflate.find(raw, chunks.data[:used])
+    made = deflate.find(raw, chunks.data[:used])
     lengths, tail, note = chunks.lengths, chunks.data[used:], ""
-    if settings is None:
+    if made is None:
         if fidelity is not Fidelity.SAMPLES:
             raise Unsupported("PNG: deflate parameters not found")
         note = "PNG: deflate parameters not found, compressed again"
-        settings, tail = deflate.DEFAULT, b""
+        made, tail = deflate.Made(deflate.DEFAULT), b""
         lengths = [deflate.encode_again(raw)]
     residue = b"".join(
         (
-            _pack_header(header, settings),
+            _pack_header(header, made.settings),
             struct.pack(f"<I{len(lengths)}I", len(lengths), *lengths),
             *map(pack_blob, (chunks.prefix, chunks.suffix, tail, filters, padding)),
+            pack_blob(made.plan) if made.plan else b"",
         )
     )
     return Split((image,), residue, Fidelity.SAMPLES if note else Fidelity.BYTES, note)
@@ -136,10 +138,12 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
     (n_chunks,) = cursor.unpack("<I")
     lengths = cursor.array("<u4", n_chunks)
     prefix, suffix, tail, filters, padding = (cursor.blob() for _ in range(5))
+    is_planned = settings.encoder is deflate.Encoder.PLANNED
+    made = deflate.Made(settings, cursor.blob() if is_planned else b"")
     cursor.end()
     _check(cursor, header, images, filters, padding)
     raw = _filter_all(images[0].read(), header, filters, padding)
-    stream = deflate.replay(raw, settings) + tail
+    stream = deflate.replay(raw, made) + tail
     if int(lengths.sum(dtype=np.uint64)) != len(stream):
         raise cursor.damaged(f"{lengths.sum(dtype=np.uint64)} bytes of IDAT data", len(stream))
     yield prefix

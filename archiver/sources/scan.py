@@ -12,7 +12,7 @@ import numpy as np
 from archiver.image import Samples
 from archiver.sources import deflate, encodings, jpeg_frames
 from archiver.sources.contract import Fidelity, Held, Split, Unsupported
-from archiver.sources.encodings import Compression, Encoding, Recipe
+from archiver.sources.encodings import Compression, Encoding, Found, Recipe
 from archiver.sources.geometry import Box, Geometry
 from archiver.sources.packing import Bytes
 from archiver.sources.segments import (
@@ -26,6 +26,7 @@ from archiver.sources.segments import (
     Table,
     joined,
     pack_breaks,
+    pack_plan,
 )
 
 MAX_FRAMES = 1 << 16
@@ -157,15 +158,16 @@ class _Scan:
         if found is None:
             self._keep(len(stored))
             return
-        recipe, used = found
-        self._hints[number] = recipe
-        self._found_bytes += used
+        self._hints[number] = found.recipe
+        self._found_bytes += found.used
         flags = self._padding(page.geometry, rows, page.geometry.from_rows(raw, box))
-        self.table.add(number, index, self._gap_bytes, recipe, flags)
+        before = pack_plan(found.plan) if found.plan else b""
+        self.table.gaps += before
+        self.table.add(number, index, self._gap_bytes + len(before), found.recipe, flags)
         self._gap_bytes = 0
-        self._at += used
+        self._at += found.used
         if again:
-            self._blank(len(stored) - used)
+            self._blank(len(stored) - found.used)
 
     def _frame(self, page: Page, number: int, index: int, stored: bytes) -> None:
         """Add a JPEG whose header goes to the gap, and whose scan is encoded again."""
@@ -239,7 +241,7 @@ def _check_jpeg(page: Page, box: Box, stored: bytes) -> None:
         raise Unsupported(f"a JPEG tile of {height} x {width} x {channels} samples")
 
 
-def _encode_again(compression: Compression, rows: Bytes, limit: int) -> tuple[Recipe, int] | None:
+def _encode_again(compression: Compression, rows: Bytes, limit: int) -> Found | None:
     """Return our own recipe if what it writes fits into the place of the original."""
     recipe = _AGAIN.get(compression)
     if recipe is None:
@@ -247,7 +249,7 @@ def _encode_again(compression: Compression, rows: Bytes, limit: int) -> tuple[Re
     encoded = encodings.replay(recipe, rows)
     if encodings.decode(compression, encoded, rows.size)[0] != rows.tobytes():
         return None
-    return (recipe, len(encoded)) if len(encoded) <= limit else None
+    return Found(recipe, len(encoded)) if len(encoded) <= limit else None
 
 
 def _in_file_order(pages: Sequence[Page], size: int) -> Iterator[tuple[int, int, int, int]]:

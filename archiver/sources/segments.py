@@ -235,6 +235,8 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
         breaks: list[tuple[int, bytes]] = []
         if flags[i] & BROKEN:
             before, breaks = _take_breaks(cursor, before)
+        is_planned = recipe[i] < len(recipes) and recipes[recipe[i]].encoding is Encoding.PLANNED
+        before, plan = _take_plan(cursor, before) if is_planned else (before, b"")
         yield before
         page, at = int(image[i]), int(index[i])
         if page >= len(images) or recipe[i] >= len(recipes) or flags[i] > (EDGE | PATCHED | BROKEN):
@@ -247,7 +249,8 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
         rows = geometries[page].to_rows(bands.read(page, at), edge=bool(flags[i] & EDGE))
         if flags[i] & PATCHED:
             rows = rows ^ np.frombuffer(patches.take(rows.size), np.uint8).reshape(rows.shape)
-        yield from broken(encodings.replay(recipes[int(recipe[i])], rows, before), breaks)
+        encoded = encodings.replay(recipes[int(recipe[i])], rows, plan if is_planned else before)
+        yield from broken(encoded, breaks)
     yield gaps.rest()
     patches.end()
 
@@ -278,6 +281,20 @@ def broken(segment: bytes, breaks: Sequence[tuple[int, bytes]]) -> Iterator[byte
 def pack_breaks(breaks: Sequence[tuple[int, bytes]]) -> bytes:
     """Return what follows the gap before a broken segment."""
     return b"".join(_BREAK.pack(*one) for one in breaks) + struct.pack("<H", len(breaks))
+
+
+def pack_plan(plan: bytes) -> bytes:
+    """Return what follows the gap before a segment that is rebuilt by a plan."""
+    return plan + struct.pack("<I", len(plan))
+
+
+def _take_plan(cursor: Cursor, gap: bytes) -> tuple[bytes, bytes]:
+    """Split what :func:`pack_plan` wrote from the gap that it follows."""
+    end = len(gap) - 4
+    start = end - (int.from_bytes(gap[-4:], "little") if end >= 0 else 0)
+    if min(start, end) < 0:
+        raise cursor.damaged("the plan of a segment", "fewer bytes")
+    return gap[:start], gap[start:end]
 
 
 def _take_breaks(cursor: Cursor, gap: bytes) -> tuple[bytes, list[tuple[int, bytes]]]:

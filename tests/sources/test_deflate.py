@@ -10,7 +10,7 @@ import pytest
 
 from archiver.errors import ParityError
 from archiver.sources import deflate, encodings
-from archiver.sources.deflate import Encoder, Settings
+from archiver.sources.deflate import Encoder, Made, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def test_small_window_with_optimised_header() -> None:
 
 
 def test_unknown_encoder_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream that nothing reproduces is given up after a bounded number of bytes."""
+    """The search for a stream that no known program wrote ends after a bounded number of bytes."""
     raw = np.random.default_rng(0).integers(0, 200, 6 << 20, np.uint8).tobytes()
     odd = zlib.compressobj(6)
     stream = odd.compress(raw[:1000]) + odd.flush(zlib.Z_SYNC_FLUSH) + odd.compress(raw[1000:])
@@ -73,7 +73,9 @@ def test_unknown_encoder_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
         return matched, used
 
     monkeypatch.setattr(deflate, "_matches", counted)
-    assert deflate.find(raw, stream + odd.flush()) is None
+    found = deflate.find(raw, stream + odd.flush())
+    assert found is not None
+    assert found.settings.encoder is Encoder.PLANNED
     assert sum(fed) <= 4 * len(raw)
 
 
@@ -81,13 +83,13 @@ def test_hint_is_tried_first() -> None:
     """The settings of the strip before are checked before any search."""
     raw = sample(10_000)
     hint = Settings(Encoder.ZLIB, 4, 7, zlib.Z_FILTERED, 15, b"\x78\x5e")
-    assert deflate.find(raw, deflate.replay(raw, hint), hint) == hint
+    assert deflate.find(raw, deflate.replay(raw, Made(hint)), hint) == Made(hint)
 
 
 def test_parity_error_on_another_zlib(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a foreign zlib, default streams use the second door and others are refused loudly."""
     raw = sample(50_000)
-    default, tuned = Settings(), Settings(memory=9)
+    default, tuned = Made(Settings()), Made(Settings(memory=9))
     expected = deflate.replay(raw, default)
     monkeypatch.setattr(deflate, "is_classic", lambda: False)
     deflate.check_encoder.cache_clear()
@@ -105,7 +107,7 @@ def test_parity_error_of_other_encoders(monkeypatch: pytest.MonkeyPatch) -> None
     """libdeflate, LZW and PackBits that write other bytes than they did are refused."""
     monkeypatch.setattr(deflate, "_LIBDEFLATE_ANSWERS", ())
     with pytest.raises(ParityError, match="libdeflate"):
-        deflate.replay(b"x", Settings(Encoder.LIBDEFLATE))
+        deflate.replay(b"x", Made(Settings(Encoder.LIBDEFLATE)))
     rows = np.zeros((2, 2), np.uint8)
     for encoding in encodings._ENCODERS:
         monkeypatch.setitem(encodings._ANSWERS, encoding, 0)

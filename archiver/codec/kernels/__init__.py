@@ -5,7 +5,7 @@ Each does, operation for operation, what the tensor code in :mod:`archiver.codec
 within the exact range of float32, so their order is free.  ``fastmath`` stays off: no product may
 be rounded together with a sum.  Arrays are float32 and contiguous unless said otherwise.
 
-- :mod:`~archiver.codec.kernels.compiled`: the compiler, and the rounding that all share
+- :mod:`~archiver.codec.kernels.rounding`: the rounding that all share
 - :mod:`~archiver.codec.kernels.layers`: between two matrix products of a tile
 - :mod:`~archiver.codec.kernels.wavefront`: the same, one group of pixels at a time
 - :mod:`~archiver.codec.kernels.counts`: from the network's outputs to frequencies of digits

@@ -8,7 +8,8 @@ import numpy as np
 
 from archiver.codec import mgcf, mixture, tables
 from archiver.codec.entropy import RADIX
-from archiver.codec.kernels.compiled import Float32, compiled, snap
+from archiver.codec.kernels.rounding import Float32, snap
+from archiver.compiled import compiled
 
 _f32, _u32 = np.float32, np.uint32
 ZERO, ONE = _f32(0), _f32(1)

@@ -13,7 +13,8 @@ import numpy as np
 
 from archiver.codec import causal, mgcf, mixture, tables
 from archiver.codec.entropy import RADIX
-from archiver.codec.kernels.compiled import Float32, compiled
+from archiver.codec.kernels.rounding import Float32
+from archiver.compiled import compiled
 
 _f64, _i64, _f32 = np.float64, np.int64, np.float32
 ABOVE, SIDE = causal.ABOVE, causal.SIDE

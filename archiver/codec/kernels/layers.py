@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from archiver.codec import causal, grid, mgcf
-from archiver.codec.kernels.compiled import Float32, compiled, snap
+from archiver.codec.kernels.rounding import Float32, snap
+from archiver.compiled import compiled
 
 _f32 = np.float32
 ZERO, HALF, ONE = _f32(0), _f32(0.5), _f32(1)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from archiver.codec import causal
-from archiver.codec.kernels.compiled import Float32, compiled, snap
 from archiver.codec.kernels.layers import (
     BASE_LIMIT,
     COARSE,
@@ -24,6 +23,8 @@ from archiver.codec.kernels.layers import (
     ZERO,
     swish,
 )
+from archiver.codec.kernels.rounding import Float32, snap
+from archiver.compiled import compiled
 
 _f32 = np.float32
 ABOVE = causal.ABOVE

@@ -1,0 +1,208 @@
+"""Own the plan of a deflate stream: what has to be known beside the bytes that it inflates to.
+
+Plan (FORMAT.md, "Deflate plan"), little-endian:
+
+    how matches are looked for: u2 candidates   u1 least match   u2 one that is long enough
+               u2 longest that is looked into   u2 largest distance - 1
+    56 bytes   table: a bit for each context, 1: the match is taken
+    u4 n       n blocks, in columns: u1 type + 4 if last   u4 tokens, or bytes if stored
+               u2 bits of the stored header, 0: as predicted
+    u4 n       n exceptions, in columns: u4 tokens since the last one   u2 length   u2 distance - 1
+    u4 n       n bytes: the bits of stored headers
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archiver.errors import IntegrityError
+from archiver.sources.deflated import bitstream, matches, trees
+from archiver.sources.deflated.matches import Effort
+
+EFFORTS: tuple[Effort, ...] = (
+    (128, 3, 128, 258, 32506),  # zlib 6
+    (4096, 3, 258, 258, 32506),  # 8, 9
+    (16, 3, 16, 258, 32506),  # 4, 5
+    (16, 3, 16, 5, 32506),  # 1, 2, 3
+    (128, 4, 128, 258, 32506),  # zlib-ng 6
+    (4096, 4, 258, 258, 32506),  # 7, 8, 9
+    (16, 4, 16, 258, 32506),  # 3, 4, 5
+    (4, 4, 8, 4, 32506),  # 2
+    (1, 4, 258, 0, 32506),  # 1
+    (64, 3, 64, 258, 32768),  # libdeflate
+)
+_HEAD = struct.Struct("<HBHHH")
+_LAST = 4  # flag of a block's type
+_TRIAL = 1 << 16  # tokens that an effort is chosen by
+_MAX_BYTES = 64 << 20  # of what is deflated
+_MAX_DEPTH = 1 << 12
+_BITS_PER_BYTE = 16  # at most: 15 for a literal, 48 for a match of three bytes
+Bytes = NDArray[np.uint8]
+Contexts = NDArray[np.uint16]
+Exceptions = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """A deflate stream in tokens."""
+
+    tokens: tuple[NDArray[np.uint16], NDArray[np.uint16]]  # lengths, distances
+    blocks: NDArray[np.int64]
+    headers: Bytes
+
+
+def make(raw: bytes, stream: bytes) -> bytes | None:
+    """Return the plan by which ``raw`` becomes the deflate ``stream``, or None if there is none."""
+    data = np.frombuffer(raw, np.uint8)
+    read = _read(data, np.frombuffer(stream, np.uint8)) if 0 < data.size <= _MAX_BYTES else None
+    if read is None:
+        return None
+    plan = _pack(data, read)
+    if plan is None or len(plan) >= len(stream) or replay(raw, plan) != stream:
+        return None
+    return plan
+
+
+def replay(raw: bytes, plan: bytes) -> bytes:
+    """Return the deflate stream; IntegrityError for a plan that is not one for ``raw``."""
+    data = np.frombuffer(raw, np.uint8)
+    effort, table, blocks, exceptions, headers = _unpack(plan, data.size)
+    is_coded = blocks[:, bitstream.TYPE] != bitstream.STORED
+    n_tokens = int(blocks[is_coded, bitstream.COUNT].sum())
+    tokens = (np.zeros(n_tokens, np.uint16), np.zeros(n_tokens, np.uint16))
+    if matches.expand(data, blocks, effort, table, exceptions, tokens) != data.size:
+        raise _damaged("tokens for all bytes")
+    n_bits = _BITS_PER_BYTE * data.size + len(blocks) * bitstream.MAX_BLOCK_BITS
+    out = np.zeros(n_bits // 8 + 8, np.uint8)
+    n_bytes = bitstream.write(data, tokens, blocks, headers, out)
+    if n_bytes < 0:
+        raise _damaged("a code for every token")
+    return out[:n_bytes].tobytes()
+
+
+def _read(raw: Bytes, stream: Bytes) -> _Stream | None:
+    tokens = (np.zeros(raw.size, np.uint16), np.zeros(raw.size, np.uint16))
+    blocks = np.zeros((stream.size, bitstream.COLUMNS), np.int64)
+    headers = np.zeros(8 * stream.size, np.uint8)
+    n, n_blocks, n_bits, end = bitstream.read(stream, raw, tokens, blocks, headers)
+    if n < 0 or end != 8 * stream.size:
+        return None
+    return _Stream((tokens[0][:n], tokens[1][:n]), blocks[:n_blocks].copy(), headers[:n_bits])
+
+
+def _pack(raw: Bytes, read: _Stream) -> bytes | None:
+    effort = _best_effort(raw, read)
+    compared = _compare(raw, read, effort)
+    if compared is None:
+        return None
+    contexts, kinds = compared
+    table = _table(contexts, kinds)
+    odd = np.flatnonzero(kinds != table[contexts])
+    lengths, distances = (column[odd] for column in read.tokens)
+    blocks = read.blocks
+    columns = (
+        (blocks[:, bitstream.TYPE] + _LAST * blocks[:, bitstream.LAST]).astype("u1"),
+        blocks[:, bitstream.COUNT].astype("<u4"),
+        blocks[:, bitstream.HEADER].astype("<u2"),
+        np.array([odd.size], "<u4"),
+        np.diff(odd, prepend=0).astype("<u4"),
+        lengths.astype("<u2"),
+        (distances - (lengths > 0)).astype("<u2"),
+        np.array([(read.headers.size + 7) // 8], "<u4"),
+        np.packbits(read.headers, bitorder="little"),
+    )
+    *search, window = effort
+    head = _HEAD.pack(*search, window - 1) + np.packbits(table, bitorder="little").tobytes()
+    return head + struct.pack("<I", len(blocks)) + b"".join(column.tobytes() for column in columns)
+
+
+def _best_effort(raw: Bytes, read: _Stream) -> Effort:
+    """Return the effort with the fewest exceptions at the beginning."""
+    counts = np.cumsum(read.blocks[:, bitstream.COUNT])
+    n_blocks = 1 + int(np.searchsorted(counts, _TRIAL))
+    blocks = read.blocks[:n_blocks]
+    is_coded = blocks[:, bitstream.TYPE] != bitstream.STORED
+    n = int(blocks[is_coded, bitstream.COUNT].sum())
+    start = _Stream((read.tokens[0][:n], read.tokens[1][:n]), blocks, read.headers)
+    odd = []
+    for effort in EFFORTS:
+        compared = _compare(raw, start, effort)
+        odd.append(n if compared is None else _n_odd(*compared))
+    return EFFORTS[odd.index(min(odd))]
+
+
+def _n_odd(contexts: Contexts, kinds: Bytes) -> int:
+    return int(np.count_nonzero(kinds != _table(contexts, kinds)[contexts]))
+
+
+def _compare(raw: Bytes, read: _Stream, effort: Effort) -> tuple[Contexts, Bytes] | None:
+    n = read.tokens[0].size
+    contexts, kinds = np.zeros(n, np.uint16), np.zeros(n, np.uint8)
+    done = matches.compare(raw, read.tokens, read.blocks, effort, contexts, kinds)
+    return (contexts, kinds) if done else None
+
+
+def _table(contexts: Contexts, kinds: Bytes) -> Bytes:
+    """Return what most tokens of each context are: MATCH or LITERAL."""
+    n_of = np.bincount(contexts.astype(np.int64) * 3 + kinds, minlength=3 * matches.N_CONTEXTS)
+    n_of = n_of.reshape(-1, 3)
+    return (n_of[:, matches.MATCH] > n_of[:, matches.LITERAL]).astype(np.uint8)
+
+
+def _unpack(plan: bytes, size: int) -> tuple[Effort, Bytes, NDArray[Any], Exceptions, Bytes]:
+    """Return effort, table, blocks, exceptions and bits of headers, all within their bounds."""
+    fields = _Fields(plan)
+    depth, least, nice, inside, window = _HEAD.unpack(fields.take(_HEAD.size))
+    table = np.unpackbits(fields.column("u1", matches.N_CONTEXTS // 8), bitorder="little")
+    (n_blocks,) = fields.column("<u4", 1)
+    kinds, counts, bits = (fields.column(dtype, n_blocks) for dtype in ("u1", "<u4", "<u2"))
+    (n_odd,) = fields.column("<u4", 1)
+    gaps, lengths, distances = (fields.column(dtype, n_odd) for dtype in ("<u4", "<u2", "<u2"))
+    (n_header,) = fields.column("<u4", 1)
+    headers = np.unpackbits(fields.column("u1", n_header), bitorder="little")
+    fields.end()
+    blocks = np.stack([kinds & 3, kinds >> 2, counts, bits], 1).astype(np.int64)
+    if depth > _MAX_DEPTH or least not in (3, 4) or n_blocks == 0 or (kinds >> 2 > 1).any():
+        raise _damaged("an effort and blocks")
+    if counts.sum(dtype=np.uint64) > size or bits.max() > trees.MAX_HEADER_BITS:
+        raise _damaged(f"blocks of {size} bytes")
+    if not 0 <= 8 * int(n_header) - int(bits.sum(dtype=np.uint64)) < 8:
+        raise _damaged("the bits of all headers")
+    exceptions = (
+        np.cumsum(gaps, dtype=np.int64),
+        lengths.astype(np.int64),
+        distances.astype(np.int64) + (lengths > 0),
+    )
+    return (depth, least, nice, inside, window + 1), table, blocks, exceptions, headers
+
+
+class _Fields:
+    """A plan, read field by field."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    def take(self, n_bytes: int) -> bytes:
+        if n_bytes > len(self._data) - self._at:
+            raise _damaged(f"{n_bytes} more bytes")
+        self._at += n_bytes
+        return self._data[self._at - n_bytes : self._at]
+
+    def column(self, dtype: str, count: int) -> NDArray[Any]:
+        return np.frombuffer(self.take(int(count) * np.dtype(dtype).itemsize), dtype)
+
+    def end(self) -> None:
+        if self._at != len(self._data):
+            raise _damaged("its end")
+
+
+def _damaged(expected: str) -> IntegrityError:
+    return IntegrityError(
+        f"plan of a deflate stream: expected {expected}, found something else;"
+        " the archive is damaged, run `archiver verify` on it"
+    )
