@@ -20,7 +20,7 @@ Bytes = NDArray[np.uint8]
 Effort = tuple[int, int, int, int, int]  # see :data:`EFFORT`
 EFFORT = ("depth", "least", "nice", "inside", "window")
 # latest position of a hash, the one before, and the work done so far: comparisons
-Chains = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+Chains = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]
 LITERAL, MATCH, OTHER = 0, 1, 2  # what a token is, beside the match that was found
 MAX_MATCH = 258
 _HASH_BITS = 16
@@ -71,7 +71,7 @@ def _best(raw: Bytes, at: int, chains: Chains, effort: Effort) -> Any:
 @compiled
 def _empty(raw: Bytes) -> Any:
     """Return chains without a position."""
-    heads, before = np.full(1 << _HASH_BITS, -1, np.int64), np.full(raw.size, -1, np.int64)
+    heads, before = np.full(1 << _HASH_BITS, -1, np.int32), np.full(raw.size, -1, np.int32)
     return heads, before, np.zeros(1, np.int64)
 
 

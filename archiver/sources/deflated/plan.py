@@ -149,8 +149,10 @@ def _compare(raw: Bytes, read: _Stream, effort: Effort) -> tuple[Contexts, Bytes
 
 def _table(contexts: Contexts, kinds: Bytes) -> Bytes:
     """Return what most tokens of each context are: MATCH or LITERAL."""
-    n_of = np.bincount(contexts.astype(np.int64) * 3 + kinds, minlength=3 * matches.N_CONTEXTS)
-    n_of = n_of.reshape(-1, 3)
+    n_of = np.zeros((matches.N_CONTEXTS, 3), np.int64)
+    for start in range(0, contexts.size, _TRIAL):  # bincount takes 8 bytes for each
+        part = slice(start, start + _TRIAL)
+        n_of += np.bincount(contexts[part] * 3 + kinds[part], minlength=n_of.size).reshape(-1, 3)
     return (n_of[:, matches.MATCH] > n_of[:, matches.LITERAL]).astype(np.uint8)
 
 
