@@ -17,8 +17,11 @@ from archiver.compiled import compiled
 from archiver.sources.deflated.bitstream import COUNT, STORED, TYPE, Tokens
 
 Bytes = NDArray[np.uint8]
-Effort = tuple[int, int, int, int, int]  # see :data:`EFFORT`
-EFFORT = ("depth", "least", "nice", "inside", "window")
+# candidates looked at, least bytes of a match, bytes that are enough, longest match whose inside
+# is put into the chains, largest distance
+Effort = tuple[int, int, int, int, int]
+# next position to insert, one whose match is known, that match, whether a match was not taken
+State = tuple[int, int, tuple[int, int], bool]
 # latest position of a hash, the one before, and the work done so far: comparisons
 Chains = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]
 LITERAL, MATCH, OTHER = 0, 1, 2  # what a token is, beside the match that was found
@@ -129,6 +132,30 @@ def _look(
 
 
 @compiled
+def _arrive(raw: Bytes, at: int, state: State, chains: Chains, effort: Effort) -> Any:
+    """Return the match at ``at``, its context, and the match one further on.
+
+    All positions up to ``at`` are in the chains then.
+    """
+    inserted, known, match, passed = state
+    inserted = _insert(raw, inserted, at, chains, effort[1])
+    if known != at:
+        match = _best(raw, at, chains, effort)
+    _insert(raw, inserted, at + 1, chains, effort[1])
+    context, after = _look(raw, at, match, chains, effort, passed)
+    return match, context, after
+
+
+@compiled
+def _leave(
+    at: int, length: int, match: tuple[int, int], after: tuple[int, int], inside: int
+) -> Any:
+    """Return the state behind a token of ``length`` at ``at``."""
+    inserted = at + length if length > inside else at + 1
+    return inserted, at + 1 if match[0] else -1, after, match[0] > 0 and length == 0
+
+
+@compiled
 def compare(
     raw: Bytes,
     tokens: Tokens,
@@ -147,28 +174,20 @@ def compare(
         if blocks[number, TYPE] == STORED:
             at += blocks[number, COUNT]
             continue
-        known, passed, match = -1, False, (0, 0)  # position whose match was found ahead
+        state = (inserted, -1, (0, 0), False)
         for _ in range(blocks[number, COUNT]):
             if chains[2][0] > most:
                 return False
-            inserted = _insert(raw, inserted, at, chains, effort[1])
-            if known != at:
-                match = _best(raw, at, chains, effort)
-            inserted = _insert(raw, inserted, at + 1, chains, effort[1])
-            contexts[i], after = _look(raw, at, match, chains, effort, passed)
-            known = at + 1 if match[0] else -1
+            match, contexts[i], after = _arrive(raw, at, state, chains, effort)
             length = int(tokens[0][i])
             kinds[i] = OTHER
             if length == 0:
                 kinds[i] = LITERAL
             elif length == match[0] and int(tokens[1][i]) == match[1]:
                 kinds[i] = MATCH
-            passed = match[0] > 0 and length == 0
-            at += max(1, length)
-            if length > effort[3]:
-                inserted = at
-            match = after
-            i += 1
+            state = _leave(at, length, match, after, effort[3])
+            at, i = at + max(1, length), i + 1
+        inserted = state[0]
     return True
 
 
@@ -191,29 +210,19 @@ def expand(
         if blocks[number, TYPE] == STORED:
             at += blocks[number, COUNT]
             continue
-        known, passed, match = -1, False, (0, 0)
+        state = (inserted, -1, (0, 0), False)
         for _ in range(blocks[number, COUNT]):
             if at >= raw.size or chains[2][0] > most:
                 return -1
-            inserted = _insert(raw, inserted, at, chains, effort[1])
-            if known != at:
-                match = _best(raw, at, chains, effort)
-            inserted = _insert(raw, inserted, at + 1, chains, effort[1])
-            context, after = _look(raw, at, match, chains, effort, passed)
-            known = at + 1 if match[0] else -1
-            length, distance = 0, 0
+            match, context, after = _arrive(raw, at, state, chains, effort)
+            length, distance = match if table[context] == MATCH else (0, 0)
             if k < exceptions[0].size and exceptions[0][k] == i:
                 length, distance = int(exceptions[1][k]), int(exceptions[2][k])
                 k += 1
-            elif table[context] == MATCH:
-                length, distance = match
             if length and not (3 <= length <= MAX_MATCH and 1 <= distance <= 1 << 15):
                 return -1
             tokens[0][i], tokens[1][i] = length, distance
-            passed = match[0] > 0 and length == 0
-            at += max(1, length)
-            if length > effort[3]:
-                inserted = at
-            match = after
-            i += 1
+            state = _leave(at, length, match, after, effort[3])
+            at, i = at + max(1, length), i + 1
+        inserted = state[0]
     return at

@@ -101,6 +101,7 @@ def _limited(
         length[node] = bits
         if node <= last:
             n_of[bits] += 1
+    over_full = over > 0
     while over > 0:
         bits = limit - 1
         while n_of[bits] == 0:
@@ -109,8 +110,8 @@ def _limited(
         n_of[bits + 1] += 2
         n_of[limit] -= 1
         over -= 2
-        if over <= 0:
-            _shorten(heap, length, n_of, end, last, limit)
+    if over_full:
+        _shorten(heap, length, n_of, end, last, limit)
     return length[:n].astype(np.uint8)
 
 
