@@ -103,6 +103,11 @@ class Made:
     settings: Settings
     plan: bytes = b""
 
+    @classmethod
+    def read(cls, settings: Settings, cursor: Cursor) -> Made:
+        """Read the plan at the end of a residue, which is there if the settings say so."""
+        return cls(settings, cursor.blob() if settings.encoder is Encoder.PLANNED else b"")
+
 
 def find(raw: bytes, stream: bytes, hint: Settings | None = None) -> Made | None:
     """Return how ``raw`` becomes ``stream``, or None after a bounded search.

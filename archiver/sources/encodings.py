@@ -135,22 +135,22 @@ def find(
     return Found(Recipe(encoding, made.settings), used, made.plan)
 
 
-def replay(recipe: Recipe, rows: Bytes, before: bytes = b"") -> bytes:
+def replay(recipe: Recipe, rows: Bytes, told: bytes = b"") -> bytes:
     """Encode rows (R, bytes) by the recipe; ParityError if this machine writes other bytes.
 
-    ``before`` is the plan, or the bytes of the file before it.
+    ``told`` is what the recipe needs: its plan, or the bytes of the file before it.
     """
     if recipe.encoding is Encoding.JPEG:
         raise IntegrityError("a JPEG tile has no rows to encode; the archive is damaged")
     if recipe.encoding is Encoding.JPEG_SCAN:
         try:
-            return jpeg_frames.encode(rows, jpeg_frames.header_in(before))
+            return jpeg_frames.encode(rows, jpeg_frames.header_in(told))
         except Exception as error:
             raise IntegrityError(f"a JPEG frame cannot be encoded again: {error}") from error
     if recipe.encoding is Encoding.PLAIN:
         return rows.tobytes()
     if recipe.encoding in (Encoding.ZLIB, Encoding.PLANNED):
-        return deflate.replay(rows.tobytes(), deflate.Made(recipe.settings, before))
+        return deflate.replay(rows.tobytes(), deflate.Made(recipe.settings, told))
     check_encoder(recipe.encoding)
     try:
         return _ENCODERS[recipe.encoding](rows)

@@ -73,8 +73,7 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
     (inside,) = cursor.unpack("<B")
     settings = deflate.Settings.read(cursor)
     head, tail, inner = (cursor.blob() for _ in range(3))
-    is_planned = settings.encoder is deflate.Encoder.PLANNED
-    made = deflate.Made(settings, cursor.blob() if is_planned else b"")
+    made = deflate.Made.read(settings, cursor)
     cursor.end()
     if inside not in _SPLIT:
         raise cursor.damaged("the format of a file that may be inside", inside)

@@ -138,8 +138,7 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
     (n_chunks,) = cursor.unpack("<I")
     lengths = cursor.array("<u4", n_chunks)
     prefix, suffix, tail, filters, padding = (cursor.blob() for _ in range(5))
-    is_planned = settings.encoder is deflate.Encoder.PLANNED
-    made = deflate.Made(settings, cursor.blob() if is_planned else b"")
+    made = deflate.Made.read(settings, cursor)
     cursor.end()
     _check(cursor, header, images, filters, padding)
     raw = _filter_all(images[0].read(), header, filters, padding)

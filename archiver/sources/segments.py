@@ -235,22 +235,23 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
         breaks: list[tuple[int, bytes]] = []
         if flags[i] & BROKEN:
             before, breaks = _take_breaks(cursor, before)
-        is_planned = recipe[i] < len(recipes) and recipes[recipe[i]].encoding is Encoding.PLANNED
-        before, plan = _take_plan(cursor, before) if is_planned else (before, b"")
-        yield before
         page, at = int(image[i]), int(index[i])
         if page >= len(images) or recipe[i] >= len(recipes) or flags[i] > (EDGE | PATCHED | BROKEN):
             raise cursor.damaged("an image and a recipe of each segment", (page, int(recipe[i])))
         if not 0 <= at < geometries[page].n_segments:
             raise cursor.damaged(f"one of {geometries[page].n_segments} segments", at)
-        if recipes[int(recipe[i])].encoding is Encoding.JPEG:
+        how = recipes[int(recipe[i])]
+        told = before  # what the recipe needs to know
+        if how.encoding is Encoding.PLANNED:
+            before, told = _take_plan(cursor, before)
+        yield before
+        if how.encoding is Encoding.JPEG:
             yield from broken(_jpeg_segment(cursor, images[page], geometries[page].box(at)), breaks)
             continue
         rows = geometries[page].to_rows(bands.read(page, at), edge=bool(flags[i] & EDGE))
         if flags[i] & PATCHED:
             rows = rows ^ np.frombuffer(patches.take(rows.size), np.uint8).reshape(rows.shape)
-        encoded = encodings.replay(recipes[int(recipe[i])], rows, plan if is_planned else before)
-        yield from broken(encoded, breaks)
+        yield from broken(encodings.replay(how, rows, told), breaks)
     yield gaps.rest()
     patches.end()
 
