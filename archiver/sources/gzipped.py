@@ -69,7 +69,7 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
 
 def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
     """Yield the bytes of the file."""
-    cursor = Cursor(residue, "gzip")
+    cursor = Cursor(residue, "residue of a gzip file")
     (inside,) = cursor.unpack("<B")
     settings = deflate.Settings.read(cursor)
     head, tail, inner = (cursor.blob() for _ in range(3))

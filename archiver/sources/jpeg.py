@@ -37,7 +37,7 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
 
 def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
     """Yield the bytes of the JPEG file."""
-    cursor = Cursor(residue, "JPEG")
+    cursor = Cursor(residue, "residue of a JPEG file")
     if images:
         raise cursor.damaged("no images", len(images))
     try:

@@ -133,7 +133,7 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
 
 def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
     """Yield the bytes of the file."""
-    cursor = Cursor(residue, "PNG")
+    cursor = Cursor(residue, "residue of a PNG file")
     header, settings = _unpack_header(cursor)
     (n_chunks,) = cursor.unpack("<I")
     lengths = cursor.array("<u4", n_chunks)

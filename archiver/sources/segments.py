@@ -218,7 +218,7 @@ class Table:
 
 def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
     """Yield the bytes of the file, segment after segment."""
-    cursor = Cursor(residue, "segmented")
+    cursor = Cursor(residue, "residue of a segmented file")
     geometries = [Geometry.read(cursor) for _ in range(_count(cursor, "<I", 1 << 20))]
     recipes = [Recipe.read(cursor) for _ in range(_count(cursor, "<H", 1 << 16))]
     n_segments = _count(cursor, "<I", MAX_SEGMENTS)

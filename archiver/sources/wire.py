@@ -1,4 +1,4 @@
-"""Own the reading of residue bytes: bounded, and damage is always an IntegrityError."""
+"""Own the reading of stored fields: bounded, and damage is always an IntegrityError."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from archiver.sources.contract import LAYOUT_VERSION
 
 
 class Cursor:
-    """Read fields of a residue one after the other, never past its end."""
+    """Read fields one after the other, never past their end; ``what`` they are, for errors."""
 
     def __init__(self, data: bytes, what: str) -> None:
         self._data = data
@@ -51,7 +51,7 @@ class Cursor:
     def damaged(self, expected: object, found: object) -> IntegrityError:
         """Build the error for a value that a writer never wrote."""
         return IntegrityError(
-            f"residue of a {self._what} file: expected {expected}, found {found};"
+            f"{self._what}: expected {expected}, found {found};"
             " the archive is damaged, run `archiver verify` on it"
         )
 

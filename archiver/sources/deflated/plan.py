@@ -2,6 +2,7 @@
 
 Plan (FORMAT.md, "Deflate plan"), little-endian:
 
+    u1         layout version (1)
     how matches are looked for: u2 candidates   u1 least match   u2 one that is long enough
                u2 longest that is looked into   u2 largest distance - 1
     56 bytes   table: a bit for each context, 1: the match is taken
@@ -20,9 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archiver.errors import IntegrityError
+from archiver.sources.contract import LAYOUT_VERSION
 from archiver.sources.deflated import bitstream, matches, trees
 from archiver.sources.deflated.matches import Effort
+from archiver.sources.wire import Cursor
 
 EFFORTS: tuple[Effort, ...] = (
     (128, 3, 128, 258, 32506),  # zlib 6
@@ -36,7 +38,7 @@ EFFORTS: tuple[Effort, ...] = (
     (1, 4, 258, 0, 32506),  # 1
     (64, 3, 64, 258, 32768),  # libdeflate
 )
-_HEAD = struct.Struct("<HBHHH")
+_HEAD = "<HBHHH"
 _LAST = 4  # flag of a block's type
 _TRIAL = 1 << 16  # tokens that an effort is chosen by
 _MAX_BYTES = 64 << 20  # of what is deflated
@@ -71,17 +73,18 @@ def make(raw: bytes, stream: bytes) -> bytes | None:
 def replay(raw: bytes, plan: bytes) -> bytes:
     """Return the deflate stream; IntegrityError for a plan that is not one for ``raw``."""
     data = np.frombuffer(raw, np.uint8)
-    effort, table, blocks, exceptions, headers = _unpack(plan, data.size)
+    cursor = Cursor(plan, "plan of a deflate stream")
+    effort, table, blocks, exceptions, headers = _unpack(cursor, data.size)
     is_coded = blocks[:, bitstream.TYPE] != bitstream.STORED
     n_tokens = int(blocks[is_coded, bitstream.COUNT].sum())
     tokens = (np.zeros(n_tokens, np.uint16), np.zeros(n_tokens, np.uint16))
     if matches.expand(data, blocks, effort, table, exceptions, tokens) != data.size:
-        raise _damaged("tokens for all bytes")
+        raise cursor.damaged(f"tokens for {data.size} bytes", "others")
     n_bits = _BITS_PER_BYTE * data.size + len(blocks) * bitstream.MAX_BLOCK_BITS
     out = np.zeros(n_bits // 8 + 8, np.uint8)
     n_bytes = bitstream.write(data, tokens, blocks, headers, out)
     if n_bytes < 0:
-        raise _damaged("a code for every token")
+        raise cursor.damaged("a code for every token", "none for some")
     return out[:n_bytes].tobytes()
 
 
@@ -117,8 +120,14 @@ def _pack(raw: Bytes, read: _Stream) -> bytes | None:
         np.packbits(read.headers, bitorder="little"),
     )
     *search, window = effort
-    head = _HEAD.pack(*search, window - 1) + np.packbits(table, bitorder="little").tobytes()
-    return head + struct.pack("<I", len(blocks)) + b"".join(column.tobytes() for column in columns)
+    return b"".join(
+        (
+            struct.pack("<B" + _HEAD[1:], LAYOUT_VERSION, *search, window - 1),
+            np.packbits(table, bitorder="little").tobytes(),
+            struct.pack("<I", len(blocks)),
+            *(column.tobytes() for column in columns),
+        )
+    )
 
 
 def _best_effort(raw: Bytes, read: _Stream) -> Effort:
@@ -156,55 +165,27 @@ def _table(contexts: Contexts, kinds: Bytes) -> Bytes:
     return (n_of[:, matches.MATCH] > n_of[:, matches.LITERAL]).astype(np.uint8)
 
 
-def _unpack(plan: bytes, size: int) -> tuple[Effort, Bytes, NDArray[Any], Exceptions, Bytes]:
+def _unpack(cursor: Cursor, size: int) -> tuple[Effort, Bytes, NDArray[Any], Exceptions, Bytes]:
     """Return effort, table, blocks, exceptions and bits of headers, all within their bounds."""
-    fields = _Fields(plan)
-    depth, least, nice, inside, window = _HEAD.unpack(fields.take(_HEAD.size))
-    table = np.unpackbits(fields.column("u1", matches.N_CONTEXTS // 8), bitorder="little")
-    (n_blocks,) = fields.column("<u4", 1)
-    kinds, counts, bits = (fields.column(dtype, n_blocks) for dtype in ("u1", "<u4", "<u2"))
-    (n_odd,) = fields.column("<u4", 1)
-    gaps, lengths, distances = (fields.column(dtype, n_odd) for dtype in ("<u4", "<u2", "<u2"))
-    (n_header,) = fields.column("<u4", 1)
-    headers = np.unpackbits(fields.column("u1", n_header), bitorder="little")
-    fields.end()
+    depth, least, nice, inside, window = cursor.unpack(_HEAD)
+    table = np.unpackbits(cursor.array("u1", matches.N_CONTEXTS // 8), bitorder="little")
+    (n_blocks,) = cursor.unpack("<I")
+    kinds, counts, bits = (cursor.array(dtype, n_blocks) for dtype in ("u1", "<u4", "<u2"))
+    (n_odd,) = cursor.unpack("<I")
+    gaps, lengths, distances = (cursor.array(dtype, n_odd) for dtype in ("<u4", "<u2", "<u2"))
+    (n_header,) = cursor.unpack("<I")
+    headers = np.unpackbits(cursor.array("u1", n_header), bitorder="little")
+    cursor.end()
     blocks = np.stack([kinds & 3, kinds >> 2, counts, bits], 1).astype(np.int64)
     if depth > _MAX_DEPTH or least not in (3, 4) or n_blocks == 0 or (kinds >> 2 > 1).any():
-        raise _damaged("an effort and blocks")
+        raise cursor.damaged("an effort and blocks", (depth, least, n_blocks))
     if counts.sum(dtype=np.uint64) > size or bits.max() > trees.MAX_HEADER_BITS:
-        raise _damaged(f"blocks of {size} bytes")
-    if not 0 <= 8 * int(n_header) - int(bits.sum(dtype=np.uint64)) < 8:
-        raise _damaged("the bits of all headers")
+        raise cursor.damaged(f"blocks of {size} bytes", "longer ones")
+    if not 0 <= 8 * n_header - int(bits.sum(dtype=np.uint64)) < 8:
+        raise cursor.damaged("the bits of all headers", n_header)
     exceptions = (
         np.cumsum(gaps, dtype=np.int64),
         lengths.astype(np.int64),
         distances.astype(np.int64) + (lengths > 0),
     )
     return (depth, least, nice, inside, window + 1), table, blocks, exceptions, headers
-
-
-class _Fields:
-    """A plan, read field by field."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data, self._at = data, 0
-
-    def take(self, n_bytes: int) -> bytes:
-        if n_bytes > len(self._data) - self._at:
-            raise _damaged(f"{n_bytes} more bytes")
-        self._at += n_bytes
-        return self._data[self._at - n_bytes : self._at]
-
-    def column(self, dtype: str, count: int) -> NDArray[Any]:
-        return np.frombuffer(self.take(int(count) * np.dtype(dtype).itemsize), dtype)
-
-    def end(self) -> None:
-        if self._at != len(self._data):
-            raise _damaged("its end")
-
-
-def _damaged(expected: str) -> IntegrityError:
-    return IntegrityError(
-        f"plan of a deflate stream: expected {expected}, found something else;"
-        " the archive is damaged, run `archiver verify` on it"
-    )
