@@ -28,7 +28,7 @@ LAYERS = (
     {"jobs", "training"},
     {"pipeline"},
     {"sources", "codec", "archive"},
-    {"image", "compiled"},
+    {"image", "compiled", "jpegxl_sides"},
     {"errors"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -13,7 +13,7 @@ from __future__ import annotations
 import imagecodecs
 import numpy as np
 
-from archiver.codec import jpegxl_sides
+from archiver import jpegxl_sides
 from archiver.errors import IntegrityError
 from archiver.image import Samples
 

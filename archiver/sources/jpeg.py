@@ -6,11 +6,15 @@ bitstream reconstruction data.  There are no images: the samples are what the JP
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import imagecodecs
+from PIL import Image as Pillow
 
+from archiver import jpegxl_sides
 from archiver.errors import IntegrityError, ParityError
 from archiver.image import Image, Samples
 from archiver.sources.contract import (
@@ -22,6 +26,8 @@ from archiver.sources.contract import (
 )
 from archiver.sources.wire import Cursor
 
+MAX_PIXELS = 1 << 27  # libjxl takes some 17 bytes for each
+
 
 def split(path: Path, *, fidelity: Fidelity) -> Split:
     """Transcode a JPEG file, or raise Unsupported."""
@@ -29,7 +35,11 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
         raise Unsupported("JPEG: too large to hold in memory")
     data = path.read_bytes()
     try:
+        if _pixels(data) > MAX_PIXELS:
+            raise Unsupported(f"JPEG: more than {MAX_PIXELS >> 20} Mpixel")
         transcoded = bytes(imagecodecs.jpegxl_encode_jpeg(data))
+    except Unsupported:
+        raise
     except Exception as error:
         raise Unsupported("JPEG: libjxl cannot transcode it") from error
     return Split((), bytes([LAYOUT_VERSION]) + transcoded)
@@ -41,6 +51,9 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
     if images:
         raise cursor.damaged("no images", len(images))
     try:
+        height, width = jpegxl_sides.sides(residue[1:])
+        if height * width > MAX_PIXELS:
+            raise ValueError(f"{width} x {height} pixels")
         yield bytes(imagecodecs.jpegxl_decode_jpeg(residue[1:], numthreads=1))
     except imagecodecs.DelayedImportError as error:
         raise ParityError(
@@ -51,6 +64,14 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
             f"residue of a JPEG file: expected JPEG XL with reconstruction data, found {error};"
             " the archive is damaged, run `archiver verify` on it"
         ) from error
+
+
+def _pixels(data: bytes) -> int:
+    """Return the number that a JPEG declares; whatever Pillow raises if it does not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
+        with Pillow.open(io.BytesIO(data), formats=["JPEG"]) as image:
+            return image.width * image.height
 
 
 def decode(data: bytes) -> list[Samples]:

@@ -7,6 +7,7 @@ import io
 import time
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -16,7 +17,7 @@ from PIL import Image as Pillow
 
 from archiver.errors import ArchiverError, IntegrityError, SourceError, UsageError
 from archiver.image import Image
-from archiver.sources import Fidelity, Format, ParsedFile, decode_samples, parse, rebuild
+from archiver.sources import Fidelity, Format, ParsedFile, decode_samples, jpeg, parse, rebuild
 
 ZOO = Path(__file__).parents[3] / "shared" / "images" / "zoo"
 
@@ -79,6 +80,20 @@ def test_jpeg_that_libjxl_refuses(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"\xff\xd8\xff" + bytes(100))
     assert parse(path).note == "JPEG: libjxl cannot transcode it"
+
+
+def test_jpegs_too_large_for_libjxl_are_refused_before_it_allocates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.jpg"
+    photo().save(path)
+    residue = parse(path).residue
+    monkeypatch.setattr(jpeg, "MAX_PIXELS", 1)
+    monkeypatch.setattr(imagecodecs, "jpegxl_encode_jpeg", lambda *_: pytest.fail("encoded"))
+    monkeypatch.setattr(imagecodecs, "jpegxl_decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
+    assert parse(path).format is Format.OPAQUE
+    with pytest.raises(IntegrityError, match="pixels"):
+        b"".join(rebuild(Format.JPEG, residue, ()))
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "lzw.tif", "a.tif"])

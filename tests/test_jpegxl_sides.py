@@ -6,7 +6,8 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from archiver.codec import jpeg_tiles, jpegxl_sides
+from archiver import jpegxl_sides
+from archiver.codec import jpeg_tiles
 from archiver.codec.classic import decode_jpegxl, encode_jpegxl
 from archiver.errors import IntegrityError
 
