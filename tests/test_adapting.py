@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ from archiver.codec import pretrained
 from archiver.jobs import run
 from archiver.jobs.spec import PackSettings
 from archiver.pipeline import adapting, open_archive
+
+TILE = 128  # several a file
+MAX: dict[str, Any] = {"profile": "max", "model": pretrained.SMALL, "tile": TILE}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def packed(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     archive = tmp_path_factory.mktemp("packed") / "a.archive"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(adapting, "LEAST_BYTES", 4000)
-        settings = PackSettings(profile="max", model=pretrained.SMALL, workers=0, adapt_steps=8)
+        settings = PackSettings(**MAX, workers=0, adapt_steps=8)
         summary = run.pack(tree, archive, settings)
     assert not summary.failures
     assert summary.tiles["adapted"] >= 4
@@ -97,7 +101,7 @@ def test_a_damaged_adapter_is_named_and_costs_its_file_only(packed: Path, tmp_pa
 
 def test_nothing_grows(tree: Path, packed: Path, tmp_path: Path) -> None:
     """No file is larger with adapters than without."""
-    run.pack(tree, tmp_path / "b.archive", PackSettings(profile="fast", workers=0))
+    run.pack(tree, tmp_path / "b.archive", PackSettings(profile="fast", tile=TILE, workers=0))
     adapted, plain = open_archive(packed), open_archive(tmp_path / "b.archive")
     for entry in plain.entries():
         assert adapted.entry(entry.path).stored_bytes <= entry.stored_bytes
@@ -106,7 +110,7 @@ def test_nothing_grows(tree: Path, packed: Path, tmp_path: Path) -> None:
 
 def test_what_two_workers_adapted_decodes_without_them(tree: Path, tmp_path: Path) -> None:
     """Other processes may find other adapters; what they store decodes in any."""
-    settings = PackSettings(profile="max", model=pretrained.SMALL, workers=2, adapt_steps=4)
+    settings = PackSettings(**MAX, workers=2, adapt_steps=4)
     summary = run.pack(tree, tmp_path / "two.archive", settings)
     assert summary.tiles["adapted"] >= 4
     assert not jobs.run.verify(tmp_path / "two.archive", workers=1).problems
@@ -127,7 +131,7 @@ def test_a_model_without_a_port_for_16_bits_leaves_them_alone(
         Image.fromarray(noise).save(source / f"{i}.tif")
     (tmp_path / "old.model").write_bytes(tiny_model)
     settings = PackSettings(
-        profile="max", model=str(tmp_path / "old.model"), workers=0, adapt_steps=2
+        profile="max", tile=TILE, model=str(tmp_path / "old.model"), workers=0, adapt_steps=2
     )
     summary = run.pack(source, tmp_path / "a.archive", settings)
     assert not summary.failures

@@ -104,15 +104,14 @@ def test_a_sample_is_spread_and_bounded() -> None:
         Raster.from_array(np.zeros((64, 64, 4), dtype)) for dtype in (np.uint8, np.float32)
     )
     places = list(coding.all_places([small, floats], 32))
-    assert choice.sample(choice.learnable_tiles([small, floats], places)) == [1, 3, 5, 7]
-    places = list(coding.all_places([small], 4))
-    learnable = choice.learnable_tiles([small], places)
-    found = choice.sample(learnable)
+    assert choice.sample(choice.learnable_tiles([small, floats], places), 32, 4096) == [1, 3, 5, 7]
+    found = choice.sample(range(4096), 256)
     assert len(found) == choice.MAX_TILES
-    assert len(choice.sample(learnable, 20)) == 20
+    assert len(choice.sample(range(4096), 256, 20 << 16)) == 20
+    assert len(choice.sample(range(40), 128)) == choice.LEAST_PIXELS >> 14
     assert max(np.diff(found)) == min(np.diff(found))
     assert choice.learnable_tiles([floats], list(coding.all_places([floats], 32))) == []
-    assert choice.sample([]) == []
+    assert choice.sample([], 256) == []
 
 
 def test_a_sample_that_cannot_be_read_fails_its_file(

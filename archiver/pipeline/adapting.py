@@ -1,7 +1,7 @@
 """Own the adapter of one file: fine-tune a model on a sample of its tiles, keep it if it pays.
 
-A file adapts once, whatever its size: up to ``SAMPLE_TILES`` of its tiles, spread over it, stand
-for all of them.  What an adapter saves is measured in bytes of coded tiles, its own included.
+A file adapts once, whatever its size: tiles of some ``SAMPLE_PIXELS``, spread over it, stand for
+all of them.  What an adapter saves is measured in bytes of coded tiles, its own included.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from archiver.image import Samples
 if TYPE_CHECKING:
     from archiver.codec.engine import Engine
 
-SAMPLE_TILES = 64
+SAMPLE_PIXELS = 1 << 20
 LEAST_BYTES = 16_000  # of learnable tiles: below that no adapter has paid for itself
 RANKS = ((70_000, 1, 2), (150_000, 2, 2), (1_000_000, 4, 4))  # up to so many bytes: matrix, kernel
 LARGEST_RANKS = (8, 8)

@@ -18,7 +18,7 @@ from archiver.pipeline.geometry import Place, components
 if TYPE_CHECKING:
     from archiver.codec.engine import Engine
 
-MIN_TILES, MAX_TILES = 4, 8  # of a sample
+LEAST_PIXELS, MAX_TILES = 1 << 17, 8  # of a sample
 SHARE = 8  # one tile of so many is in the sample, between those bounds
 
 
@@ -50,12 +50,13 @@ def learnable_tiles(
     ]
 
 
-def sample(learnable: Sequence[int], least: int = MIN_TILES) -> list[int]:
+def sample(learnable: Sequence[int], tile: int, pixels: int = LEAST_PIXELS) -> list[int]:
     """Return which of the ``learnable`` tiles of a file its model is chosen by, in order.
 
-    At least ``least``, if there are so many.
+    At least ``pixels`` in tiles of side ``tile``, if there are so many.
     """
     n = len(learnable)
+    least = -(-pixels // tile**2)
     count = min(n, max(least, min(MAX_TILES, n // SHARE)))
     return [learnable[(2 * i + 1) * n // (2 * count)] for i in range(count)]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from archiver.image import Image
 
-DEFAULT_TILE = 128
+DEFAULT_TILE = 256
 
 Component = tuple[int, ...]
 

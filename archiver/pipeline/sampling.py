@@ -18,8 +18,9 @@ from archiver.errors import SourceError
 from archiver.image import Image, Samples
 from archiver.pipeline import coding
 from archiver.pipeline.choice import is_learnable
-from archiver.pipeline.geometry import DEFAULT_TILE, Place
+from archiver.pipeline.geometry import Place
 
+TILE = 128  # side at most: more places of a file, at the same price
 MIN_TILES = 2  # of a file
 HELD_OUT = 5  # one file of so many is held out ...
 MANY_FILES = 20  # ... of at least these; of fewer, which may all differ, one tile of so many
@@ -94,7 +95,7 @@ def draw(
     files: Sequence[tuple[Path, int]],
     total_bytes: int,
     *,
-    tile: int = DEFAULT_TILE,
+    tile: int = TILE,
     deep: bool = True,
     seed: int = 0,
     limits: Limits | None = None,
@@ -104,7 +105,7 @@ def draw(
     Files that cannot be parsed count as no image, and those of 16 bits unless ``deep``.
     """
     limits, rng = limits or Limits(), np.random.default_rng(seed)
-    visited, bytes_read = _visit(files, total_bytes, tile, limits, deep)
+    visited, bytes_read = _visit(files, total_bytes, min(tile, TILE), limits, deep)
     sizes = [(one.pixels, one.size) for one in visited]
     paths = tuple(one.path for one in visited)
     if not visited:

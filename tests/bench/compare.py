@@ -1,6 +1,6 @@
 """Compare archiver with JPEG XL, WebP, JPEG 2000 and PNG: real bytes and time on the same samples.
 
-    python tests/bench/compare.py FOLDER [--cores 2] [--model NAME] [--tile 128]
+    python tests/bench/compare.py FOLDER [--cores 2] [--model NAME] [--tile 256]
 
 FOLDER holds one subfolder per set of images (as ../shared/images/dev).  Every 8-bit grey or RGB
 image and every 16-bit plane is coded once by every codec, all cores busy: the other codecs code one
@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--model", default=pretrained.SMALL)
-    parser.add_argument("--tile", type=int, default=128)
+    parser.add_argument("--tile", type=int, default=256)
     options = parser.parse_args()
     console, disk = Console(width=100), Table(title="archiver pack --profile fast, on disk")
     for heading in ("set", "input", "archive", "model", "payload", "seconds"):

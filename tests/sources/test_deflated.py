@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import io
 import random
+import struct
 import time
 import zlib
 from collections.abc import Callable
@@ -162,6 +163,14 @@ def test_damaged_plans_are_refused_or_give_other_bytes() -> None:
         with contextlib.suppress(IntegrityError):
             plan.replay(raw, bytes(damaged))
         assert time.monotonic() - started < MOST_SECONDS
+
+
+@pytest.mark.parametrize(("kind", "n_bytes"), [(7, 17), (4, 70_000)])
+def test_blocks_that_deflate_does_not_have_are_refused(kind: int, n_bytes: int) -> None:
+    """A third type, and a stored block that is too long."""
+    head = struct.pack("<BHBHHH", 1, 8, 3, 8, 8, 32767) + bytes(56)
+    with pytest.raises(IntegrityError, match="block"):
+        plan.replay(bytes(n_bytes), head + struct.pack("<IBIH", 1, kind, n_bytes, 0) + bytes(8))
 
 
 def test_bytes_that_match_everywhere_are_given_up_in_time() -> None:

@@ -43,6 +43,7 @@ _LAST = 4  # flag of a block's type
 _TRIAL = 1 << 16  # tokens that an effort is chosen by
 _MAX_BYTES = 64 << 20  # of what is deflated
 _MAX_DEPTH = 1 << 12
+_MAX_STORED = 0xFFFF  # bytes of a stored block
 _BITS_PER_BYTE = 16  # at most: 15 for a literal, 48 for a match of three bytes
 Bytes = NDArray[np.uint8]
 Contexts = NDArray[np.uint16]
@@ -177,10 +178,15 @@ def _unpack(cursor: Cursor, size: int) -> tuple[Effort, Bytes, NDArray[Any], Exc
     headers = np.unpackbits(cursor.array("u1", n_header), bitorder="little")
     cursor.end()
     blocks = np.stack([kinds & 3, kinds >> 2, counts, bits], 1).astype(np.int64)
-    if depth > _MAX_DEPTH or least not in (3, 4) or n_blocks == 0 or (kinds >> 2 > 1).any():
+    if depth > _MAX_DEPTH or least not in (3, 4) or n_blocks == 0:
         raise cursor.damaged("an effort and blocks", (depth, least, n_blocks))
-    if counts.sum(dtype=np.uint64) > size or bits.max() > trees.MAX_HEADER_BITS:
+    if (blocks[:, bitstream.TYPE] > bitstream.DYNAMIC).any() or (kinds >> 2 > 1).any():
+        raise cursor.damaged("types of blocks", set(kinds.tolist()))
+    stored = blocks[blocks[:, bitstream.TYPE] == bitstream.STORED, bitstream.COUNT]
+    if (stored > _MAX_STORED).any() or counts.sum(dtype=np.uint64) > size:
         raise cursor.damaged(f"blocks of {size} bytes", "longer ones")
+    if bits.max() > trees.MAX_HEADER_BITS:
+        raise cursor.damaged("headers of blocks", f"one of {bits.max()} bits")
     if not 0 <= 8 * n_header - int(bits.sum(dtype=np.uint64)) < 8:
         raise cursor.damaged("the bits of all headers", n_header)
     exceptions = (
