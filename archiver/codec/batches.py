@@ -85,6 +85,12 @@ class Batch:
         """Pixels of all parts."""
         return self.samples[..., 0].numel()
 
+    def coded(self, sizes: mgcf.Architecture) -> mixture.Coded:
+        """Return the samples as the mixture of a network codes them."""
+        if self.grain is None or self.ends is None:
+            return mixture.Coded.of_bytes(self.samples, sizes)
+        return mixture.Coded.of_deep(self.samples, self.grain, self.ends, sizes)
+
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on a device."""
         if self.grain is None or self.ends is None:
@@ -108,6 +114,4 @@ def predict(net: mgcf.MGCF, batch: Batch) -> tuple[Tensor, Tensor]:
 
 def code_length(outputs: Tensor, base: Tensor, batch: Batch, sizes: mgcf.Architecture) -> Tensor:
     """Return the code length (N, H, W, C) of a batch under what was predicted."""
-    if batch.grain is None or batch.ends is None:
-        return mixture.bits(outputs, base, batch.samples, sizes)
-    return mixture.deep_bits(outputs, base, batch.samples, batch.grain, batch.ends, sizes)
+    return mixture.bits(outputs, base, batch.coded(sizes), sizes)

@@ -307,16 +307,22 @@ class MGCF(nn.Module):
         samples (N, H, W, 1) in units from their middle.  Returns the head's outputs
         (N, H, W, n_outputs) in levels and the base prediction (N, H, W, C) in 1/16 steps.
         """
-        if kind == DEEP:
-            return self._predict(cast(Port, self.ports[DEEP]), samples)
-        return self._predict(self.port(samples.shape[-1]), samples - MID)
+        features, base = self.features(samples, kind)
+        port = self._port(samples, kind)
+        with torch.autocast(samples.device.type, enabled=False):
+            return port.head(features), base
 
-    def _predict(self, port: Port, centred: Tensor) -> tuple[Tensor, Tensor]:
+    def features(self, samples: Tensor, kind: str | None = None) -> tuple[Tensor, Tensor]:
+        """Return what the head sees, (N, H, W, dim) whole levels, and the base prediction."""
+        port = self._port(samples, kind)
+        centred = samples if kind == DEEP else samples - MID
         with torch.autocast(centred.device.type, enabled=False):
             base = port.base(centred)
         # the base predictor learns from the means alone: the way through the planes costs a tenth
         h = port.embed(port.planes(centred, base.detach())).float()
         for block in self.blocks:
             h = block(h)
-        with torch.autocast(centred.device.type, enabled=False):
-            return port.head(grid.snap(h.float())), base
+        return grid.snap(h.float()), base
+
+    def _port(self, samples: Tensor, kind: str | None) -> Port:
+        return cast(Port, self.ports[DEEP]) if kind == DEEP else self.port(samples.shape[-1])

@@ -112,41 +112,53 @@ def centres(
     return torch.cat([mean, copies * MEAN_UNIT])
 
 
-def bits(outputs: Tensor, base: Tensor, samples: Tensor, sizes: mgcf.Architecture) -> Tensor:
-    """Return the ideal code length of every sample (..., H, W, C) in bits; differentiable.
+@dataclass(frozen=True)
+class Coded:
+    """What is coded, and what of it the mixture sees: ``...`` are pixel dimensions.
 
-    ``samples`` is (..., H, W, C) float 0..255; ``outputs`` and ``base`` are a network's of that
-    architecture.
+    ``centred`` (..., C) is samples minus MID, or deep samples in units; ``neighbours`` (J, ..., C)
+    those that may be copied; ``grain`` the step of samples, a number or (...); ``is_least`` and
+    ``is_most`` (..., C) mark the smallest and the largest sample that there is.
     """
-    channels = samples.shape[-1]
+
+    centred: Tensor
+    neighbours: Tensor
+    grain: float | Tensor
+    is_least: Tensor
+    is_most: Tensor
+    limit: float  # of coupled means
+
+    @classmethod
+    def of_bytes(cls, samples: Tensor, sizes: mgcf.Architecture) -> Coded:
+        """Take samples (..., H, W, C), float 0..255."""
+        centred = samples - mgcf.MID
+        ends = samples <= 0, samples >= 255
+        return cls(centred, copyable(centred, sizes), 1.0, *ends, CENTRE_LIMIT)
+
+    @classmethod
+    def of_deep(
+        cls, centred: Tensor, grain: Tensor, ends: Tensor, sizes: mgcf.Architecture
+    ) -> Coded:
+        """Take deep samples (N, H, W, 1); ``grain`` is (N,), ``ends`` (N, 2): least and most."""
+        low, high = ends[:, 0, None, None, None], ends[:, 1, None, None, None]
+        steps = grain[:, None, None].expand(centred.shape[:-1])
+        seen = copyable(centred, sizes)
+        return cls(centred, seen, steps, centred <= low, centred >= high, float("inf"))
+
+
+def bits(outputs: Tensor, base: Tensor, coded: Coded, sizes: mgcf.Architecture) -> Tensor:
+    """Return the ideal code length of every sample (..., C) in bits; differentiable.
+
+    ``outputs`` and ``base`` are a network's of that architecture.
+    """
+    channels = coded.centred.shape[-1]
     p = parameters(outputs, channels, sizes)
-    centred = samples - mgcf.MID
-    seen = copyable(centred, sizes)
     lengths = []
     for c in range(channels):
-        ends = samples[..., c] <= 0, samples[..., c] >= 255
-        middles = centres(p, c, base, centred, seen)
-        lengths.append(_channel_bits(p, c, middles, centred[..., c], 1.0, ends))
+        middles = centres(p, c, base, coded.centred, coded.neighbours, coded.limit)
+        ends = coded.is_least[..., c], coded.is_most[..., c]
+        lengths.append(_channel_bits(p, c, middles, coded.centred[..., c], coded.grain, ends))
     return torch.stack(lengths, -1)
-
-
-def deep_bits(
-    outputs: Tensor,
-    base: Tensor,
-    centred: Tensor,
-    grain: Tensor,
-    ends: Tensor,
-    sizes: mgcf.Architecture,
-) -> Tensor:
-    """Return what :func:`bits` does for deep samples ``centred`` (N, H, W, 1), in units.
-
-    ``grain`` (N,) is their step in units, ``ends`` (N, 2) the smallest and the largest there is.
-    """
-    p = parameters(outputs, 1, sizes)
-    middles = centres(p, 0, base, centred, copyable(centred, sizes), limit=float("inf"))
-    x, grain = centred[..., 0], grain[:, None, None]
-    low, high = ends[:, 0, None, None], ends[:, 1, None, None]
-    return _channel_bits(p, 0, middles, x, grain, (x <= low, x >= high)).unsqueeze(-1)
 
 
 def _channel_bits(

@@ -116,7 +116,9 @@ def test_coded_size_is_the_loss() -> None:
     outputs, base = engine().net(units, mgcf.DEEP)
     sizes = engine().net.architecture
     grain = torch.tensor([window.grain])
-    bits = float(mixture.deep_bits(outputs, base, units, grain, ends, sizes).sum())
+    bits = float(
+        mixture.bits(outputs, base, mixture.Coded.of_deep(units, grain, ends, sizes), sizes).sum()
+    )
     [payload] = engine().encode_deep([samples])
     assert 8 * len(payload) == pytest.approx(bits, rel=0.01)
 

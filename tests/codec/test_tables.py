@@ -51,7 +51,9 @@ def test_every_digit_of_every_pixel_has_a_frequency_below_the_limit() -> None:
 def test_code_length_of_the_tables_is_the_training_loss() -> None:
     """Summed over pixels, tables and loss differ by less than 0.5 %, outliers aside."""
     outputs, base, samples = random_outputs(3)
-    loss = mixture.bits(outputs[None], base[None], samples[None].float(), SIZES)[0]
+    loss = mixture.bits(
+        outputs[None], base[None], mixture.Coded.of_bytes(samples[None].float(), SIZES), SIZES
+    )[0]
     total = 0.0
     likely = loss < 14
     for channel in range(3):
