@@ -96,14 +96,13 @@ def write_difference(folder: Path) -> None:
     path.with_suffix(".sha256").write_text(f"{digest}\n")
 
 
-def write_adapted(folder: Path) -> None:
+def write_adapted(stem: Path, ranks: adapters.Ranks) -> None:
     """Write a model with copies, an adapter of it, a tile coded by both, and its SHA-256."""
-    stem = folder / "adapted"
     if stem.with_suffix(".model").exists():
         return
-    model, samples = tiny_model(copies=2, deep=0), pictures()["01-rgb-ramp"][:12, :15]
+    model, samples = tiny_model(copies=2, deep=int(ranks.head > 0)), pictures()["01-rgb-ramp"]
+    samples = samples[:12, :15]
     engine, rng = Engine.open(model, device="cpu", threads=1), np.random.default_rng(4)
-    ranks = adapters.Ranks(2, 3)
     shapes = adapters.factor_shapes(engine.net.architecture, ranks)
     factors = {
         name: (rng.integers(0, 4) * rng.normal(0, 2, shape)).round().astype(np.int8)
@@ -190,6 +189,7 @@ if __name__ == "__main__":
     vectors = Path(sys.argv[1])
     write(vectors / "codec-v1")
     write_difference(vectors / "codec-v1")
-    write_adapted(vectors / "codec-v1")
+    write_adapted(vectors / "codec-v1" / "adapted", adapters.Ranks(2, 3))
+    write_adapted(vectors / "codec-v1" / "adapted-heads", adapters.Ranks(2, 0, 3))
     write_deep(vectors / "codec-v1")
     write_archive(vectors / f"archive-v1-by-{archiver.__version__}")

@@ -72,7 +72,8 @@ def test_info_tells_what_the_adapter_brought(packed: Path, tmp_path: Path) -> No
     asked = ["info", str(packed), "weave.png", "--json", "--figure", str(figure)]
     adaptation = json.loads(CliRunner().invoke(main, asked).stdout)["adaptation"]
     assert adaptation["bits_per_sample"] < adaptation["bits_per_sample_before"]
-    assert adaptation["passes"] == len(adaptation["rates"]) == 8
+    assert adaptation["passes"] in (0, 8)  # the heads alone, or all
+    assert len(adaptation["rates"]) == adaptation["passes"] + 1
     assert figure.read_bytes().startswith(b"\x89PNG")
     small = CliRunner().invoke(main, ["info", str(packed), "small.png", "--json"])
     assert json.loads(small.stdout)["adaptation"] is None

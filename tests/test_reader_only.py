@@ -92,9 +92,10 @@ def test_a_difference_reads_from_the_text_alone() -> None:
     assert hashlib.sha256(found).hexdigest() == (folder / "tuned.sha256").read_text().strip()
 
 
-def test_an_adapted_tile_reads_from_the_text_alone() -> None:
+@pytest.mark.parametrize("name", ["adapted", "adapted-heads"])
+def test_an_adapted_tile_reads_from_the_text_alone(name: str) -> None:
     """Model, adapter and payload give the tile."""
-    stem = Path(__file__).parent / "vectors" / "codec-v1" / "adapted"
+    stem = Path(__file__).parent / "vectors" / "codec-v1" / name
     model, payload = stem.with_suffix(".model").read_bytes(), stem.with_suffix(".tile").read_bytes()
     decoder = Decoder(model, 12, 15, 3)
     decoder.adapt(stem.with_suffix(".adapter").read_bytes())
@@ -191,19 +192,30 @@ class Decoder:
 
     def adapt(self, adapter: bytes) -> None:
         """Merge an adapter: the section "Adapter"."""
-        _, r, k = adapter[:3]
+        start = 2 + adapter[0]
+        r, k, h = (*adapter[1:start], 0)[:3]
         dim, hidden = self.sizes["dim"], self.sizes["dim"] * self.sizes["hidden"]
         sizes = {"attend": (dim, r, dim), "value": (dim, r, dim), "expand": (hidden, r, dim)}
         sizes["depthwise"] = (dim, k, 24)
-        layers = [f"blocks.{i}.{name}" for i in range(self.sizes["blocks"]) for name in sizes]
+        used = [name for name in sizes if sizes[name][1]]
+        layers = [f"blocks.{i}.{name}" for i in range(self.sizes["blocks"]) for name in used]
         shapes = [s for layer in layers for s in halves(*sizes[layer.rpartition(".")[2]])]
-        codes = list(adapter[3 : 3 + len(shapes)])
+        heads = [f"ports.{port}.head" for port in ("grey", "rgb", "deep") if h]
+        heads = [layer for layer in heads if f"{layer}.bias" in self.raw]
+        for layer in heads:
+            n_out = len(self.raw[f"{layer}.bias"])
+            shapes += [*halves(n_out, h, dim), (n_out,)]
+        codes = list(adapter[start : start + len(shapes)])
         scales = [np.full(math.prod(s), code) for s, code in zip(shapes, codes, strict=True)]
-        values = iter(adapter_values(adapter[3 + len(shapes) :], np.concatenate(scales)))
+        values = iter(adapter_values(adapter[start + len(shapes) :], np.concatenate(scales)))
         factors = [np.array([next(values) for _ in range(math.prod(s))]) / 32 for s in shapes]
-        for i, layer in enumerate(layers):
-            u, v = (factors[2 * i + j].reshape(shapes[2 * i + j]) for j in (0, 1))
+        parts = [factor.reshape(shape) for factor, shape in zip(factors, shapes, strict=True)]
+        for layer in layers + heads:
+            u, v = parts.pop(0), parts.pop(0)
             self.put(layer, u @ (v + signs(*v.shape)))
+            if layer in heads:
+                bias = self.raw[f"{layer}.bias"] + 1024 * 32 * parts.pop(0) / 8
+                self.raw[f"{layer}.bias"] = np.clip(bias, -(2**21), 2**21)
 
     def put(self, layer: str, increment: np.ndarray[Any, Any]) -> None:
         """Add an increment to the weights of a layer; its rows get new exponents."""

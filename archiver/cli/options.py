@@ -33,7 +33,8 @@ profile = click.option(
     show_default=True,
     help="How much time to spend on size.  fast: the base model as it is.  balanced: also an"
     " archive model, tuned once on a sample of the files and kept if it saves more than it takes."
-    "  max: that, and adapters for images that are large enough to pay for them.",
+    "  It fits the last layer to each image that is large enough to pay for that.  max: fits all"
+    " layers to each such image, which takes minutes without a GPU.",
 )
 model = click.option(
     "--model",
@@ -82,15 +83,16 @@ adapt_steps = click.option(
     "--adapt-steps",
     type=int,
     metavar="N",
-    help="Tune the archive model for at most N steps, and image adapters for N passes (at most"
-    " 100); 0: not at all.  [default: up to 2000, in about a fifth of the time that coding takes;"
-    " 12 to 36 passes]",
+    help="Tune the archive model for at most N steps and, with max, image adapters for N passes (at"
+    " most 100); 0: fit nothing to the images.  [default: up to 2000, in about a"
+    " fifth of the time that coding takes; 12 to 36 passes]",
 )
 adapt_seconds = click.option(
     "--adapt-seconds",
     type=float,
     metavar="S",
-    help="Tune a model, and the adapter of an image, for at most S seconds each; 0: not at all.",
+    help="Tune a model, and the adapter of an image, for at most S seconds each; 0: fit nothing"
+    " to the images.",
 )
 dry_run = click.option(
     "--dry-run", is_flag=True, help="Scan and say what would be packed; write nothing."

@@ -14,6 +14,7 @@ from archiver.errors import FormatError, IntegrityError
 
 VERSION = 1
 RATE_ONE = 1 << 15  # a rate is relative to that before, in 1/32768
+_HEADLESS = b"\x01"  # what an adapter of the first version begins with
 _HEAD, _TAIL = struct.Struct("<BI"), struct.Struct("<IIH")
 
 
@@ -22,13 +23,18 @@ class Adaptation:
     """One image's adapter.
 
     ``before`` is the bytes of its learned tiles without it, ``rates`` what they were estimated to
-    take at every pass of the fine-tuning, relative to ``before``.
+    take after the heads were fitted and at every pass of the fine-tuning, relative to ``before``.
     """
 
     adapter: bytes
     before: int
     seconds: float
     rates: tuple[float, ...]
+
+    @property
+    def n_passes(self) -> int:
+        """Passes of the fine-tuning of all layers."""
+        return len(self.rates) - (self.adapter[:1] != _HEADLESS)
 
     def to_bytes(self) -> bytes:
         """Serialise."""

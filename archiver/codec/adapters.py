@@ -2,7 +2,8 @@
 
 An adapted layer's weight is its base weight plus ``U V`` (FORMAT.md, "Adapter"): LoRA (Hu et al.,
 2022) for the matrices of a block that see its input, the same product for the flattened
-depth-wise kernels, which is a Tucker-1 decomposition (CALLIC, Li et al., AAAI 2025).  ``V``
+depth-wise kernels, which is a Tucker-1 decomposition (CALLIC, Li et al., AAAI 2025), and the same
+product and a new bias for the head of each port.  ``V``
 starts from fixed signs that both sides know and ``U`` from zero, so an adapter of zeros changes
 nothing and costs a byte per factor.
 
@@ -13,7 +14,6 @@ back on the weight grid, where it has the same exactness bounds as any model.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,14 +28,14 @@ from archiver.codec import causal, grid, mgcf, mixture, tables
 from archiver.codec.entropy import RADIX, DigitDecoder, encode_digits
 from archiver.errors import FormatError, IntegrityError
 
-VERSION = 1
+VERSION, HEADLESS_VERSION = 2, 1  # the first had no increments of heads
 STEP = 2.0**-5  # of a factor: the product of two steps is a fourth of a typical weight step
 SIGN = 0.25  # magnitude of what V starts from
+BIAS_STEP = 2.0**-3  # of a bias, in levels
 LIMIT = 127  # of a factor, in steps
 MAX_RANK = 16
 MATRICES = ("attend", "value", "expand")
 KERNEL = "depthwise"
-_HEADER = struct.Struct("<BBB")
 _ABSENT = 0  # scale code of a factor of zeros
 _MID = 128  # a factor's value is coded as a sample: 128 is zero
 _LEAST_SCALE = mixture.MIN_SCALE  # scale code 1
@@ -45,21 +45,45 @@ Factor = NDArray[np.int8]
 
 @dataclass(frozen=True)
 class Ranks:
-    """How many columns U has: for matrices, and for depth-wise kernels."""
+    """How many columns U has: for matrices, depth-wise kernels and heads; 0: no increments."""
 
     matrix: int = 4
     kernel: int = 4
+    head: int = 0
 
     def of(self, layer: str) -> int:
         """Return the rank for a layer's name."""
         return self.kernel if layer.endswith(KERNEL) else self.matrix
+
+    def to_bytes(self) -> bytes:
+        """Return what an adapter begins with."""
+        if not self.head:
+            return bytes([HEADLESS_VERSION, self.matrix, self.kernel])
+        return bytes([VERSION, self.matrix, self.kernel, self.head])
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Ranks:
+        """Read them; FormatError if they are of another version, IntegrityError if damaged."""
+        if data[:1] not in (bytes([HEADLESS_VERSION]), bytes([VERSION])):
+            raise FormatError(
+                f"adapter: version {data[0] if data else 'none'}, this release reads"
+                f" {HEADLESS_VERSION} and {VERSION}; use a newer archiver"
+            )
+        is_headless = data[0] == HEADLESS_VERSION
+        ranks = data[1 : 3 if is_headless else 4]
+        if len(ranks) < (2 if is_headless else 3):
+            raise IntegrityError(f"adapter: {len(data)} bytes, expected its ranks")
+        if max(ranks) > MAX_RANK or min(ranks if is_headless else ranks[2:]) < 1:
+            raise FormatError(f"adapter: impossible ranks {', '.join(map(str, ranks))}")
+        return cls(*ranks)
 
 
 @dataclass(frozen=True)
 class Adapter:
     """Increments for the layers of one network, as whole numbers of steps.
 
-    ``factors`` maps "<layer>.u" (n_out, rank) and "<layer>.v" (rank, n_in) to int8.
+    ``factors`` maps "<layer>.u" (n_out, rank) and "<layer>.v" (rank, n_in) to int8, of heads
+    "<layer>.bias" (n_out, 1) too.
     """
 
     ranks: Ranks
@@ -68,7 +92,7 @@ class Adapter:
     def to_bytes(self) -> bytes:
         """Serialise: ranks, a scale per factor, then the digits of all values."""
         codes = [_scale_code(values) for values in self.factors.values()]
-        header = _HEADER.pack(VERSION, self.ranks.matrix, self.ranks.kernel) + bytes(codes)
+        header = self.ranks.to_bytes() + bytes(codes)
         present = [v.reshape(-1) for v, c in zip(self.factors.values(), codes, strict=True) if c]
         if not present:
             return header
@@ -84,28 +108,21 @@ class Adapter:
     @classmethod
     def from_bytes(cls, data: bytes, sizes: mgcf.Architecture) -> Adapter:
         """Parse; FormatError if it is of another version, IntegrityError if it is damaged."""
-        if len(data) < _HEADER.size:
-            raise IntegrityError(f"adapter: {len(data)} bytes, expected {_HEADER.size} or more")
-        version, matrix, kernel = _HEADER.unpack_from(data)
-        if version != VERSION:
-            raise FormatError(
-                f"adapter: version {version}, this release reads {VERSION}; use a newer archiver"
-            )
-        if not (1 <= matrix <= MAX_RANK and 1 <= kernel <= MAX_RANK):
-            raise FormatError(f"adapter: impossible ranks {matrix}, {kernel}")
-        shapes = factor_shapes(sizes, Ranks(matrix, kernel))
-        codes = list(data[_HEADER.size : _HEADER.size + len(shapes)])
+        ranks = Ranks.from_bytes(data)
+        shapes = factor_shapes(sizes, ranks)
+        start = len(ranks.to_bytes())
+        codes = list(data[start : start + len(shapes)])
         if len(codes) < len(shapes):
             raise IntegrityError("adapter: ends before its scales do")
         if max(codes) > mixture.MAX_SCALE - _LEAST_SCALE + 1:
             raise FormatError(f"adapter: impossible scale {max(codes)}")
-        values = _decode(data[_HEADER.size + len(shapes) :], codes, list(shapes.values()))
-        return cls(Ranks(matrix, kernel), dict(zip(shapes, values, strict=True)))
+        values = _decode(data[start + len(shapes) :], codes, list(shapes.values()))
+        return cls(ranks, dict(zip(shapes, values, strict=True)))
 
     @property
     def is_zero(self) -> bool:
         """Whether it changes nothing."""
-        return not any(self.factors[name].any() for name in self.factors if name.endswith(".u"))
+        return not any(self.factors[name].any() for name in self.factors if name[-2:] != ".v")
 
     def merged(self, net: mgcf.MGCF) -> mgcf.MGCF:
         """Return ``net``, as built from a model file, with the increments added; bounds proven.
@@ -119,22 +136,29 @@ class Adapter:
             name: torch.from_numpy(values.astype(np.float32)) + start[name]
             for name, values in self.factors.items()
         }
-        weights = merged_weights(net, factors)
-        for name, layer in adapted_layers(out):
-            weight = weights[name].detach()
-            layer.weight.copy_(weight)
-            grid.check_bounds(name, weight, layer.bias * mgcf.UNIT)
+        merged = merged_weights(net, factors)
+        out.load_state_dict(merged, strict=False)
+        for name, layer in _layers(out):
+            if f"{name}.weight" in merged:
+                grid.check_bounds(name, layer.weight, layer.bias * mgcf.UNIT)
         return out
 
 
 Layer = mgcf.Linear | mgcf.DepthwiseConv
 
 
-def adapted_layers(net: mgcf.MGCF) -> Iterator[tuple[str, Layer]]:
-    """Yield name and layer of all that has increments, in the order in which they are coded."""
+def _layers(net: mgcf.MGCF) -> Iterator[tuple[str, Layer]]:
+    """Yield name and layer of all that may have increments, in the order of their coding."""
     for i, block in enumerate(net.blocks):
         for name in (*MATRICES, KERNEL):
             yield f"blocks.{i}.{name}", cast(Layer, getattr(block, name))
+    for name, port in net.ports.items():
+        yield head_of(name), cast(Layer, port.head)
+
+
+def head_of(port: str) -> str:
+    """Return the name of a port's head."""
+    return f"ports.{port}.head"
 
 
 def factor_shapes(sizes: mgcf.Architecture, ranks: Ranks) -> dict[str, tuple[int, int]]:
@@ -142,17 +166,24 @@ def factor_shapes(sizes: mgcf.Architecture, ranks: Ranks) -> dict[str, tuple[int
     dim, taps = sizes.dim, len(causal.taps(strict=False))
     layers = {name: (sizes.hidden * dim if name == "expand" else dim, dim) for name in MATRICES}
     layers[KERNEL] = dim, taps
-    shapes = {}
+    shapes: dict[str, tuple[int, int]] = {}
     for i in range(sizes.blocks):
         for name, (n_out, n_in) in layers.items():
-            rank = ranks.of(name)
-            shapes[f"blocks.{i}.{name}.u"] = n_out, rank
-            shapes[f"blocks.{i}.{name}.v"] = rank, n_in
+            shapes |= _product(f"blocks.{i}.{name}", n_out, ranks.of(name), n_in)
+    channels = mgcf.PORTS | ({mgcf.DEEP: 1} if sizes.deep else {})
+    for port, n in channels.items() if ranks.head else ():
+        n_out = mgcf.n_outputs(n, sizes)
+        shapes |= _product(head_of(port), n_out, ranks.head, dim)
+        shapes[f"{head_of(port)}.bias"] = n_out, 1
     return shapes
 
 
+def _product(name: str, n_out: int, rank: int, n_in: int) -> dict[str, tuple[int, int]]:
+    return {f"{name}.u": (n_out, rank), f"{name}.v": (rank, n_in)} if rank else {}
+
+
 def starts(sizes: mgcf.Architecture, ranks: Ranks) -> dict[str, Tensor]:
-    """Return what every factor of zeros stands for, in steps: 0 for U, fixed signs for V."""
+    """Return what every factor of zeros stands for, in steps: 0, fixed signs for V."""
     return {
         name: _signs(*shape) if name.endswith(".v") else torch.zeros(shape)
         for name, shape in factor_shapes(sizes, ranks).items()
@@ -160,17 +191,22 @@ def starts(sizes: mgcf.Architecture, ranks: Ranks) -> dict[str, Tensor]:
 
 
 def merged_weights(net: mgcf.MGCF, factors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of all adapted layers on the grid; differentiable in the ``factors``.
+    """Return the parameters of all adapted layers on the grid; differentiable in the ``factors``.
 
-    ``factors`` are in steps, what they start from added.  Every operation is exact, so this is
-    what encoder, decoder and training compute alike.
+    ``factors`` are in steps, what they start from added, of any of the layers.  Every operation is
+    exact, so this is what encoder, decoder and training compute alike.
     """
     weights = {}
-    for name, layer in adapted_layers(net):
+    for name, layer in _layers(net):
+        if f"{name}.u" not in factors:
+            continue
         increment = (factors[f"{name}.u"] * STEP) @ (factors[f"{name}.v"] * STEP)
         if isinstance(layer, mgcf.DepthwiseConv):
             increment = _kernels(increment)
-        weights[name] = grid.snap_rows(layer.weight.detach() + increment)
+        weights[f"{name}.weight"] = grid.snap_rows(layer.weight.detach() + increment)
+        if f"{name}.bias" in factors:
+            bias = layer.bias.detach() * mgcf.UNIT + factors[f"{name}.bias"][:, 0] * BIAS_STEP
+            weights[f"{name}.bias"] = grid.snap_bias(bias) / mgcf.UNIT
     return weights
 
 

@@ -57,6 +57,16 @@ class CpuCoder:
             torch.from_numpy(np.stack(bases)).view(*shape, -1),
         )
 
+    def features(self, tiles: Uint8) -> tuple[Tensor, Tensor]:
+        """Return what the head sees, (N, H, W, dim) int8, and base predictions of tiles."""
+        levels = np.empty((*tiles.shape[:3], self.sizes.dim), np.int8)
+        bases = np.empty(tiles.shape, np.float32)
+        for tile, into, base in zip(tiles, levels, bases, strict=True):
+            port = self.ports[mgcf.PORT_OF[tile.shape[2]]]
+            h = self._stream(port, self._planes(port, tile, base), self._room(tile.shape[1]))
+            layers.snap_rows(h, into.reshape(h.shape))
+        return torch.from_numpy(levels), torch.from_numpy(bases)
+
     def encode(self, tiles: Uint8) -> list[bytes]:
         """Return the payloads of ``tiles`` (N, H, W, C), all of one shape."""
         return [self._encode(tile) for tile in tiles]
@@ -81,32 +91,47 @@ class CpuCoder:
 
     def _predict(self, tile: Uint8) -> tuple[Float32, Float32]:
         """Return outputs (H * W, n_outputs) and base predictions (H * W, C) of one tile."""
+        port, base = self.ports[mgcf.PORT_OF[tile.shape[2]]], np.empty(tile.shape, np.float32)
+        return self._outputs(port, self._planes(port, tile, base)), base.reshape(-1, tile.shape[2])
+
+    def _planes(self, port: Port, tile: Uint8, base: Float32) -> NDArray[np.int8]:
+        """Return the planes of a tile (H + 3, W + 6, n); fill in its ``base`` (H, W, C)."""
         height, width, channels = tile.shape
-        port = self.ports[mgcf.PORT_OF[channels]]
         planes = np.zeros((height + 3, width + 6, mgcf.n_planes(channels)), np.int8)
-        base = np.empty((height, width, channels), np.float32)
         layers.base_and_planes(np.ascontiguousarray(tile), port.base, STRICT, base, planes)
-        return self._outputs(port, planes), base.reshape(-1, channels)
+        return planes
+
+    def _room(self, width: int) -> Buffers:
+        """Make room for the rows that are computed at once."""
+        rows = max(1, CHUNK_PIXELS // width)
+        return Buffers.of(rows * width, self.sizes.dim, self.sizes.hidden, self.kind)
 
     def _outputs(self, port: Port, planes: NDArray[np.int8]) -> Float32:
         """Return the head's outputs (H * W, n_outputs), given the planes (H + 3, W + 6, n)."""
+        room = self._room(planes.shape[1] - 6)
+        h, size = self._stream(port, planes, room), len(room.levels)
+        outputs = np.empty((len(h), len(port.head.bias)), np.float32)
+        sums = torch.empty(size, outputs.shape[1], dtype=SUMS[self.kind])
+        for start in range(0, len(h), size):
+            part = slice(start, min(start + size, len(h)))
+            n = part.stop - start
+            levels = room.levels[:n]
+            layers.snap_rows(h[part], levels.numpy())
+            port.head.into(sums[:n], levels)
+            layers.scaled(sums[:n].numpy(), port.head.scale, port.head.bias, outputs[part])
+        return outputs
+
+    def _stream(self, port: Port, planes: NDArray[np.int8], room: Buffers) -> Float32:
+        """Return the residual stream (H * W, dim) after all blocks."""
         height, width, dim = planes.shape[0] - 3, planes.shape[1] - 6, self.sizes.dim
-        rows = max(1, CHUNK_PIXELS // width)
-        room = Buffers.of(rows * width, dim, self.sizes.hidden, self.kind)
+        rows = len(room.levels) // width
         parts = [(top, min(rows, height - top)) for top in range(0, height, rows)]
         h = self._embed(port, planes, parts)
         value = np.empty((height * width, dim), np.float32)
         x = np.zeros((height + 3, width + 6, dim), np.float32)
         for block in self.blocks:
             self._advance(block, h, x, value, parts, room)
-        outputs = np.empty((height * width, len(port.head.bias)), np.float32)
-        sums = torch.empty(rows * width, outputs.shape[1], dtype=SUMS[self.kind])
-        for top, n in parts:
-            part, levels = slice(top * width, (top + n) * width), room.levels[: n * width]
-            layers.snap_rows(h[part], levels.numpy())
-            port.head.into(sums[: n * width], levels)
-            layers.scaled(sums[: n * width].numpy(), port.head.scale, port.head.bias, outputs[part])
-        return outputs
+        return h
 
     def _embed(
         self, port: Port, planes: NDArray[np.int8], parts: Sequence[tuple[int, int]]

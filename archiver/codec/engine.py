@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from archiver.codec import cpu, mgcf, products, scan, weights
 from archiver.codec.adapters import Adapter
+from archiver.codec.batches import Batch
 from archiver.codec.deep import Window
 from archiver.errors import IntegrityError, ParityError
 
@@ -41,6 +42,9 @@ class Coder(Protocol):
 
     def predict(self, tiles: Uint8) -> tuple[torch.Tensor, torch.Tensor]:
         """Return outputs (N, H, W, n_outputs) and base predictions (N, H, W, C)."""
+
+    def features(self, tiles: Uint8) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the head sees, (N, H, W, dim) int8, and base predictions (N, H, W, C)."""
 
     def encode(self, tiles: Uint8) -> list[bytes]:
         """Return the payloads of tiles (N, H, W, C)."""
@@ -110,6 +114,14 @@ class Engine:
     def device(self) -> torch.device:
         """Where the network runs."""
         return self.coder.device
+
+    def features(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the head sees of a batch, (N, H, W, dim) int8, and its base predictions."""
+        with _computing(self.threads), torch.no_grad():
+            if batch.kind == mgcf.DEEP:  # in units, which the loops for samples do not take
+                levels, base = self.net.features(batch.samples, batch.kind)
+                return levels.to(torch.int8), base
+            return self.coder.features(batch.samples.numpy().astype(np.uint8))
 
     def encode(self, tiles: Sequence[Uint8]) -> list[bytes]:
         """Return one payload per tile (H, W, C); tiles may differ in shape.

@@ -50,27 +50,36 @@ class ReferenceModel:
 
     def adapted(self, adapter: bytes) -> ReferenceModel:
         """Return the model with the increments of an adapter (FORMAT.md, "Adapter")."""
-        ranks = {"attend": adapter[1], "value": adapter[1], "expand": adapter[1]}
-        ranks["depthwise"] = adapter[2]
-        dim, tensors = self.architecture["dim"], dict(self.tensors)
-        shapes = []
-        for i in range(self.architecture["blocks"]):
-            for name, rank in ranks.items():
-                layer = f"blocks.{i}.{name}"
-                n_out = len(tensors[f"{layer}.weight"])
-                n_in = int(_taps().sum()) if name == "depthwise" else dim
-                shapes += [(layer, (n_out, rank)), (layer, (rank, n_in))]
-        factors = _factors(adapter, [shape for _, shape in shapes])
-        for (layer, _), (_, (rank, n_in)) in zip(shapes[::2], shapes[1::2], strict=True):
+        tensors, products, shapes = dict(self.tensors), self._products(adapter), []
+        for layer, rank, n_in in products:
+            n_out = len(tensors[f"{layer}.weight"])
+            shapes += [(n_out, rank), (rank, n_in)] + [(n_out, 1)] * layer.endswith("head")
+        factors = _factors(adapter, shapes)
+        for layer, rank, n_in in products:
             u, v = factors.pop(0), factors.pop(0)
             increment = u / 32 @ (v / 32 + _signs(rank, n_in))
             weight = self.weight(layer)
+            if layer.endswith("head"):
+                bias = tensors[f"{layer}.bias"] + 128 * factors.pop(0)[:, 0]
+                tensors[f"{layer}.bias"] = np.clip(bias, -(2.0**21), 2.0**21)
             if layer.endswith("depthwise"):
                 weight[:, 0, _taps()] += increment
             else:
                 weight += increment
             self._put(tensors, layer, weight)
         return ReferenceModel(self.architecture, tensors)
+
+    def _products(self, adapter: bytes) -> list[tuple[str, int, int]]:
+        """Return name, rank and inputs of the layers that an adapter has increments of."""
+        matrix, kernel, head = adapter[1], adapter[2], 0 if adapter[0] == 1 else adapter[3]
+        dim, taps = self.architecture["dim"], int(_taps().sum())
+        layers = [(name, matrix, dim) for name in ("attend", "value", "expand")]
+        layers.append(("depthwise", kernel, taps))
+        blocks = range(self.architecture["blocks"])
+        products = [(f"blocks.{i}.{name}", rank, n) for i in blocks for name, rank, n in layers]
+        ports = ["grey", "rgb"] + ["deep"] * bool(self.architecture.get("deep"))
+        products += [(f"ports.{port}.head", head, dim) for port in ports]
+        return [product for product in products if product[1]]
 
     @staticmethod
     def _put(tensors: dict[str, Array], layer: str, weight: Array) -> None:
@@ -206,13 +215,14 @@ def _signs(rows: int, columns: int) -> Array:
 
 def _factors(adapter: bytes, shapes: list[tuple[int, int]]) -> list[Array]:
     """Return the factors of an adapter, in steps."""
-    codes = np.frombuffer(adapter, np.uint8, len(shapes), 3).astype(np.int64)
+    start = 3 if adapter[0] == 1 else 4
+    codes = np.frombuffer(adapter, np.uint8, len(shapes), start).astype(np.int64)
     lengths = [rows * columns for rows, columns in shapes]
     scale = np.repeat(codes, lengths).astype(np.float64)
     values = np.zeros(sum(lengths))
     present = scale > 0
     if present.any():
-        stream = DigitDecoder(adapter[3 + len(shapes) :])
+        stream = DigitDecoder(adapter[start + len(shapes) :])
         zeros = np.zeros((int(present.sum()), 1))
         count = Count(zeros, zeros, scale[present][:, None] - 81.0)
         high = stream.decode(count.frequencies(np.zeros(len(zeros), np.int64), 16))

@@ -18,16 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import functional_call
 
-from archiver.codec import adapters, batches, devices, mgcf
+from archiver.codec import adapters, batches, devices, factors, mgcf
 from archiver.codec.adapters import Adapter, Ranks
 from archiver.codec.batches import Batch, Shown
+from archiver.codec.heads import Learned
 
 PATCH = 64  # side of what is shown and ranked
 BATCH = 2  # patches of one update: the smaller, the better, at the same number of passes
 WARM_UP = 8  # updates
-HOPELESS = 0.998  # of the bits without an adapter, after a third of the passes: going on is vain
-OUT_OF_REACH = 1.3  # times the bits that another codec takes
-PRIOR_SCALE = 1.0  # steps: of the logistic that prices factors while they are learned
+HOPELESS = 0.998  # of the bits at the start, after a third of the passes: going on is vain
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,6 @@ class Settings:
     ranks: Ranks = field(default_factory=Ranks)
     kernels: bool = True  # False: no increments for depth-wise kernels
     seconds: float = float("inf")
-    known_bits: float = float("inf")  # of the patches, by whatever codes them smallest today
     seed: int = 0
 
 
@@ -74,6 +72,7 @@ def adapt(
     patches: Sequence[Shown],
     settings: Settings,
     on_pass: Callable[[Pass], None] = lambda done: None,
+    start: Learned | None = None,
     *,
     scale: float = 1.0,
     device: str = "cpu",
@@ -81,21 +80,24 @@ def adapt(
     """Return the adapter for ``patches`` that represent an image.
 
     ``net`` is a coding network on the CPU; ``device`` is where to train.  ``scale`` is how many
-    times the patches' bits the whole image has, if they are a sample of it.
+    times the patches' bits the whole image has, if they are a sample of it.  ``start`` is what
+    the heads have learned before.
     """
+    begin = start or Learned({}, settings.ranks, 0.0, 1.0, net.architecture)
     with devices.training(None):
-        return _adapted(_Trainer(net, patches, settings, scale, device), settings, on_pass)
+        trainer = _Trainer(net, patches, settings, begin, scale, device)
+        return _adapted(trainer, settings, begin.share, on_pass)
 
 
-def _adapted(trainer: _Trainer, settings: Settings, on_pass: Callable[[Pass], None]) -> Adapter:
+def _adapted(
+    trainer: _Trainer, settings: Settings, reached: float, on_pass: Callable[[Pass], None]
+) -> Adapter:
     start = time.monotonic()
-    if trainer.rate > OUT_OF_REACH * settings.known_bits:
-        return trainer.adapter()
     for t in range(settings.passes):
         bits = trainer.run(t)
         spent = time.monotonic() - start
         on_pass(Pass(t + 1, share(settings, t), bits, spent))
-        is_hopeless = t >= settings.passes / 3 and bits > HOPELESS * trainer.total
+        is_hopeless = t >= settings.passes / 3 and bits > HOPELESS * reached * trainer.total
         if spent > settings.seconds or is_hopeless:
             break
     return trainer.adapter()
@@ -107,6 +109,7 @@ class _Trainer:
         net: mgcf.MGCF,
         patches: Sequence[Shown],
         settings: Settings,
+        start: Learned,
         scale: float,
         device: str,
     ) -> None:
@@ -117,12 +120,11 @@ class _Trainer:
         self._objective = _Objective(net.architecture, settings.ranks, device)
         self._objective.net.load_state_dict(net.state_dict())
         self._rates = _rates(self._objective.net, self._patches)
-        self.rate = float(self._rates.sum())  # bits of the patches
-        self.total = self.rate * scale  # of the whole image
+        self.total = float(self._rates.sum()) * scale  # bits of the whole image
         self._order = _order(self._rates, settings.order, self._rng)
         shapes = adapters.factor_shapes(net.architecture, settings.ranks)
         self._factors = {
-            name: _dithered(shape, self._rng).to(self._device).requires_grad_()
+            name: self._first(start, name, shape).to(self._device).requires_grad_()
             for name, shape in shapes.items()
         }
         self._learned = [
@@ -133,6 +135,11 @@ class _Trainer:
         self._adam = torch.optim.Adam(self._learned, lr=settings.rate, betas=(0.9, 0.99))
         self._noise = torch.Generator(self._device).manual_seed(settings.seed)
         self._updates = 0
+
+    def _first(self, start: Learned, name: str, shape: tuple[int, int]) -> Tensor:
+        if name in start.factors:
+            return start.factors[name].detach().clone()
+        return factors.dithered(shape, self._rng)
 
     def run(self, t: int) -> float:
         """Make one pass over the patches that are shown; returns the image's estimated bits."""
@@ -163,19 +170,14 @@ class _Trainer:
             bits = self._objective.bits(self._factors, group.to(self._device))
             seen += bits.item()
             (bits / rates).backward()
-        (price(self._learned, self._noise) / self.total).backward()
+        (factors.price(self._learned, self._noise) / self.total).backward()
         self._adam.step()
         self._adam.zero_grad()
         return seen
 
     def adapter(self) -> Adapter:
         """Return what was learned, rounded."""
-        limit = adapters.LIMIT
-        values = {
-            name: f.detach().round().clamp(-limit, limit).to(torch.int8).cpu().numpy()
-            for name, f in self._factors.items()
-        }
-        return Adapter(self._settings.ranks, values)
+        return Adapter(self._settings.ranks, factors.finished(self._factors))
 
 
 class _Objective:
@@ -186,35 +188,13 @@ class _Objective:
         self._device = torch.device(device)
         self._starts = {n: s.to(device) for n, s in adapters.starts(sizes, ranks).items()}
 
-    def bits(self, factors: dict[str, Tensor], batch: Batch) -> Tensor:
+    def bits(self, learned: dict[str, Tensor], batch: Batch) -> Tensor:
         """Return the code length of a batch, differentiable in the factors."""
-        rounded = {name: _rounded(f) + self._starts[name] for name, f in factors.items()}
-        merged = adapters.merged_weights(self.net, rounded)
-        weights = {f"{name}.weight": value for name, value in merged.items()}
+        rounded = {name: factors.rounded(f) + self._starts[name] for name, f in learned.items()}
+        weights = adapters.merged_weights(self.net, rounded)
         with torch.autocast(self._device.type, torch.bfloat16):
             outputs, base = functional_call(self.net, weights, (batch.samples, batch.kind))
         return batches.code_length(outputs, base, batch, self.net.architecture).sum()
-
-
-def _dithered(shape: tuple[int, int], rng: np.random.Generator) -> Tensor:
-    """Return values that round to zero, but not all at the same distance from one.
-
-    From zero all would leave at once, and a matrix of ones is a leap in the dark.
-    """
-    return torch.from_numpy(rng.uniform(-0.49, 0.49, shape).astype(np.float32))
-
-
-def price(factors: Sequence[Tensor], noise: torch.Generator) -> Tensor:
-    """Return the bits of factors (in steps) under a logistic; noise stands for rounding."""
-    flat = torch.cat([f.flatten() for f in factors])
-    noisy = flat + torch.rand(flat.shape, generator=noise, device=flat.device) - 0.5
-    mass = torch.sigmoid((noisy + 0.5) / PRIOR_SCALE) - torch.sigmoid((noisy - 0.5) / PRIOR_SCALE)
-    return -(mass + 1e-9).log2().sum()
-
-
-def _rounded(x: Tensor) -> Tensor:
-    """Round with a straight-through gradient."""
-    return x + (x.detach().round().clamp(-adapters.LIMIT, adapters.LIMIT) - x.detach())
 
 
 @torch.inference_mode()

@@ -68,6 +68,11 @@ class TensorCoder:
         """Return outputs (N, H, W, n_outputs) and base predictions (N, H, W, C) of tiles."""
         return predict(self.net, torch.from_numpy(tiles).to(self.device, torch.float32))
 
+    def features(self, tiles: Uint8) -> tuple[Tensor, Tensor]:
+        """Return what the head sees, (N, H, W, dim) int8, and base predictions of tiles."""
+        levels, base = features(self.net, torch.from_numpy(tiles).to(self.device, torch.float32))
+        return levels.to(torch.int8), base
+
     def encode(self, tiles: Uint8) -> list[bytes]:
         """Return the payloads of ``tiles`` (N, H, W, C), all of one shape."""
         return encode(self.net, tiles)
@@ -94,15 +99,22 @@ def encode(net: mgcf.MGCF, tiles: Uint8) -> list[bytes]:
 
 def predict(net: mgcf.MGCF, samples: Tensor) -> tuple[Tensor, Tensor]:
     """Do what ``net(samples)`` does, pointwise layers in chunks that fit the cache."""
+    levels, base = features(net, samples)
+    flat, head = levels.view(-1, levels.shape[-1]), net.port(samples.shape[-1]).head
+    outputs = torch.cat([head(part) for part in flat.split(_chunk(levels))])
+    return outputs.view(*levels.shape[:-1], -1), base
+
+
+@torch.inference_mode()
+def features(net: mgcf.MGCF, samples: Tensor) -> tuple[Tensor, Tensor]:
+    """Do what ``net.features(samples)`` does, pointwise layers in chunks that fit the cache."""
     port = net.port(samples.shape[-1])
     centred = samples - mgcf.MID
     base = port.base(centred)
     h = port.embed(port.planes(centred, base)).contiguous()
     for block in net.blocks:
         _advance(cast(mgcf.Block, block), h)
-    flat = h.view(-1, h.shape[-1])
-    outputs = torch.cat([port.head(grid.snap(part)) for part in flat.split(_chunk(h))])
-    return outputs.view(*h.shape[:-1], -1), base
+    return grid.snap(h), base
 
 
 def _advance(block: mgcf.Block, h: Tensor) -> None:

@@ -70,8 +70,10 @@ class PackSettings:
         """How long to fine-tune on each file; None if the profile does not ask for it."""
         from archiver.pipeline import Effort  # not for --help
 
-        if self.profile != "max" or not self.tunes:
+        if not self.tunes:
             return None
+        if self.profile != "max":
+            return Effort(0, self.adapt_seconds)
         passes = None if self.adapt_steps is None else min(self.adapt_steps, MAX_PASSES)
         return Effort(passes, self.adapt_seconds)
 

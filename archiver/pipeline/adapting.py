@@ -1,5 +1,7 @@
 """Own the adapter of one file: fine-tune a model on a sample of its tiles, keep it if it pays.
 
+The heads come first, in seconds; that may be all, or what the tuning of all layers begins with.
+
 A file adapts once, whatever its size: tiles of some ``SAMPLE_PIXELS``, spread over it, stand for
 all of them.  What an adapter saves is measured in bytes of coded tiles, its own included.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,24 +22,35 @@ from archiver.codec.adaptation import Adaptation
 from archiver.codec.tiles import Encoded
 from archiver.errors import FormatError
 from archiver.image import Samples
+from archiver.pipeline import choice
 
 if TYPE_CHECKING:
     from archiver.codec.engine import Engine
 
 SAMPLE_PIXELS = 1 << 20
 LEAST_BYTES = 16_000  # of learnable tiles: below that no adapter has paid for itself
-RANKS = ((70_000, 1, 2), (150_000, 2, 2), (1_000_000, 4, 4))  # up to so many bytes: matrix, kernel
-LARGEST_RANKS = (8, 8)
+# up to so many bytes of learnable tiles: ranks of matrices, kernels, heads
+RANKS = ((70_000, 1, 2, 2), (150_000, 2, 2, 4), (1_000_000, 4, 4, 6))
+LARGEST_RANKS = (8, 8, 8)
 PASSES = 12  # of an image of 64 patches or more
 MOST_PASSES = 36  # of a smaller one: a pass has fewer updates
+OUT_OF_REACH = 1.3  # times the bits that another codec takes: no fine-tuning makes up for that
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to fine-tune on one file."""
+    """How long to fine-tune on one file: first its heads, then all, in so many passes.
 
-    passes: int | None = None  # None: as the size of the file asks for
+    ``passes`` None: as many as the size of the file asks for; 0: the heads alone.
+    """
+
+    passes: int | None = None
     seconds: float | None = None
+
+    @property
+    def sample_pixels(self) -> int:
+        """How much of a file stands for all of it, at least."""
+        return choice.LEAST_PIXELS if self.passes == 0 else SAMPLE_PIXELS
 
 
 @dataclass(frozen=True)
@@ -69,50 +82,60 @@ def adapt(
     if scale * now < LEAST_BYTES:
         return None
     started = time.monotonic()
-    adapter, rates = _fine_tuned(
-        [plane for part in parts for plane in part], scale, 8.0 * now, engine, effort
-    )
-    if adapter is None:
-        return None
-    try:
-        adapted = engine.adapted(adapter)
-    except FormatError:  # a bound of exact arithmetic: rare, and no reason to fail
-        return None
-    after = codec.encode(tiles, adapted)
-    old, new = (scale * sum(len(one.payload) for one in coded) for coded in (before, after))
-    chunk = Adaptation(adapter, round(old), time.monotonic() - started, rates).to_bytes()
-    return Adapted(adapted, chunk, after) if new + len(chunk) < old else None
+    planes = [plane for part in parts for plane in part]
+    old = least = scale * sum(len(one.payload) for one in before)
+    best = None
+    for adapter, rates in _found(planes, scale, 8.0 * now, engine, effort):
+        try:
+            adapted = engine.adapted(adapter)
+        except FormatError:  # a bound of exact arithmetic: rare, and no reason to fail
+            continue
+        after = codec.encode(tiles, adapted)
+        seconds = time.monotonic() - started
+        chunk = Adaptation(adapter, round(old), seconds, rates).to_bytes()
+        new = scale * sum(len(one.payload) for one in after) + len(chunk)
+        if new < least:
+            best, least = Adapted(adapted, chunk, after), new
+    return best
 
 
-def _fine_tuned(
-    tiles: Sequence[NDArray[np.generic]], scale: float, now: float, engine: Engine, effort: Effort
-) -> tuple[bytes | None, tuple[float, ...]]:
-    """Return the adapter (None if it changes nothing), and the rate at every pass."""
-    from archiver.codec import adapters, rpft
+def _found(
+    planes: Sequence[NDArray[np.generic]],
+    scale: float,
+    now: float,
+    engine: Engine,
+    effort: Effort,
+) -> Iterator[tuple[bytes, tuple[float, ...]]]:
+    """Yield an adapter of the heads, then one of all, each with its estimated rates."""
+    from archiver.codec import heads, rpft
+    from archiver.codec.adapters import Ranks
     from archiver.codec.batches import Shown
 
+    patches = [patch for plane in planes for patch in Shown.of(plane).cut(rpft.PATCH)]
+    ranks, seconds = Ranks(*_ranks(scale * now / 8)), effort.seconds or float("inf")
+    first = heads.adapt(engine, patches, ranks.head, scale=scale, seconds=seconds)
+    if first.before > OUT_OF_REACH * now:
+        return
+    yield first.adapter.to_bytes(), (first.share,)
+    if effort.passes == 0:
+        return
     passes: list[rpft.Pass] = []
-    patches = [patch for tile in tiles for patch in Shown.of(tile).cut(rpft.PATCH)]
-    settings = rpft.Settings(
-        passes=effort.passes or _passes(len(patches)),
-        seconds=effort.seconds or float("inf"),
-        ranks=adapters.Ranks(*_ranks(scale * now / 8)),
-        known_bits=now,
-    )
+    settings = rpft.Settings(effort.passes or _passes(len(patches)), seconds=seconds, ranks=ranks)
     adapter = rpft.adapt(
-        engine.net, patches, settings, passes.append, scale=scale, device=str(engine.device)
+        engine.net, patches, settings, passes.append, first, scale=scale, device=str(engine.device)
     )
-    if not passes:
-        return None, ()
-    first = max(1.0, passes[0].bits)
-    rates = tuple(one.bits / first for one in passes)
-    return None if adapter.is_zero else adapter.to_bytes(), rates
+    if not adapter.is_zero:
+        yield (
+            adapter.to_bytes(),
+            (first.share, *(one.bits / first.before / scale for one in passes)),
+        )
 
 
-def _ranks(n_bytes: float) -> tuple[int, int]:
-    """Return the ranks of matrices and kernels that a file of so many bytes pays for."""
-    fitting = [(matrix, kernel) for limit, matrix, kernel in RANKS if n_bytes < limit]
-    return fitting[0] if fitting else LARGEST_RANKS
+def _ranks(n_bytes: float) -> tuple[int, int, int]:
+    """Return the ranks of matrices, kernels and heads that a file of so many bytes pays for."""
+    fitting = [ranks for limit, *ranks in RANKS if n_bytes < limit]
+    matrix, kernel, head = fitting[0] if fitting else LARGEST_RANKS
+    return matrix, kernel, head
 
 
 def _passes(n_patches: int) -> int:

@@ -24,7 +24,7 @@ from archiver.codec.tiles import Encoded
 from archiver.errors import SourceError
 from archiver.image import Samples
 from archiver.pipeline import choice, coding, reread
-from archiver.pipeline.adapting import SAMPLE_PIXELS, Effort, adapt
+from archiver.pipeline.adapting import Effort, adapt
 from archiver.pipeline.geometry import DEFAULT_TILE, Place
 from archiver.pipeline.records import image_record, tile_rows
 from archiver.sources import Fidelity, Format, ParsedFile
@@ -195,7 +195,7 @@ class _Packer:
         if len(self._engines) > 1 or (self._engines and self._effort):
             deep = self._engines[0].deep is not None
             learnable = choice.learnable_tiles(file.parsed.images, file.places, deep=deep)
-            pixels = SAMPLE_PIXELS if self._effort else choice.LEAST_PIXELS
+            pixels = self._effort.sample_pixels if self._effort else choice.LEAST_PIXELS
             file.sample = dict.fromkeys(choice.sample(learnable, self._tile, pixels))
             file.n_learnable = len(learnable)
         self._queue.append(file)

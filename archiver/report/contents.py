@@ -192,7 +192,7 @@ def _adaptation_json(entry: Entry) -> dict[str, object] | None:
         "adapter_bytes": len(one.adapter),
         "bits_per_sample_before": _rate(one.before, entry),
         "bits_per_sample": _rate(_adapted_bytes(entry, one), entry),
-        "passes": len(one.rates),
+        "passes": one.n_passes,
         "seconds": round(one.seconds, 3),
         "rates": list(one.rates),
     }
@@ -203,8 +203,9 @@ def _adaptation_text(entry: Entry, one: Adaptation) -> str:
     return (
         f"{_rate(one.before, entry)} bits per sample with the model as it is, "
         f"{_rate(after, entry)} with its adapter of {size_text(len(one.adapter))} included "
-        f"({100 * (after / max(1, one.before) - 1):+.1f} %); {len(one.rates)} passes in "
-        f"{one.seconds:.0f} s"
+        f"({100 * (after / max(1, one.before) - 1):+.1f} %); heads fitted"
+        + (f" and {one.n_passes} passes" if one.n_passes else "")
+        + f" in {one.seconds:.0f} s"
     )
 
 

@@ -27,7 +27,7 @@ def write(path: Path, entry: Entry) -> None:
     places = figure.subplots(1, 2 if adaptation else 1, squeeze=False)[0]
     _map(figure, places[0], entry)
     if adaptation:
-        _curve(places[1], adaptation.rates)
+        _curve(places[1], adaptation.rates, adaptation.n_passes)
     try:
         figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:
@@ -42,7 +42,8 @@ def _map(figure: Any, axes: Any, entry: Entry) -> None:
     figure.colorbar(drawn, ax=axes, label="bits per sample, by tile")
 
 
-def _curve(axes: Any, rates: tuple[float, ...]) -> None:
-    axes.plot(range(1, len(rates) + 1), [100 * rate for rate in rates])
+def _curve(axes: Any, rates: tuple[float, ...], n_passes: int) -> None:
+    first = n_passes + 1 - len(rates)  # 0: after the heads were fitted
+    axes.plot(range(first, n_passes + 1), [100 * rate for rate in rates], marker=".")
     axes.axhline(100, color="0.7", linewidth=1)
     axes.set(xlabel="pass", ylabel="estimated rate, % of the model's own", title="fine-tuning")

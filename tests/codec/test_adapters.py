@@ -19,6 +19,8 @@ from archiver.codec.batches import Shown
 from archiver.codec.engine import Engine
 from archiver.errors import ArchiverError, FormatError, IntegrityError
 
+RANKS = (Ranks(2, 1), Ranks(1, 0, 2))
+
 
 @pytest.fixture(scope="module", params=["copying", pretrained.SMALL])
 def model(request: pytest.FixtureRequest) -> bytes:
@@ -49,7 +51,9 @@ def picture(seed: int, height: int = 48, width: int = 56) -> np.ndarray:
     return (wave + rng.integers(0, 9, wave.shape)).clip(0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("ranks", [Ranks(), Ranks(1, 2), Ranks(16, 16)])
+@pytest.mark.parametrize(
+    "ranks", [Ranks(), Ranks(1, 2), Ranks(16, 16), Ranks(2, 3, 4), Ranks(0, 0, 2), Ranks(0, 1, 16)]
+)
 def test_an_adapter_survives_its_bytes(model: bytes, ranks: Ranks) -> None:
     engine = Engine.open(model, device="cpu")
     adapter = random_adapter(engine, 3, ranks)
@@ -59,23 +63,27 @@ def test_an_adapter_survives_its_bytes(model: bytes, ranks: Ranks) -> None:
         np.testing.assert_array_equal(back.factors[name], values)
 
 
-def test_an_adapter_of_zeros_costs_a_byte_a_factor_and_changes_nothing(model: bytes) -> None:
+@pytest.mark.parametrize("ranks", [Ranks(), Ranks(0, 0, 2)])
+def test_an_adapter_of_zeros_costs_a_byte_a_factor_and_changes_nothing(
+    model: bytes, ranks: Ranks
+) -> None:
     engine = Engine.open(model, device="cpu")
-    shapes = adapters.factor_shapes(engine.net.architecture, Ranks())
-    nothing = Adapter(Ranks(), {n: np.zeros(s, np.int8) for n, s in shapes.items()})
+    shapes = adapters.factor_shapes(engine.net.architecture, ranks)
+    nothing = Adapter(ranks, {n: np.zeros(s, np.int8) for n, s in shapes.items()})
     data = nothing.to_bytes()
     assert nothing.is_zero
-    assert len(data) == 3 + len(shapes)
+    assert len(data) == len(ranks.to_bytes()) + len(shapes)
     tile = picture(1)
     assert engine.adapted(data).encode([tile]) == engine.encode([tile])
 
 
+@pytest.mark.parametrize("ranks", [Ranks(), Ranks(3, 2, 4)])
 def test_every_coder_builds_the_same_adapted_network(
-    model: bytes, monkeypatch: pytest.MonkeyPatch
+    model: bytes, ranks: Ranks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the CPU multiplies, and NumPy in float64, an adapted tile is one and the same."""
     engine = Engine.open(model, device="cpu")
-    adapter = random_adapter(engine, 7, Ranks()).to_bytes()
+    adapter = random_adapter(engine, 7, ranks).to_bytes()
     tile = picture(2, 24, 31)
     [payload] = engine.adapted(adapter).encode([tile])
     assert [payload] != engine.encode([tile])
@@ -88,8 +96,8 @@ def test_every_coder_builds_the_same_adapted_network(
 
 def test_increments_that_break_a_bound_are_refused(model: bytes) -> None:
     engine = Engine.open(model, device="cpu")
-    shapes = adapters.factor_shapes(engine.net.architecture, Ranks(16, 16))
-    huge = Adapter(Ranks(16, 16), {n: np.full(s, 127, np.int8) for n, s in shapes.items()})
+    shapes = adapters.factor_shapes(engine.net.architecture, Ranks(16, 16, 16))
+    huge = Adapter(Ranks(16, 16, 16), {n: np.full(s, 127, np.int8) for n, s in shapes.items()})
     with pytest.raises(FormatError, match="a sum can reach"):
         engine.adapted(huge.to_bytes())
 
@@ -99,7 +107,7 @@ def test_increments_that_break_a_bound_are_refused(model: bytes) -> None:
 def test_damaged_adapters_are_refused_or_harmless(data: st.DataObject) -> None:
     """No damage crashes, hangs or takes memory: it is an error, or another valid adapter."""
     engine = tiny_engine()
-    damaged = bytearray(random_adapter(engine, 5, Ranks(2, 1)).to_bytes())
+    damaged = bytearray(random_adapter(engine, 5, data.draw(st.sampled_from(RANKS))).to_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     shortened = bytes(damaged[: data.draw(st.integers(0, len(damaged)))])
