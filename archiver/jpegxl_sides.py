@@ -1,7 +1,7 @@
 """Own the size that a JPEG XL stream declares, read before libjxl allocates for it.
 
 ISO/IEC 18181-1, SizeHeader: a few bits after the signature; in a container (ISO/IEC 18181-2), at
-the beginning of the first box ``jxlc`` or ``jxlp``.
+the beginning of the box ``jxlc``, or of what the boxes ``jxlp`` are joined to.
 """
 
 from __future__ import annotations
@@ -49,16 +49,19 @@ def _side(bits: _Bits, is_small: int) -> int:
 
 def _codestream(container: bytes) -> bytes:
     """Return the first bytes of the codestream in a container, b"" if there is none."""
-    at = 0
+    at, start = 0, b""
     while at + 8 <= len(container):
         length, kind = struct.unpack_from(">I4s", container, at)
         header = 8
         if length == 1 and at + 16 <= len(container):
             header, length = 16, int.from_bytes(container[at + 8 : at + 16], "big")
+        end = at + length if length else len(container)
+        if end < at + header:
+            break
         if kind in (b"jxlc", b"jxlp"):
             first = at + header + (4 if kind == b"jxlp" else 0)
-            return container[first : first + _ENOUGH]
-        if length < header:
+            start += container[first : min(end, first + _ENOUGH)]
+        if kind == b"jxlc" or len(start) >= _ENOUGH:
             break
-        at += length
-    return b""
+        at = end
+    return start[:_ENOUGH]

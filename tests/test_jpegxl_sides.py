@@ -29,6 +29,17 @@ def test_sides_are_those_that_libjxl_wrote(height: int, width: int) -> None:
     assert jpegxl_sides.sides(transcoded) == (height, width)
 
 
+@pytest.mark.parametrize("first", [0, 1, 2, 3, 4, 5, 6])
+def test_sides_are_joined_from_partial_boxes(first: int) -> None:
+    stream = imagecodecs.jpegxl_encode(flat(600, 1000), lossless=True, effort=1, usecontainer=False)
+    whole = imagecodecs.jpegxl_encode(flat(8, 8), lossless=True, effort=1, usecontainer=True)
+    parts = (bytes(4) + stream[:first], b"\x80\0\0\1" + stream[first:])
+    boxes = ((8 + len(part)).to_bytes(4, "big") + b"jxlp" + part for part in parts)
+    container = whole[:32] + b"".join(boxes)
+    assert imagecodecs.jpegxl_decode(container).shape == (600, 1000)
+    assert jpegxl_sides.sides(container) == (600, 1000)
+
+
 @pytest.mark.parametrize("data", [b"", b"\xff", b"\xff\xd8\xff", b"\0\0\0\x0cJXL ", bytes(40)])
 def test_what_is_no_jpeg_xl_is_said(data: bytes) -> None:
     with pytest.raises(ValueError, match="no JPEG XL"):

@@ -114,14 +114,14 @@ def find(raw: bytes, stream: bytes, hint: Settings | None = None) -> Made | None
 
     ``hint`` is how the stream before it in the file was made.
     """
-    planned = None
-    if hint is not None and hint.encoder is Encoder.PLANNED:
-        planned = _find_plan(raw, stream)
-        if planned is not None and _SMALL_PLAN * len(planned.plan) < len(stream):
-            return planned
-        hint = None
-    settings = _find_settings(raw, stream, hint)
-    return planned or _find_plan(raw, stream) if settings is None else Made(settings)
+    if hint is None or hint.encoder is not Encoder.PLANNED:
+        settings = _find_settings(raw, stream, hint)
+        return _find_plan(raw, stream) if settings is None else Made(settings)
+    planned = _find_plan(raw, stream)
+    if planned is not None and _SMALL_PLAN * len(planned.plan) < len(stream):
+        return planned
+    settings = _find_settings(raw, stream, None)
+    return planned if settings is None else Made(settings)
 
 
 def _find_plan(raw: bytes, stream: bytes) -> Made | None:

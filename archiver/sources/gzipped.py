@@ -102,10 +102,11 @@ def _inflate(stream: bytes, limit: int) -> tuple[bytes, int]:
     """Return at most ``limit`` bytes, and the length of the stream if that is all there is."""
     decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
     raw = decompressor.decompress(stream, limit)
+    more = b""
     if not decompressor.eof:
-        decompressor.decompress(decompressor.unconsumed_tail, 1)  # the end may be there
+        more = decompressor.decompress(decompressor.unconsumed_tail, 1)  # the end may be there
     used = len(stream) - len(decompressor.unused_data)
-    return raw, used if decompressor.eof else len(stream)
+    return raw, used if decompressor.eof and not more else len(stream)
 
 
 def _recognise(head: bytes) -> Format:

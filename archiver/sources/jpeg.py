@@ -6,13 +6,11 @@ bitstream reconstruction data.  There are no images: the samples are what the JP
 
 from __future__ import annotations
 
-import io
-import warnings
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import imagecodecs
-from PIL import Image as Pillow
 
 from archiver import jpegxl_sides
 from archiver.errors import IntegrityError, ParityError
@@ -27,6 +25,7 @@ from archiver.sources.contract import (
 from archiver.sources.wire import Cursor
 
 MAX_PIXELS = 1 << 27  # libjxl takes some 17 bytes for each
+_FRAME = re.compile(rb"\xff[\xc0-\xc2](?=..\x08(..)(..))", re.DOTALL)  # height, width
 
 
 def split(path: Path, *, fidelity: Fidelity) -> Split:
@@ -67,11 +66,9 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
 
 
 def _pixels(data: bytes) -> int:
-    """Return the number that a JPEG declares; whatever Pillow raises if it does not."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
-        with Pillow.open(io.BytesIO(data), formats=["JPEG"]) as image:
-            return image.width * image.height
+    """Return the most that any frame header declares, wherever it is: libjxl allocates for each."""
+    sides = (map(int.from_bytes, found.groups()) for found in _FRAME.finditer(data))
+    return max((height * width for height, width in sides), default=0)
 
 
 def decode(data: bytes) -> list[Samples]:

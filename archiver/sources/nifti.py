@@ -6,6 +6,7 @@ slices.  The header is read by nibabel; it and all extensions stay bytes.
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def split(path: Path | Held, *, fidelity: Fidelity) -> Split:
     with path.open("rb") as file, quiet("nibabel"):
         kind = Nifti2Header if is_second(file.read(HEAD_BYTES)) else Nifti1Header
         file.seek(0)
-        header = kind.from_fileobj(file, check=False)  # type: ignore[no-untyped-call]
+        head = io.BytesIO(file.read(kind.sizeof_hdr))  # extensions would become millions of objects
+        header = kind.from_fileobj(head, check=False)  # type: ignore[no-untyped-call]
         size = file.seek(0, 2)
         shape, dtype = header.get_data_shape(), header.get_data_dtype()
         offset = int(header.get_data_offset())

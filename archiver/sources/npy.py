@@ -6,6 +6,7 @@ before count images.  An array in Fortran order is the one of reversed dimension
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import BinaryIO
@@ -20,13 +21,16 @@ from archiver.sources.geometry import Geometry
 MAGIC = npy_format.MAGIC_PREFIX
 _MOST_CHANNELS = 4
 _LEAST_SIDE = 8  # of what may be an image
+_HEAD_BYTES = 1 << 14  # more than any header that NumPy reads; a hostile one claims gigabytes
 
 
 def split(path: Path | Held, *, fidelity: Fidelity) -> Split:
     """Split a file of one array, or raise Unsupported."""
     with path.open("rb") as file:
-        shape, dtype = _header(file)
-        offset, size = file.tell(), file.seek(0, 2)
+        head = io.BytesIO(file.read(_HEAD_BYTES))
+        size = file.seek(0, 2)
+    shape, dtype = _header(head)
+    offset = head.tell()
     *_, height, width, channels = (1, *shape) if _is_interleaved(shape) else (*shape, 1)
     if len(shape) < 2 or min(height, width) < _LEAST_SIDE:
         raise Unsupported(f"NumPy: an array of {shape} is no image")

@@ -9,6 +9,7 @@ import io
 import random
 import struct
 import time
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -180,6 +181,28 @@ def test_bytes_that_match_everywhere_are_given_up_in_time() -> None:
     found = plan.make(raw, stream)
     assert time.monotonic() - started < 6 * MOST_SECONDS
     assert found is None or plan.replay(raw, found) == stream
+
+
+def test_millions_of_empty_blocks_take_little_memory() -> None:
+    raw = RAW["text"]
+    stream = bytes.fromhex("0208208000") * 400_000 + by_zlib(9)(
+        raw
+    )  # four of 10 bits in five bytes
+    assert zlib.decompress(stream, -15) == raw
+    plan.make(raw, by_zlib(9)(raw))  # compiles
+    tracemalloc.start()
+    assert plan.make(raw, stream) is None
+    assert tracemalloc.get_traced_memory()[1] < 16 * len(stream)
+    tracemalloc.stop()
+
+
+def test_a_small_stream_is_not_worth_much_work() -> None:
+    data = (np.random.default_rng(0).random(1 << 16) < 0.02).astype(np.uint8)
+    read = plan._read(data, np.frombuffer(by_zlib(6, 8, zlib.Z_HUFFMAN_ONLY)(data.tobytes()), "u1"))
+    assert read is not None
+    deepest = max(plan.EFFORTS)
+    assert plan._compare(data, read, deepest) is None
+    assert plan.make(data.tobytes(), by_zlib(6, 8, zlib.Z_HUFFMAN_ONLY)(data.tobytes()))
 
 
 @pytest.mark.parametrize("name", ["foreseen", "stored blocks", "stored header, exceptions"])

@@ -96,6 +96,20 @@ def test_jpegs_too_large_for_libjxl_are_refused_before_it_allocates(
         b"".join(rebuild(Format.JPEG, residue, ()))
 
 
+def test_a_second_frame_header_hides_no_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.jpg"
+    photo().save(path)
+    data = path.read_bytes()
+    at = data.index(b"\xff\xc0")
+    frame = data[at : at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")]
+    huge = frame[:5] + b"\xff\xdc\xff\xdc" + frame[9:]
+    path.write_bytes(data[:at] + huge + data[at:])
+    monkeypatch.setattr(imagecodecs, "jpegxl_encode_jpeg", lambda *_: pytest.fail("encoded"))
+    assert "Mpixel" in parse(path).note
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "lzw.tif", "a.tif"])
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import tracemalloc
 from pathlib import Path
 
 import nibabel
@@ -12,7 +13,7 @@ import pytest
 from trees import unplanned
 
 from archiver.errors import IntegrityError
-from archiver.sources import Fidelity, Format, ParsedFile, parse, rebuild
+from archiver.sources import Fidelity, Format, ParsedFile, gzipped, parse, rebuild
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 
@@ -153,3 +154,44 @@ def test_a_residue_of_another_format_inside_is_refused(tmp_path: Path) -> None:
     residue = parsed.residue[:1] + bytes([Format.PNG]) + parsed.residue[2:]
     with pytest.raises(IntegrityError, match="inside"):
         list(rebuild(parsed.format, residue, parsed.images))
+
+
+def test_extensions_are_bytes_not_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.nii"
+    image = nibabel.Nifti1Image(volume((20, 31, 2)), AFFINE)
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension(6, b"stained by hand"))
+    image.to_filename(path)
+    monkeypatch.setattr(
+        nibabel.nifti1.Nifti1Extensions, "from_fileobj", lambda *_: pytest.fail("parsed")
+    )
+    assert len(check(path, Format.NIFTI).images) == 2
+
+
+def test_an_array_header_that_claims_much_is_not_read(tmp_path: Path) -> None:
+    path, claimed = tmp_path / "a.npy", 1 << 26
+    np.save(path, volume((20, 31)))
+    check(path, Format.NUMPY)  # imports
+    with path.open("wb") as file:
+        file.write(b"\x93NUMPY\x02\0" + claimed.to_bytes(4, "little"))
+        file.truncate(claimed + 100)
+    tracemalloc.start()
+    assert parse(path).format is Format.OPAQUE
+    assert tracemalloc.get_traced_memory()[1] < claimed // 4
+    tracemalloc.stop()
+
+
+def test_a_gzip_one_byte_too_long_is_not_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, volume((40, 50)))
+    raw = buffer.getvalue() + b"Z"
+    path = tmp_path / "a.npy.gz"
+    path.write_bytes(gzip.compress(raw))
+    monkeypatch.setattr(gzipped, "MAX_WHOLE_BYTES", len(raw) - 1)
+    monkeypatch.setattr(gzipped.deflate, "find", lambda *_: None)
+    assert parse(path, fidelity=Fidelity.SAMPLES).format is Format.OPAQUE
+    monkeypatch.setattr(gzipped, "MAX_WHOLE_BYTES", len(raw))
+    parsed = parse(path, fidelity=Fidelity.SAMPLES)
+    found = b"".join(rebuild(parsed.format, parsed.residue, parsed.images))
+    assert gzip.decompress(found) == raw

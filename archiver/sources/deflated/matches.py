@@ -29,6 +29,7 @@ MAX_MATCH = 258
 _HASH_BITS = 16
 _FAR = 4096  # a distance at which zlib no longer takes 3 bytes
 _MOST_WORK, _WORK_PER_BYTE = 1 << 30, 512  # comparisons: more is given up
+_WRITER_WORK = 1 << 22  # in place of the first, since a file may have a million streams
 _BUCKETS = 14  # of lengths
 _AHEAD = 4  # how the next position's match compares
 N_CONTEXTS = _BUCKETS * _AHEAD * 2 * 2 * 2
@@ -168,7 +169,7 @@ def compare(
 
     Return whether that could be done within bounds: some bytes match everywhere.
     """
-    chains, most = _empty(raw), _MOST_WORK + _WORK_PER_BYTE * raw.size
+    chains, most = _empty(raw), _WRITER_WORK + _WORK_PER_BYTE * raw.size
     at = inserted = i = 0
     for number in range(blocks.shape[0]):
         if blocks[number, TYPE] == STORED:

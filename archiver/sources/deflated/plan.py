@@ -41,7 +41,8 @@ EFFORTS: tuple[Effort, ...] = (
 _HEAD = "<HBHHH"
 _LAST = 4  # flag of a block's type
 _TRIAL = 1 << 16  # tokens that an effort is chosen by
-_MAX_BYTES = 64 << 20  # of what is deflated
+_MAX_BYTES = 64 << 20  # of what is deflated, and of the stream
+_BLOCK_BYTES = 7  # of a plan for each block
 _MAX_DEPTH = 1 << 12
 _MAX_STORED = 0xFFFF  # bytes of a stored block
 _BITS_PER_BYTE = 16  # at most: 15 for a literal, 48 for a match of three bytes
@@ -62,7 +63,9 @@ class _Stream:
 def make(raw: bytes, stream: bytes) -> bytes | None:
     """Return the plan by which ``raw`` becomes the deflate ``stream``, or None if there is none."""
     data = np.frombuffer(raw, np.uint8)
-    read = _read(data, np.frombuffer(stream, np.uint8)) if 0 < data.size <= _MAX_BYTES else None
+    if not raw or max(len(raw), len(stream)) > _MAX_BYTES:
+        return None
+    read = _read(data, np.frombuffer(stream, np.uint8))
     if read is None:
         return None
     plan = _pack(data, read)
@@ -91,8 +94,9 @@ def replay(raw: bytes, plan: bytes) -> bytes:
 
 def _read(raw: Bytes, stream: Bytes) -> _Stream | None:
     tokens = (np.zeros(raw.size, np.uint16), np.zeros(raw.size, np.uint16))
-    blocks = np.zeros((stream.size, bitstream.COLUMNS), np.int64)
-    headers = np.zeros(8 * stream.size, np.uint8)
+    # more blocks, or more bits of odd headers, and the plan would hardly be smaller than the stream
+    blocks = np.zeros((1 + stream.size // _BLOCK_BYTES, bitstream.COLUMNS), np.int64)
+    headers = np.zeros(4 * stream.size, np.uint8)
     n, n_blocks, n_bits, end = bitstream.read(stream, raw, tokens, blocks, headers)
     if n < 0 or end != 8 * stream.size:
         return None
