@@ -24,7 +24,7 @@ from archiver.sources.contract import (
 )
 from archiver.sources.wire import Cursor
 
-MAX_PIXELS = 1 << 27  # libjxl takes some 17 bytes for each
+MAX_PIXELS = 1 << 26  # libjxl takes up to 20 bytes for each
 _FRAME = re.compile(rb"\xff[\xc0-\xc2](?=..\x08(..)(..))", re.DOTALL)  # height, width
 
 
