@@ -26,9 +26,9 @@ from archiver.codec.engine import Engine
 
 MAX_PIXELS = 1 << 18  # whose features are kept: some 150 bytes each
 UPDATE_PIXELS = 1 << 11  # drawn for one update
-UPDATES = 400
+UPDATES = 0.8  # times the square root of the number of pixels
 JUDGED_PIXELS = 1 << 14  # that tell what was gained
-RATE = 1.0  # of Adam, in steps of a factor
+RATE = 1.5  # of Adam, in steps of a factor; falls with the square of what is left
 WARM_UP = 8  # updates
 
 
@@ -162,8 +162,9 @@ class _Run:
     def learn(self, seconds: float) -> tuple[float, float]:
         """Make all updates, or those that fit; return the bits of the pixels before and after."""
         started = time.monotonic()
-        for number in range(UPDATES):
-            self.update(number / UPDATES)
+        n_updates = round(UPDATES * len(self._pixels) ** 0.5)
+        for number in range(n_updates):
+            self.update(number / n_updates)
             if time.monotonic() - started > seconds:
                 break
         return self._bits_before_and_after()
@@ -173,7 +174,7 @@ class _Run:
         self._n_updates += 1
         warm = min(1.0, self._n_updates / WARM_UP)
         for group in self._adam.param_groups:
-            group["lr"] = RATE * warm * (1 - progress) ** 0.5
+            group["lr"] = RATE * warm * (1 - progress) ** 2
         n = len(self._pixels)
         chosen = torch.randint(
             n, (min(n, UPDATE_PIXELS),), generator=self._random, device=self._pixels.levels.device
