@@ -105,28 +105,32 @@ def adapt(
     rank: int,
     *,
     scale: float = 1.0,
+    most_bits: float = float("inf"),
     seconds: float = float("inf"),
     seed: int = 0,
 ) -> Learned:
     """Return what the heads learn from ``patches`` that represent an image.
 
     ``scale`` is how many times the patches' bits the whole image has, if they are a sample of it:
-    the longer the image, the more its factors may cost.
+    the longer the image, the more its factors may cost.  Nothing is learned if the patches take
+    more than ``most_bits`` without it.
     """
     rng = np.random.default_rng(seed)
     kept = _some(patches, rng)
     n_pixels, n_kept = (sum(one.samples.size for one in some) for some in (patches, kept))
     stands_for = n_pixels / max(1, n_kept)
-    found: dict[str, Tensor] = {}
-    ranks, before, after = Ranks(0, 0, rank), 0.0, 0.0
+    ranks, sizes = Ranks(0, 0, rank), engine.net.architecture
     with devices.training(None):
-        for pixels in pixels_of(engine, kept):
-            run = _Run(engine.net, pixels, ranks, scale * stands_for, rng)
-            bits = run.learn(seconds)
-            found |= run.factors
-            before, after = before + bits[0], after + bits[1]
-    share = after / before if before else 1.0
-    return Learned(found, ranks, before * stands_for, share, engine.net.architecture)
+        runs = [
+            _Run(engine.net, pixels, ranks, scale * stands_for, rng)
+            for pixels in pixels_of(engine, kept)
+        ]
+        before = sum(run.before for run in runs)
+        if not before or before * stands_for > most_bits:
+            return Learned({}, ranks, before * stands_for, 1.0, sizes)
+        after = sum(run.learn(seconds) for run in runs)
+    found = {name: factor for run in runs for name, factor in run.factors.items()}
+    return Learned(found, ranks, before * stands_for, after / before, sizes)
 
 
 def _some(patches: Sequence[Shown], rng: np.random.Generator) -> list[Shown]:
@@ -157,17 +161,27 @@ class _Run:
         }
         self._adam = torch.optim.Adam(self.factors.values(), lr=RATE, betas=(0.9, 0.99))
         self._random = torch.Generator(device).manual_seed(int(rng.integers(2**31)))
+        self._judged = self._drawn(JUDGED_PIXELS)
         self._n_updates = 0
 
-    def learn(self, seconds: float) -> tuple[float, float]:
-        """Make all updates, or those that fit; return the bits of the pixels before and after."""
+    @property
+    def before(self) -> float:
+        """The estimated bits of the pixels without factors."""
+        head = cast(mgcf.Port, self._net.ports[self._pixels.kind]).head
+        some = self._judged
+        return float(some.bits(self._net, head.weight, head.bias)) * len(self._pixels) / len(some)
+
+    def learn(self, seconds: float) -> float:
+        """Make all updates, or those that fit; return the estimated bits of the pixels."""
         started = time.monotonic()
         n_updates = round(UPDATES * len(self._pixels) ** 0.5)
         for number in range(n_updates):
             self.update(number / n_updates)
             if time.monotonic() - started > seconds:
                 break
-        return self._bits_before_and_after()
+        with torch.no_grad():
+            judged = float(self._bits(self._judged))
+        return judged * len(self._pixels) / len(self._judged)
 
     def update(self, progress: float) -> None:
         """Move the factors along the gradient of the description length."""
@@ -175,25 +189,16 @@ class _Run:
         warm = min(1.0, self._n_updates / WARM_UP)
         for group in self._adam.param_groups:
             group["lr"] = RATE * warm * (1 - progress) ** 2
-        n = len(self._pixels)
-        chosen = torch.randint(
-            n, (min(n, UPDATE_PIXELS),), generator=self._random, device=self._pixels.levels.device
-        )
-        bits = self._bits(self._pixels.draw(chosen)) * (n / len(chosen)) * self._scale
+        drawn = self._drawn(UPDATE_PIXELS)
+        bits = self._bits(drawn) * (len(self._pixels) / len(drawn)) * self._scale
         (bits + factors.price(list(self.factors.values()), self._random)).backward()
         self._adam.step()
         self._adam.zero_grad()
 
-    @torch.no_grad()
-    def _bits_before_and_after(self) -> tuple[float, float]:
-        """Return the estimated bits of the pixels without the factors and with them."""
-        step = max(1, len(self._pixels) // JUDGED_PIXELS)
-        chosen = torch.arange(0, len(self._pixels), step, device=self._pixels.levels.device)
-        some = self._pixels.draw(chosen)
-        head = cast(mgcf.Port, self._net.ports[self._pixels.kind]).head
-        whole = len(self._pixels) / len(chosen)
-        before = whole * float(some.bits(self._net, head.weight, head.bias))
-        return before, whole * float(self._bits(some))
+    def _drawn(self, count: int) -> Pixels:
+        n, device = len(self._pixels), self._pixels.levels.device
+        chosen = torch.randint(n, (min(n, count),), generator=self._random, device=device)
+        return self._pixels.draw(chosen)
 
     def _bits(self, pixels: Pixels) -> Tensor:
         rounded = {

@@ -113,8 +113,9 @@ def _found(
 
     patches = [patch for plane in planes for patch in Shown.of(plane).cut(rpft.PATCH)]
     ranks, seconds = Ranks(*_ranks(scale * now / 8)), effort.seconds or float("inf")
-    first = heads.adapt(engine, patches, ranks.head, scale=scale, seconds=seconds)
-    if first.before > OUT_OF_REACH * now:
+    most = OUT_OF_REACH * now
+    first = heads.adapt(engine, patches, ranks.head, scale=scale, most_bits=most, seconds=seconds)
+    if not first.factors:
         return
     yield first.adapter.to_bytes(), (first.share,)
     if effort.passes == 0:

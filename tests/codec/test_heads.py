@@ -42,10 +42,13 @@ def test_features_are_those_of_the_network(
         torch.testing.assert_close(base, expected[1], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_fitted_heads_pay_for_themselves(channels: int) -> None:
+@pytest.mark.parametrize(("channels", "by_tensors"), [(1, False), (3, False), (1, True)])
+def test_fitted_heads_pay_for_themselves(channels: int, by_tensors: bool) -> None:
+    """As a CPU computes the features, and as a GPU does."""
     torch.set_num_threads(1)
     engine = Engine.open(pretrained.load(pretrained.SMALL), device="cpu")
+    if by_tensors:
+        engine.coder = TensorCoder(engine.net)
     image = weave(channels)
     learned = heads.adapt(engine, list(Shown.of(image).cut(32)), 2)
     adapter = learned.adapter.to_bytes()
@@ -79,4 +82,5 @@ def test_patches_of_several_kinds_and_a_bound_on_time() -> None:
     learned = heads.adapt(engine, patches, 1, seconds=0.0)
     engine.adapted(learned.adapter.to_bytes())
     assert not heads.adapt(engine, [], 1).factors
+    assert not heads.adapt(engine, patches, 1, most_bits=learned.before / 2).factors
     assert Batch.of([deep]).n_pixels == 1024
