@@ -22,12 +22,11 @@ from archiver.codec.adaptation import Adaptation
 from archiver.codec.tiles import Encoded
 from archiver.errors import FormatError
 from archiver.image import Samples
-from archiver.pipeline import choice
 
 if TYPE_CHECKING:
     from archiver.codec.engine import Engine
 
-SAMPLE_PIXELS = 1 << 20
+SAMPLE_PIXELS, HEAD_PIXELS = 1 << 20, 1 << 18  # to fine-tune on all layers, heads alone
 LEAST_BYTES = 16_000  # of learnable tiles: below that no adapter has paid for itself
 # up to so many bytes of learnable tiles: ranks of matrices, kernels, heads
 RANKS = ((70_000, 1, 2, 2), (150_000, 2, 2, 4), (1_000_000, 4, 4, 6))
@@ -50,7 +49,7 @@ class Effort:
     @property
     def sample_pixels(self) -> int:
         """How much of a file stands for all of it, at least."""
-        return choice.LEAST_PIXELS if self.passes == 0 else SAMPLE_PIXELS
+        return HEAD_PIXELS if self.passes == 0 else SAMPLE_PIXELS
 
 
 @dataclass(frozen=True)
