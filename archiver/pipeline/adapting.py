@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 
 SAMPLE_PIXELS, HEAD_PIXELS = 1 << 20, 1 << 18  # to fine-tune on all layers, heads alone
 LEAST_BYTES = 16_000  # of learnable tiles: below that no adapter has paid for itself
-# up to so many bytes of learnable tiles: ranks of matrices, kernels, heads
-RANKS = ((70_000, 1, 2, 2), (150_000, 2, 2, 4), (1_000_000, 4, 4, 6))
-LARGEST_RANKS = (8, 8, 8)
+# up to so many bytes of learnable tiles, ranks of heads
+HEAD_RANKS = ((70_000, 2), (150_000, 4), (1_000_000, 6), (math.inf, 8))
+# up to so many bytes for each unit of the network's width, ranks of matrices and kernels
+RANKS = ((1_600, 1, 2), (2_400, 2, 2), (16_000, 4, 4), (math.inf, 8, 8))
 PASSES = 12  # of an image of 64 patches or more
 MOST_PASSES = 36  # of a smaller one: a pass has fewer updates
+RATE = 64  # of the fine-tuning, in steps: a factor moves as many inputs as the network is wide
 OUT_OF_REACH = 1.3  # times the bits that another codec takes: no fine-tuning makes up for that
 
 
@@ -111,7 +113,8 @@ def _found(
     from archiver.codec.batches import Shown
 
     patches = [patch for plane in planes for patch in Shown.of(plane).cut(rpft.PATCH)]
-    ranks, seconds = Ranks(*_ranks(scale * now / 8)), effort.seconds or float("inf")
+    dim, seconds = engine.net.architecture.dim, effort.seconds or float("inf")
+    ranks = Ranks(*_ranks(scale * now / 8, dim))
     most = OUT_OF_REACH * now
     first = heads.adapt(engine, patches, ranks.head, scale=scale, most_bits=most, seconds=seconds)
     if not first.factors:
@@ -120,7 +123,9 @@ def _found(
     if effort.passes == 0:
         return
     passes: list[rpft.Pass] = []
-    settings = rpft.Settings(effort.passes or _passes(len(patches)), seconds=seconds, ranks=ranks)
+    settings = rpft.Settings(
+        effort.passes or _passes(len(patches)), RATE / dim, seconds=seconds, ranks=ranks
+    )
     adapter = rpft.adapt(
         engine.net, patches, settings, passes.append, first, scale=scale, device=str(engine.device)
     )
@@ -131,10 +136,10 @@ def _found(
         )
 
 
-def _ranks(n_bytes: float) -> tuple[int, int, int]:
+def _ranks(n_bytes: float, dim: int) -> tuple[int, int, int]:
     """Return the ranks of matrices, kernels and heads that a file of so many bytes pays for."""
-    fitting = [ranks for limit, *ranks in RANKS if n_bytes < limit]
-    matrix, kernel, head = fitting[0] if fitting else LARGEST_RANKS
+    matrix, kernel = next(ranks for limit, *ranks in RANKS if n_bytes < limit * dim)
+    head = next(rank for limit, rank in HEAD_RANKS if n_bytes < limit)
     return matrix, kernel, head
 
 
