@@ -1,4 +1,4 @@
-"""Own the size that a JPEG XL stream declares, read before libjxl allocates for it.
+"""Own the size that a JPEG XL stream, or a JPEG, declares, read before libjxl allocates for it.
 
 ISO/IEC 18181-1, SizeHeader: a few bits after the signature; in a container (ISO/IEC 18181-2), at
 the beginning of the box ``jxlc``, or of what the boxes ``jxlp`` are joined to.
@@ -6,8 +6,11 @@ the beginning of the box ``jxlc``, or of what the boxes ``jxlp`` are joined to.
 
 from __future__ import annotations
 
+import re
 import struct
 
+# ISO/IEC 10918-1, frame header of 8 bits: height, width
+_JPEG_FRAME = re.compile(rb"\xff[\xc0-\xc2](?=..\x08(..)(..))", re.DOTALL)
 _SIGNATURE = b"\xff\x0a"
 _LENGTHS = (9, 13, 18, 30)  # bits of a side, by its selector
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # width to height
@@ -27,6 +30,12 @@ def sides(stream: bytes) -> tuple[int, int]:
         wide, high = _RATIOS[ratio - 1]
         return height, height * wide // high
     return height, _side(bits, is_small)
+
+
+def jpeg_pixels(data: bytes) -> int:
+    """Return the most that any frame header declares, wherever it is: libjxl allocates for each."""
+    sides = (map(int.from_bytes, found.groups()) for found in _JPEG_FRAME.finditer(data))
+    return max((height * width for height, width in sides), default=0)
 
 
 class _Bits:

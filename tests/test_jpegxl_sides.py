@@ -66,3 +66,16 @@ def test_a_huge_jpeg_stays_as_it_is_and_none_is_decoded(monkeypatch: pytest.Monk
     monkeypatch.setattr(imagecodecs, "jpegxl_decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
     with pytest.raises(IntegrityError, match="pixels"):
         jpeg_tiles.decode(bytes([jpeg_tiles.JPEG_XL]) + data[:3] + transcoded)
+
+
+def test_jpeg_tiles_too_large_for_libjxl_are_not_given_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every frame header counts: libjxl allocates for the first, other readers for the last."""
+    stream = imagecodecs.jpeg8_encode(np.zeros((16, 24, 3), np.uint8))
+    assert jpegxl_sides.jpeg_pixels(stream) == 16 * 24
+    huge = stream[:2] + b"\xff\xc0\0\x11\x08\xff\xdc\xff\xdc\x03" + bytes(9) + stream[2:]
+    assert jpegxl_sides.jpeg_pixels(huge) == 0xFFDC**2
+    monkeypatch.setattr(imagecodecs, "jpegxl_encode_jpeg", lambda *_: pytest.fail("encoded"))
+    tile = jpeg_tiles.as_tile(bytes(3) + huge)
+    assert jpeg_tiles.encode(tile) == jpeg_tiles.encode_as_is(tile)

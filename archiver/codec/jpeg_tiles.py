@@ -33,6 +33,8 @@ def as_tile(data: bytes) -> Samples:
 def encode(tile: Samples) -> bytes:
     """Return the payload of a tile: transcoded if that is smaller and libjxl can do it."""
     data = tile.tobytes()
+    if jpegxl_sides.jpeg_pixels(data) > MAX_PIXELS:
+        return encode_as_is(tile)
     try:
         transcoded = bytes(imagecodecs.jpegxl_encode_jpeg(data[_HEADER:]))
     except Exception:  # progressive, arithmetic, damaged: whatever libjxl refuses

@@ -6,7 +6,6 @@ bitstream reconstruction data.  There are no images: the samples are what the JP
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,7 +24,6 @@ from archiver.sources.contract import (
 from archiver.sources.wire import Cursor
 
 MAX_PIXELS = 1 << 26  # libjxl takes up to 20 bytes for each
-_FRAME = re.compile(rb"\xff[\xc0-\xc2](?=..\x08(..)(..))", re.DOTALL)  # height, width
 
 
 def split(path: Path, *, fidelity: Fidelity) -> Split:
@@ -34,7 +32,7 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
         raise Unsupported("JPEG: too large to hold in memory")
     data = path.read_bytes()
     try:
-        if _pixels(data) > MAX_PIXELS:
+        if jpegxl_sides.jpeg_pixels(data) > MAX_PIXELS:
             raise Unsupported(f"JPEG: more than {MAX_PIXELS >> 20} Mpixel")
         transcoded = bytes(imagecodecs.jpegxl_encode_jpeg(data))
     except Unsupported:
@@ -63,12 +61,6 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
             f"residue of a JPEG file: expected JPEG XL with reconstruction data, found {error};"
             " the archive is damaged, run `archiver verify` on it"
         ) from error
-
-
-def _pixels(data: bytes) -> int:
-    """Return the most that any frame header declares, wherever it is: libjxl allocates for each."""
-    sides = (map(int.from_bytes, found.groups()) for found in _FRAME.finditer(data))
-    return max((height * width for height, width in sides), default=0)
 
 
 def decode(data: bytes) -> list[Samples]:
