@@ -53,6 +53,25 @@ def packed(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return archive
 
 
+def test_balanced_fits_heads_alone_and_0_steps_fit_nothing(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapting, "LEAST_BYTES", 4000)
+    how: dict[str, Any] = {**MAX, "profile": "balanced", "workers": 0}
+    summary = run.pack(tree, tmp_path / "a", PackSettings(**how))
+    assert summary.tiles["adapted"] >= 4
+    fitted = open_archive(tmp_path / "a").entry("weave.png").adaptation
+    assert fitted is not None
+    assert fitted.n_passes == 0
+    assert not jobs.run.verify(tmp_path / "a", workers=0).problems
+    jobs.run.unpack(tmp_path / "a", tmp_path / "out", workers=0)
+    for path in tree.iterdir():
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+    plain = run.pack(tree, tmp_path / "b", PackSettings(**how, adapt_steps=0))
+    assert "adapted" not in plain.tiles
+    assert summary.payload_bytes < plain.payload_bytes
+
+
 def test_files_come_back(tree: Path, packed: Path, tmp_path: Path) -> None:
     assert not jobs.run.verify(packed, workers=0).problems
     jobs.run.unpack(packed, tmp_path / "out", workers=0)

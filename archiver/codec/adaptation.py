@@ -34,7 +34,7 @@ class Adaptation:
     @property
     def n_passes(self) -> int:
         """Passes of the fine-tuning of all layers."""
-        return len(self.rates) - (self.adapter[:1] != _HEADLESS)
+        return max(0, len(self.rates) - (self.adapter[:1] != _HEADLESS))
 
     def to_bytes(self) -> bytes:
         """Serialise."""
