@@ -6,15 +6,17 @@ factors, straight-through, and the price of the factors, with noise in the place
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from archiver.codec.adapters import LIMIT, Factor
 
-PRIOR_SCALE = 1.0  # steps: of the logistic that prices factors while they are learned
+LEAST_SCALE, MAX_SCALE = 0.15, 2.0  # steps: of the logistics that price factors
 
 
 def dithered(shape: tuple[int, int], rng: np.random.Generator) -> Tensor:
@@ -26,11 +28,24 @@ def dithered(shape: tuple[int, int], rng: np.random.Generator) -> Tensor:
 
 
 def price(factors: Sequence[Tensor], noise: torch.Generator) -> Tensor:
-    """Return the bits of factors (in steps) under a logistic; noise stands for rounding."""
-    flat = torch.cat([f.flatten() for f in factors])
-    noisy = flat + torch.rand(flat.shape, generator=noise, device=flat.device) - 0.5
-    mass = torch.sigmoid((noisy + 0.5) / PRIOR_SCALE) - torch.sigmoid((noisy - 0.5) / PRIOR_SCALE)
-    return -(mass + 1e-9).log2().sum()
+    """Return the bits of factors (in steps) under logistics; noise stands for rounding.
+
+    Each factor has the scale that fits it now, as it will when it is stored: the more of its
+    values are zero, the more the next one costs that is not.
+    """
+    return torch.stack([_price(factor, noise) for factor in factors]).sum()
+
+
+def _price(factor: Tensor, noise: torch.Generator) -> Tensor:
+    with torch.no_grad():  # a logistic's mean magnitude is 2 ln 2 scales
+        scale = factor.round().abs().mean() / (2 * math.log(2))
+        scale = scale.clamp(LEAST_SCALE, MAX_SCALE)
+    dither = torch.rand(factor.shape, generator=noise, device=factor.device) - 0.5
+    magnitude = (factor + dither).abs()
+    upper = F.logsigmoid((magnitude + 0.5) / scale)
+    lower = F.logsigmoid((magnitude - 0.5) / scale)
+    mass = upper + torch.log(-torch.expm1(lower - upper))  # of the bin, in nats
+    return -mass.sum() / math.log(2)
 
 
 def rounded(x: Tensor) -> Tensor:

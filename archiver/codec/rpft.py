@@ -26,7 +26,6 @@ from archiver.codec.heads import Learned
 PATCH = 64  # side of what is shown and ranked
 BATCH = 2  # patches of one update: the smaller, the better, at the same number of passes
 WARM_UP = 8  # updates
-HOPELESS = 0.998  # of the bits at the start, after a third of the passes: going on is vain
 
 
 @dataclass(frozen=True)
@@ -86,19 +85,16 @@ def adapt(
     begin = start or Learned({}, settings.ranks, 0.0, 1.0, net.architecture)
     with devices.training(None):
         trainer = _Trainer(net, patches, settings, begin, scale, device)
-        return _adapted(trainer, settings, begin.share, on_pass)
+        return _adapted(trainer, settings, on_pass)
 
 
-def _adapted(
-    trainer: _Trainer, settings: Settings, reached: float, on_pass: Callable[[Pass], None]
-) -> Adapter:
+def _adapted(trainer: _Trainer, settings: Settings, on_pass: Callable[[Pass], None]) -> Adapter:
     start = time.monotonic()
     for t in range(settings.passes):
         bits = trainer.run(t)
         spent = time.monotonic() - start
         on_pass(Pass(t + 1, share(settings, t), bits, spent))
-        is_hopeless = t >= settings.passes / 3 and bits > HOPELESS * reached * trainer.total
-        if spent > settings.seconds or is_hopeless:
+        if spent > settings.seconds:
             break
     return trainer.adapter()
 

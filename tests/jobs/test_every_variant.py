@@ -1,0 +1,31 @@
+"""Whatever Pillow and tifffile write as PNG or TIFF comes back, and none of it grows."""
+
+from __future__ import annotations
+
+import filecmp
+from pathlib import Path
+
+import pytest
+from variants import write_all
+
+from archiver.jobs import run
+from archiver.jobs.spec import PackSettings
+from archiver.pipeline import open_archive
+
+MOST_MORE = 512  # bytes that a file may take more than it has
+
+
+@pytest.mark.filterwarnings("ignore")  # of the writers
+def test_every_variant(tmp_path: Path) -> None:
+    """Pack, unpack, compare; what the writers do by default comes apart into samples."""
+    written = write_all(tmp_path / "source")
+    assert len(written) > 800
+    summary = run.pack(tmp_path / "source", tmp_path / "a.archive", PackSettings(workers=0))
+    assert not summary.failures
+    archive = open_archive(tmp_path / "a.archive")
+    run.unpack(tmp_path / "a.archive", tmp_path / "out", workers=0)
+    for path in written:
+        name = str(path.relative_to(tmp_path / "source"))
+        assert filecmp.cmp(path, tmp_path / "out" / name, shallow=False), name
+        entry = archive.entry(name)
+        assert entry.stored_bytes <= path.stat().st_size + MOST_MORE, name
