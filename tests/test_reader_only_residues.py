@@ -150,11 +150,50 @@ def read_segmented(data: bytes, images: Sequence[Array]) -> bytes:
             rows = (np.frombuffer(rows, np.uint8) ^ patch).tobytes()
         assert not flags[i] & 4, "a broken segment, which is not read here"
         plan = None
-        if recipe[0] == 8:
+        if recipe[0] in (8, 9):
             (length,) = struct.unpack("<I", gap[-4:])
             gap, plan = gap[: -4 - length], gap[-4 - length : -4]
-        out += gap + (rows if recipe[0] == 0 else zlib_stream(rows, recipe[1:], plan))
+        if recipe[0] == 9:
+            out += gap + packets(rows, plan)
+        else:
+            out += gap + (rows if recipe[0] == 0 else zlib_stream(rows, recipe[1:], plan))
     return out + gaps.read()
+
+
+def packets(rows: bytes, plan: bytes) -> bytes:
+    """The stream of a plan of runs."""
+    fields = Cursor(plan)
+    starts, ends, row, n = fields.fields("<BBIB")
+    out = b""
+    for _ in range(n):
+        place, before = fields.take("<B"), fields.blob()
+        count = fields.take("<I")
+        numbers = list(itertools.accumulate(fields.column(count, "u4")))
+        said = dict(zip(numbers, fields.bytes(count), strict=True))
+        plane, p, number = rows[place::n], 0, 0
+        out += before
+
+        def run(q: int, plane: bytes = plane) -> int:
+            end = min(len(plane), (q // row + 1) * row) if row else len(plane)
+            return len(list(itertools.takewhile(lambda x: x == plane[q], plane[q:end])))
+
+        while p < len(plane):
+            if number in said:
+                first = said[number]
+            elif run(p) >= starts:
+                first = 257 - min(run(p), 128)
+            else:
+                q = p + 1
+                while q < len(plane) and q - p < 128 and run(q) < ends and (not row or q % row):
+                    q += 1
+                first = q - p - 1
+            assert first != 128
+            size = first + 1 if first < 128 else 257 - first
+            assert p + size <= len(plane)
+            out += bytes([first]) + plane[p : p + (size if first < 128 else 1)]
+            p, number = p + size, number + 1
+    fields.end()
+    return out
 
 
 def segment_rows(image: Array, geometry: tuple[int, ...], index: int, edge: int) -> bytes:

@@ -1,13 +1,14 @@
-"""Own DICOM files: native frames, lossless JPEG and JPEG-LS as samples, JPEG frames as they are.
+"""Own DICOM files: native frames, RLE, lossless JPEG and JPEG-LS as samples, JPEG as it is.
 
-All elements but the frames are kept.  What JPEG 2000, RLE and near-lossless encoders wrote stays in
-the file: they are many, and none of them can be asked to write the same bytes again.
+All elements but the frames are kept.  What JPEG 2000 and near-lossless encoders wrote stays in the
+file: they are many, and none of them can be asked to write the same bytes again.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -33,6 +34,8 @@ _ENCAPSULATED = {
     "1.2.840.10008.1.2.4.70": Compression.JPEG_LOSSLESS,
     "1.2.840.10008.1.2.4.80": Compression.JPEG_LS,
 }
+_RLE = "1.2.840.10008.1.2.5"
+_RLE_OF = {8: Compression.RLE_8, 16: Compression.RLE_16, 32: Compression.RLE_32}  # by bits
 _ITEM_BYTES = BREAK_BYTES  # tag and length
 _ITEM, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", _BIG_ENDIAN)
@@ -46,7 +49,7 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
     with quiet("pydicom"):
         meta = pydicom.filereader.read_file_meta_info(path)
         syntax = str(meta.get("TransferSyntaxUID", ""))
-        if syntax not in _NATIVE and syntax not in _ENCAPSULATED:  # deflated: may be a bomb
+        if syntax not in (*_NATIVE, *_ENCAPSULATED, _RLE):  # deflated: may be a bomb
             raise Unsupported(f"DICOM: frames compressed by {_name(syntax)}")
         return _split(path, pydicom.dcmread(path, defer_size=_DEFER_BYTES), fidelity)
 
@@ -58,6 +61,8 @@ def _split(path: Path, header: FileDataset, fidelity: Fidelity) -> Split:
     if syntax in _ENCAPSULATED and offset is not None and length == _UNDEFINED:
         pages = _frames(path, offset, header, _ENCAPSULATED[syntax])
         return scan.split(path, pages, fidelity=fidelity)
+    if syntax == _RLE and offset is not None and length == _UNDEFINED:
+        return scan.split(path, _rle_frames(path, offset, header), fidelity=fidelity)
     if offset is None or length == _UNDEFINED:
         raise Unsupported("DICOM: no native pixel data")
     geometry = _geometry(header, big_endian=syntax == _BIG_ENDIAN)
@@ -76,6 +81,20 @@ def _frames(path: Path, offset: int, header: FileDataset, how: Compression) -> l
         if len(fragments) != n_frames or not n_frames:
             raise Unsupported(f"DICOM: {len(fragments)} fragments for {n_frames} frames")
         return [_frame(file, [fragment], header, how) for fragment in fragments]
+
+
+def _rle_frames(path: Path, offset: int, header: FileDataset) -> list[Page]:
+    """Return a page for each RLE frame, which has a fragment of its own."""
+    geometry = replace(_geometry(header, big_endian=False), planar=False)
+    geometry = replace(geometry, segment_height=geometry.height)
+    n_frames = _number(header, "NumberOfFrames", 1)
+    with path.open("rb") as file:
+        fragments = list(_fragments(file, offset))[1:]
+    if len(fragments) != n_frames or not n_frames:
+        raise Unsupported(f"DICOM: {len(fragments)} fragments for {n_frames} frames")
+    spans = np.array(fragments, np.int64)
+    how = _RLE_OF[geometry.bits]
+    return [Page(geometry, how, span[:1], span[1:]) for span in spans]
 
 
 def _fragments(file: BinaryIO, offset: int) -> Iterator[tuple[int, int]]:

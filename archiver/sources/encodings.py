@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from archiver.errors import IntegrityError, ParityError
-from archiver.sources import deflate, jpeg_frames
+from archiver.sources import deflate, jpeg_frames, runs
 from archiver.sources.contract import Unsupported
 from archiver.sources.packing import Bytes
 from archiver.sources.wire import Cursor
@@ -30,6 +30,9 @@ _TIFF_OFFSETS, _TIFF_ROWS, _TIFF_LENGTHS = 273, 278, 279
 class Compression(IntEnum):
     """Compressions that can be replayed: those of TIFF by its numbers, others below 0."""
 
+    RLE_32 = -5  # frames of DICOM: planes of bytes, for samples of so many bits
+    RLE_16 = -4
+    RLE_8 = -3
     JPEG_LS = -2  # with its header
     JPEG_LOSSLESS = -1
 
@@ -53,6 +56,7 @@ class Encoding(IntEnum):
     JPEG = 6  # the segment is in the image, as a JPEG tile
     JPEG_SCAN = 7  # lossless JPEG or JPEG-LS, as the header at the end of the gap before it says
     PLANNED = 8  # zlib stream by the plan at the end of the gap before it
+    RUNS = 9  # packets of PackBits by the plan at the end of the gap before it
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,9 @@ class Recipe:
 
 PLAIN, JPEG = Recipe(Encoding.PLAIN), Recipe(Encoding.JPEG)
 FRAMES = (Compression.JPEG_LOSSLESS, Compression.JPEG_LS)
-JPEG_SCAN = Recipe(Encoding.JPEG_SCAN)
+RLE = {Compression.RLE_8: 1, Compression.RLE_16: 2, Compression.RLE_32: 4}  # bytes of a sample
+PLANNED = (Encoding.PLANNED, Encoding.RUNS)
+JPEG_SCAN, RUNS = Recipe(Encoding.JPEG_SCAN), Recipe(Encoding.RUNS)
 _CANDIDATES = {
     Compression.LZW: (Recipe(Encoding.LZW_LIBTIFF), Recipe(Encoding.LZW_IMAGECODECS)),
     Compression.PACKBITS: (
@@ -95,6 +101,8 @@ def decode(compression: Compression, stored: bytes, n_bytes: int) -> tuple[bytes
     elif compression in FRAMES:
         samples = jpeg_frames.decode(stored)
         raw = samples.astype(samples.dtype.newbyteorder("<")).tobytes()
+    elif compression in RLE:
+        raw = runs.decode_frame(stored, n_bytes, RLE[compression])
     elif compression is Compression.LZW:
         raw = bytes(imagecodecs.lzw_decode(stored, out=n_bytes))
     elif compression is Compression.PACKBITS:
@@ -127,12 +135,18 @@ def find(
             encoded = _ENCODERS[recipe.encoding](rows)
             if encoded and stored.startswith(encoded):
                 return Found(recipe, len(encoded))
-        return None
+        return _runs(runs.find_strip(rows, stored)) if compression is Compression.PACKBITS else None
+    if compression in RLE:
+        return _runs(runs.find_frame(rows, stored, RLE[compression]))
     made = deflate.find(rows.tobytes(), stored[:used], hint.settings if hint else None)
     if made is None:
         return None
     encoding = Encoding.PLANNED if made.plan else Encoding.ZLIB
     return Found(Recipe(encoding, made.settings), used, made.plan)
+
+
+def _runs(found: tuple[bytes, int] | None) -> Found | None:
+    return Found(RUNS, found[1], found[0]) if found else None
 
 
 def replay(recipe: Recipe, rows: Bytes, told: bytes = b"") -> bytes:
@@ -151,6 +165,8 @@ def replay(recipe: Recipe, rows: Bytes, told: bytes = b"") -> bytes:
         return rows.tobytes()
     if recipe.encoding in (Encoding.ZLIB, Encoding.PLANNED):
         return deflate.replay(rows.tobytes(), deflate.Made(recipe.settings, told))
+    if recipe.encoding is Encoding.RUNS:
+        return runs.replay(rows, told)
     check_encoder(recipe.encoding)
     try:
         return _ENCODERS[recipe.encoding](rows)

@@ -11,6 +11,7 @@ from pathlib import Path
 import imagecodecs
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import test_dicom
 import test_jpeg_frames as frames
@@ -22,6 +23,7 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    RLELossless,
 )
 
 from archiver.sources import Format, parse, rebuild
@@ -41,6 +43,13 @@ def _tiff(**how: object) -> Callable[[Path], None]:
 def _frame(bits: int, syntax: str, encode: Callable[[np.ndarray], bytes]) -> Callable[[Path], None]:
     samples = frames.scene(bits)
     return lambda path: frames.write(path, encode(samples), samples, syntax, fragments=2)
+
+
+def _rle(path: Path) -> None:
+    test_dicom.write(path, frames.scene(16)[None, ..., 0], ExplicitVRLittleEndian)
+    dataset = pydicom.dcmread(path)
+    dataset.compress(RLELossless)
+    dataset.save_as(path)
 
 
 def _nifti(name: str) -> Callable[[Path], None]:
@@ -70,6 +79,8 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "dicom": lambda path: test_dicom.write(
         path, frames.scene(16)[None, ..., 0], ExplicitVRLittleEndian
     ),
+    "dicom rle": _rle,
+    "tiff packbits": _tiff(compression="packbits", rowsperstrip=16),
     "lossless jpeg": _frame(16, JPEGLosslessSV1, lambda s: frames.lossless_jpeg(s, 16, 1)),
     "jpeg-ls": _frame(16, JPEGLSLossless, lambda s: bytes(imagecodecs.jpegls_encode(s[..., 0]))),
     "nifti": _nifti("a.nii"),
