@@ -164,11 +164,18 @@ def packets(rows: bytes, plan: bytes) -> bytes:
     """The stream of a plan of runs."""
     fields = Cursor(plan)
     starts, ends, row, n = fields.fields("<BBIB")
+    assert 2 <= min(starts, ends) <= max(starts, ends) <= 16
+    assert n
+    assert len(rows) % n == 0
+    assert len(rows) <= 1 << 26
     out = b""
     for _ in range(n):
         place, before = fields.take("<B"), fields.blob()
         count = fields.take("<I")
-        numbers = list(itertools.accumulate(fields.column(count, "u4")))
+        assert place < n
+        steps = fields.column(count, "u4")
+        assert all(steps[1:])
+        numbers = list(itertools.accumulate(steps))
         said = dict(zip(numbers, fields.bytes(count), strict=True))
         plane, p, number = rows[place::n], 0, 0
         out += before
@@ -192,6 +199,7 @@ def packets(rows: bytes, plan: bytes) -> bytes:
             assert p + size <= len(plane)
             out += bytes([first]) + plane[p : p + (size if first < 128 else 1)]
             p, number = p + size, number + 1
+        assert not numbers or numbers[-1] < number
     fields.end()
     return out
 

@@ -41,9 +41,9 @@ def _price(factor: Tensor, noise: torch.Generator) -> Tensor:
         scale = factor.round().abs().mean() / (2 * math.log(2))
         scale = scale.clamp(LEAST_SCALE, MAX_SCALE)
     dither = torch.rand(factor.shape, generator=noise, device=factor.device) - 0.5
-    magnitude = (factor + dither).abs()
-    upper = F.logsigmoid((magnitude + 0.5) / scale)
-    lower = F.logsigmoid((magnitude - 0.5) / scale)
+    tail = -(factor + dither).abs()  # the lower tail, where no difference vanishes
+    upper = F.logsigmoid((tail + 0.5) / scale)
+    lower = F.logsigmoid((tail - 0.5) / scale)
     mass = upper + torch.log(-torch.expm1(lower - upper))  # of the bin, in nats
     return -mass.sum() / math.log(2)
 

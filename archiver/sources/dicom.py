@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from archiver.sources import jpeg_frames, scan
+from archiver.sources import jpeg_frames, runs, scan
 from archiver.sources.contract import Fidelity, Split, Unsupported
 from archiver.sources.encodings import Compression
 from archiver.sources.geometry import Geometry
@@ -87,11 +87,17 @@ def _rle_frames(path: Path, offset: int, header: FileDataset) -> list[Page]:
     """Return a page for each RLE frame, which has a fragment of its own."""
     geometry = replace(_geometry(header, big_endian=False), planar=False)
     geometry = replace(geometry, segment_height=geometry.height)
-    n_frames = _number(header, "NumberOfFrames", 1)
+    n_frames, n_planes = _number(header, "NumberOfFrames", 1), geometry.row_bytes // geometry.width
+    if not geometry.is_sound or geometry.height * geometry.row_bytes > runs.MAX_BYTES:
+        raise Unsupported(f"DICOM: an RLE frame of {geometry.height} x {geometry.width}")
     with path.open("rb") as file:
         fragments = list(_fragments(file, offset))[1:]
-    if len(fragments) != n_frames or not n_frames:
-        raise Unsupported(f"DICOM: {len(fragments)} fragments for {n_frames} frames")
+        if len(fragments) != n_frames or not n_frames:
+            raise Unsupported(f"DICOM: {len(fragments)} fragments for {n_frames} frames")
+        for start, _ in fragments:
+            file.seek(start)
+            if file.read(4) != struct.pack("<I", n_planes):
+                raise Unsupported(f"DICOM: an RLE frame of other than {n_planes} planes")
     spans = np.array(fragments, np.int64)
     how = _RLE_OF[geometry.bits]
     return [Page(geometry, how, span[:1], span[1:]) for span in spans]

@@ -15,23 +15,29 @@ needs no library (FORMAT.md, "Plan of runs"), little-endian:
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from archiver.errors import IntegrityError
+from archiver.compiled import compiled
 from archiver.sources.contract import LAYOUT_VERSION, Unsupported
 from archiver.sources.packing import Bytes
 from archiver.sources.wire import Cursor, pack_blob
 
 MAX_PLANES = 15  # of an RLE frame
+MAX_BYTES = 1 << 26  # of rows that a plan stands for
+MAX_LEAST = 16  # of a run that a rule asks for
 _HEAD = struct.Struct("<16I")  # of an RLE frame: how many planes, and where they begin
+_HEAD_COST = 256  # bytes of a plan that say nothing but the head, which compresses
 _MOST = 128  # bytes of a packet
 _GAIN = 64  # bytes that come of one, at most
 _SHARE = 3  # a plan of one byte for so many of the stream is good enough
+_EXCEPTION_BYTES = 5
 _RULES = ((2, 2), (2, 3), (3, 3))
 
 
@@ -44,13 +50,17 @@ class Rule:
     row: int
 
 
-@dataclass
+@dataclass(frozen=True)
 class Plane:
-    """One plane of a stream: the ``place`` of its byte, what is ``before`` it, its exceptions."""
+    """One plane of a stream: the ``place`` of its byte, what is ``before`` it, its exceptions.
+
+    ``numbers`` (m,) int64 are packets that are not foreseen, ``firsts`` (m,) their first bytes.
+    """
 
     place: int
     before: bytes
-    exceptions: dict[int, int] = field(default_factory=dict)  # number of a packet -> control
+    numbers: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    firsts: Bytes = field(default_factory=lambda: np.empty(0, np.uint8))
 
 
 # --- frames of DICOM (PS3.5, annex G) ------------------------------------------------------------
@@ -103,128 +113,166 @@ def _decoded(packets: bytes, n_bytes: int) -> bytes:
 def find_frame(rows: Bytes, stored: bytes, sample_bytes: int) -> tuple[bytes, int] | None:
     """Return the plan of an RLE frame of rows (H, bytes), and how many bytes it gives."""
     starts = frame_starts(stored)
-    places = frame_places(len(starts), sample_bytes)
-    return _find(rows, stored, starts, places)
+    return _find(rows, stored, starts, frame_places(len(starts), sample_bytes), _HEAD_COST)
 
 
 def find_strip(rows: Bytes, stored: bytes) -> tuple[bytes, int] | None:
     """Return the plan of a strip of rows (H, bytes), and how many bytes it gives."""
-    return _find(rows, stored, [0], [0])
+    return _find(rows, stored, [0], [0], 0)
 
 
 def _find(
-    rows: Bytes, stored: bytes, starts: Sequence[int], places: Sequence[int]
+    rows: Bytes, stored: bytes, starts: Sequence[int], places: Sequence[int], more: int
 ) -> tuple[bytes, int] | None:
-    values = rows.reshape(-1, len(places))
-    at, packets, before = 0, [], []
-    for start in starts:
-        found = _packets(stored, start, len(values))
-        if found is None or start < at:
+    """Return the smallest plan; None if it takes too much of the stream, beside ``more`` bytes."""
+    if rows.size > MAX_BYTES:
+        return None
+    values, data, at = rows.reshape(-1, len(places)), np.frombuffer(stored, np.uint8), 0
+    planes, controls = [], []
+    for start, place in zip(starts, places, strict=True):
+        found, count, end = _packets(data, start, len(values))
+        if end < 0 or start < at:
             return None
-        before.append(stored[at:start])
-        packets.append(found[0])
-        at = found[1]
+        planes.append(Plane(place, stored[at:start]))
+        controls.append(found[:count])
+        at = end
+    most = at // _SHARE + more
     plans = []
-    for (least, ends), row in ((r, n) for r in _RULES for n in (rows.shape[1] // len(places), 0)):
+    for (least, ends), row in product(_RULES, (rows.shape[1] // len(places), 0)):
         rule = Rule(least, ends, row)
-        planes = [Plane(*one) for one in zip(places, before, strict=True)]
-        for plane, controls in zip(planes, packets, strict=True):
-            plane.exceptions = _exceptions(controls, values[:, plane.place], rule)
-        plans.append(_pack(rule, planes))
+        told = [_told(p, c, values, rule, most) for p, c in zip(planes, controls, strict=True)]
+        plans.append(_pack(rule, told))
     best = min(plans, key=len)
-    return (best, at) if len(best) * _SHARE <= at + _HEAD.size * _SHARE else None
+    return (best, at) if len(best) <= most else None
 
 
-def _packets(stored: bytes, at: int, n: int) -> tuple[NDArray[np.int64], int] | None:
-    """Return the first bytes of the packets that give ``n`` bytes, and where they end."""
-    controls, done = [], 0
-    while done < n:
-        if at >= len(stored) or stored[at] == _MOST:
-            return None
-        control = stored[at]
-        controls.append(control)
-        done += control + 1 if control < _MOST else 257 - control
-        at += control + 2 if control < _MOST else 2
-    is_whole = done == n and at <= len(stored)
-    return (np.array(controls, np.int64), at) if is_whole else None
-
-
-def _exceptions(controls: NDArray[np.int64], values: Bytes, rule: Rule) -> dict[int, int]:
-    counts = np.where(controls < _MOST, controls + 1, 257 - controls)
-    places = np.cumsum(counts) - counts
-    numbers = np.flatnonzero(_foreseen(values, rule)[places] != controls)
-    return dict(zip(numbers.tolist(), controls[numbers].tolist(), strict=True))
+def _told(plane: Plane, controls: Bytes, values: Bytes, rule: Rule, most: int) -> Plane:
+    """Return the plane with its exceptions, no more of them than ``most`` bytes hold."""
+    flat = np.ascontiguousarray(values[:, plane.place])
+    room = most // _EXCEPTION_BYTES + 1
+    numbers = _exceptions(flat, controls, rule.starts, rule.ends, rule.row, room)
+    return replace(plane, numbers=numbers, firsts=controls[numbers])
 
 
 def replay(rows: Bytes, plan: bytes) -> bytes:
     """Return the stream of rows (H, bytes) by its plan; IntegrityError if that is damaged."""
     cursor = Cursor(plan, "plan of runs")
     rule, planes = _read(cursor)
-    if not planes or rows.size % len(planes):
-        raise cursor.damaged("planes of all bytes", len(planes))
+    if not planes or rows.size % len(planes) or rows.size > MAX_BYTES:
+        raise cursor.damaged("planes of all bytes", f"{len(planes)} for {rows.size}")
     values = rows.reshape(-1, len(planes))
     parts: list[bytes] = []
     for plane in planes:
         if plane.place >= len(planes):
             raise cursor.damaged(f"one of {len(planes)} planes", plane.place)
-        parts.append(plane.before)
-        parts += _written(np.ascontiguousarray(values[:, plane.place]), plane, rule)
+        flat = np.ascontiguousarray(values[:, plane.place])
+        out = np.empty(2 * flat.size, np.uint8)  # packets of one byte each
+        told = plane.numbers, plane.firsts
+        size = _written(flat, *told, rule.starts, rule.ends, rule.row, out)
+        if size < 0:
+            raise cursor.damaged("packets that end with the plane", "others")
+        parts += [plane.before, out[:size].tobytes()]
     return b"".join(parts)
 
 
-def _written(values: Bytes, plane: Plane, rule: Rule) -> Iterator[bytes]:
-    foreseen, flat = _foreseen(values, rule).tolist(), values.tobytes()
-    at = number = 0
-    while at < len(flat):
-        control = plane.exceptions.get(number)
-        if control is None:
-            control = foreseen[at]
+@compiled
+def _packets(stored: Bytes, at: int, n: int) -> Any:
+    """Return the first bytes of the packets that give ``n`` bytes, how many, where they end.
+
+    They end at -1 if there are no such packets.
+    """
+    controls = np.empty(min(n, max(0, stored.size - at)), np.uint8)
+    done = count = 0
+    while done < n:
+        if at >= stored.size or stored[at] == _MOST:
+            return controls, count, -1
+        control = int(stored[at])
+        controls[count] = control
+        count += 1
+        done += control + 1 if control < _MOST else 257 - control
+        at += control + 2 if control < _MOST else 2
+    return controls, count, at if done == n and at <= stored.size else -1
+
+
+@compiled
+def _foreseen(plane: Bytes, p: int, starts: int, ends: int, row: int) -> Any:
+    """Return the first byte of the packet that a simple encoder would begin at ``p``."""
+    end = min(plane.size, (p // row + 1) * row) if row else plane.size
+    run = 1
+    while run < _MOST and p + run < end and plane[p + run] == plane[p]:
+        run += 1
+    if run >= starts:
+        return 257 - run
+    first, same = p + 1, 1  # of the bytes after p, where those equal to the latest begin
+    for q in range(p + 2, min(end, p + _MOST + ends - 1)):
+        first, same = (first, same + 1) if plane[q] == plane[q - 1] else (q, 1)
+        if same == ends:
+            return min(first - p, _MOST) - 1
+    return min(end - p, _MOST) - 1
+
+
+@compiled
+def _exceptions(
+    plane: Bytes, controls: Bytes, starts: int, ends: int, row: int, room: int
+) -> NDArray[np.int64]:
+    """Return the numbers of the packets that are not foreseen, the first ``room`` of them."""
+    numbers = np.empty(min(room, controls.size), np.int64)
+    p = count = 0
+    for number in range(controls.size):
+        control = int(controls[number])
+        if control != _foreseen(plane, p, starts, ends, row):
+            numbers[count] = number
+            count += 1
+            if count == room:
+                break
+        p += control + 1 if control < _MOST else 257 - control
+    return numbers[:count]
+
+
+@compiled
+def _written(
+    plane: Bytes,
+    numbers: NDArray[np.int64],
+    firsts: Bytes,
+    starts: int,
+    ends: int,
+    row: int,
+    out: Bytes,
+) -> Any:
+    """Write the packets of a plane to ``out``; return their size, -1 if they do not end with it."""
+    p = number = told = size = 0
+    while p < plane.size:
+        if told < numbers.size and numbers[told] == number:
+            control = int(firsts[told])
+            told += 1
+        else:
+            control = _foreseen(plane, p, starts, ends, row)
         count = control + 1 if control < _MOST else 257 - control
-        if control == _MOST or at + count > len(flat):
-            raise IntegrityError(
-                f"plan of runs: expected a packet of at most {len(flat) - at} bytes, found first"
-                f" byte {control}; the archive is damaged, run `archiver verify` on it"
-            )
-        yield bytes([control]) + flat[at : at + (count if control < _MOST else 1)]
-        at += count
+        if control == _MOST or p + count > plane.size:
+            return -1
+        out[size] = control
+        copied = count if control < _MOST else 1
+        out[size + 1 : size + 1 + copied] = plane[p : p + copied]
+        size += 1 + copied
+        p += count
         number += 1
-
-
-def _foreseen(values: Bytes, rule: Rule) -> NDArray[np.int64]:
-    """Return the first byte of the packet that a simple encoder would begin at each byte."""
-    n, row = len(values), rule.row or len(values)
-    places = np.arange(n)
-    row_ends = np.minimum((places // row + 1) * row, n)
-    is_last = np.append(values[1:] != values[:-1], True) | (places + 1 == row_ends)
-    runs = _next(np.flatnonzero(is_last) + 1, places + 1) - places
-    long = np.append(np.flatnonzero(runs >= rule.ends), n)
-    copies = np.minimum(_next(long, places + 1), row_ends) - places
-    repeat, copy = 257 - np.minimum(runs, _MOST), np.minimum(copies, _MOST) - 1
-    return np.where(runs >= rule.starts, repeat, copy)
-
-
-def _next(sorted_places: NDArray[np.int64], after: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the first of the places that is at or after each of ``after``."""
-    found: NDArray[np.int64] = sorted_places[
-        np.minimum(np.searchsorted(sorted_places, after), len(sorted_places) - 1)
-    ]
-    return found
+    return size if told == numbers.size else -1
 
 
 def _pack(rule: Rule, planes: Sequence[Plane]) -> bytes:
     parts = [struct.pack("<BBBIB", LAYOUT_VERSION, rule.starts, rule.ends, rule.row, len(planes))]
     for plane in planes:
         parts += [struct.pack("<B", plane.place), pack_blob(plane.before)]
-        parts.append(struct.pack("<I", len(plane.exceptions)))
-        parts.append(np.diff([*plane.exceptions], prepend=0).astype("<u4").tobytes())
-        parts.append(bytes(plane.exceptions.values()))
+        parts.append(struct.pack("<I", len(plane.numbers)))
+        parts.append(np.diff(plane.numbers, prepend=0).astype("<u4").tobytes())
+        parts.append(plane.firsts.tobytes())
     return b"".join(parts)
 
 
 def _read(cursor: Cursor) -> tuple[Rule, list[Plane]]:
     starts, ends, row, n = cursor.unpack("<BBIB")
-    if min(starts, ends) < 2:
-        raise cursor.damaged("runs of at least 2", min(starts, ends))
+    if min(starts, ends) < 2 or max(starts, ends) > MAX_LEAST:
+        raise cursor.damaged(f"runs of 2 to {MAX_LEAST}", (starts, ends))
     planes = []
     for _ in range(n):
         (place,) = cursor.unpack("<B")
@@ -233,7 +281,6 @@ def _read(cursor: Cursor) -> tuple[Rule, list[Plane]]:
         steps = cursor.array("<u4", m).astype(np.int64)
         if (steps[1:] < 1).any():
             raise cursor.damaged("exceptions in order", "others")
-        numbers = np.cumsum(steps).tolist()
-        planes.append(Plane(place, before, dict(zip(numbers, cursor.take(m), strict=True))))
+        planes.append(Plane(place, before, np.cumsum(steps), cursor.array("u1", m)))
     cursor.end()
     return Rule(starts, ends, row), planes

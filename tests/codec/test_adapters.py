@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.codec import adapters, pretrained, products, reference, rpft
+from archiver.codec import adapters, factors, pretrained, products, reference, rpft
 from archiver.codec.adaptation import Adaptation
 from archiver.codec.adapters import Adapter, Ranks
 from archiver.codec.batches import Shown
@@ -139,6 +139,31 @@ def test_fine_tuning_pays_for_itself(model: bytes) -> None:
     assert len(after) + len(data) < len(before)
     assert [one.number for one in passes] == list(range(1, 13))
     np.testing.assert_array_equal(engine.adapted(data).decode([after], [image.shape])[0], image)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 5.0, -13.0, 14.0, 127.0, -1e6])
+@pytest.mark.parametrize("rest", [0.0, 200.0])
+def test_a_price_is_finite_and_pulls_towards_zero(value: float, rest: float) -> None:
+    """Also of a value that its scale did not expect; the gradient never points away from zero."""
+    factor = torch.full((4096,), rest)
+    factor[0] = value
+    factor.requires_grad_()
+    price = factors.price([factor], torch.Generator().manual_seed(0))
+    price.backward()
+    assert torch.isfinite(price)
+    assert factor.grad is not None
+    assert torch.isfinite(factor.grad).all()
+    assert (factor.grad[0] * value) >= 0 or abs(value) < 1
+
+
+def test_a_price_is_what_storing_takes(model: bytes) -> None:
+    """Of factors of whole steps, within a fifth: noise stands for rounding."""
+    engine = Engine.open(model, device="cpu")
+    adapter = random_adapter(engine, 3, RANKS[0])
+    values = [torch.from_numpy(v.astype(np.float32)) for v in adapter.factors.values()]
+    noise = torch.Generator().manual_seed(1)
+    priced = sum(float(factors.price([v], noise)) for v in values for _ in range(4)) / 4
+    assert abs(priced / (8 * len(adapter.to_bytes())) - 1) < 0.2
 
 
 def test_the_share_of_patches_grows_to_all() -> None:
