@@ -116,7 +116,7 @@ class _Trainer:
         self._objective = _Objective(net.architecture, settings.ranks, device)
         self._objective.net.load_state_dict(net.state_dict())
         self._rates = _rates(self._objective.net, self._patches)
-        self.total = float(self._rates.sum()) * scale  # bits of the whole image
+        self._total = float(self._rates.sum()) * scale  # bits of the whole image
         self._order = _order(self._rates, settings.order, self._rng)
         shapes = adapters.factor_shapes(net.architecture, settings.ranks)
         self._factors = {
@@ -149,7 +149,7 @@ class _Trainer:
             self._set_rate((t + i / n_updates) / self._settings.passes)
             seen += self._update(chosen)
             before += float(self._rates[chosen].sum())
-        return seen / before * self.total
+        return seen / before * self._total
 
     def _set_rate(self, progress: float) -> None:
         """Warm up, then fall with the square root of what is left."""
@@ -166,7 +166,7 @@ class _Trainer:
             bits = self._objective.bits(self._factors, group.to(self._device))
             seen += bits.item()
             (bits / rates).backward()
-        (factors.price(self._learned, self._noise) / self.total).backward()
+        (factors.price(self._learned, self._noise) / self._total).backward()
         self._adam.step()
         self._adam.zero_grad()
         return seen

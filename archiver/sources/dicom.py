@@ -16,7 +16,7 @@ import numpy as np
 
 from archiver.sources import jpeg_frames, runs, scan
 from archiver.sources.contract import Fidelity, Split, Unsupported
-from archiver.sources.encodings import Compression
+from archiver.sources.encodings import RLE, Compression
 from archiver.sources.geometry import Geometry
 from archiver.sources.quiet import quiet
 from archiver.sources.segments import BREAK_BYTES, Page, joined
@@ -35,7 +35,7 @@ _ENCAPSULATED = {
     "1.2.840.10008.1.2.4.80": Compression.JPEG_LS,
 }
 _RLE = "1.2.840.10008.1.2.5"
-_RLE_OF = {8: Compression.RLE_8, 16: Compression.RLE_16, 32: Compression.RLE_32}  # by bits
+_RLE_OF = {8 * n_bytes: how for how, n_bytes in RLE.items()}  # by bits
 _ITEM_BYTES = BREAK_BYTES  # tag and length
 _ITEM, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", _BIG_ENDIAN)
@@ -78,9 +78,7 @@ def _frames(path: Path, offset: int, header: FileDataset, how: Compression) -> l
         n_frames = _number(header, "NumberOfFrames", 1)
         if n_frames == 1 and fragments:
             return [_frame(file, fragments, header, how)]
-        if len(fragments) != n_frames or not n_frames:
-            raise Unsupported(f"DICOM: {len(fragments)} fragments for {n_frames} frames")
-        return [_frame(file, [fragment], header, how) for fragment in fragments]
+        return [_frame(file, [one], header, how) for one in _one_each(fragments, n_frames)]
 
 
 def _rle_frames(path: Path, offset: int, header: FileDataset) -> list[Page]:
@@ -91,9 +89,7 @@ def _rle_frames(path: Path, offset: int, header: FileDataset) -> list[Page]:
     if not geometry.is_sound or geometry.height * geometry.row_bytes > runs.MAX_BYTES:
         raise Unsupported(f"DICOM: an RLE frame of {geometry.height} x {geometry.width}")
     with path.open("rb") as file:
-        fragments = list(_fragments(file, offset))[1:]
-        if len(fragments) != n_frames or not n_frames:
-            raise Unsupported(f"DICOM: {len(fragments)} fragments for {n_frames} frames")
+        fragments = _one_each(list(_fragments(file, offset))[1:], n_frames)
         for start, _ in fragments:
             file.seek(start)
             if file.read(4) != struct.pack("<I", n_planes):
@@ -101,6 +97,13 @@ def _rle_frames(path: Path, offset: int, header: FileDataset) -> list[Page]:
     spans = np.array(fragments, np.int64)
     how = _RLE_OF[geometry.bits]
     return [Page(geometry, how, span[:1], span[1:]) for span in spans]
+
+
+def _one_each(fragments: list[tuple[int, int]], n_frames: int) -> list[tuple[int, int]]:
+    """Return the fragments of frames, or raise Unsupported if they are not one for each."""
+    if len(fragments) != n_frames or not n_frames:
+        raise Unsupported(f"DICOM: {len(fragments)} fragments for {n_frames} frames")
+    return fragments
 
 
 def _fragments(file: BinaryIO, offset: int) -> Iterator[tuple[int, int]]:

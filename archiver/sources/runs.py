@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -127,31 +127,26 @@ def _find(
     """Return the smallest plan; None if it takes too much of the stream, beside ``more`` bytes."""
     if rows.size > MAX_BYTES:
         return None
-    values, data, at = rows.reshape(-1, len(places)), np.frombuffer(stored, np.uint8), 0
-    planes, controls = [], []
-    for start, place in zip(starts, places, strict=True):
-        found, count, end = _packets(data, start, len(values))
+    values, data, at = _planes(rows, len(places)), np.frombuffer(stored, np.uint8), 0
+    before, controls = [], []
+    for start in starts:
+        found, count, end = _packets(data, start, values.shape[1])
         if end < 0 or start < at:
             return None
-        planes.append(Plane(place, stored[at:start]))
+        before.append(stored[at:start])
         controls.append(found[:count])
         at = end
     most = at // _SHARE + more
     plans = []
     for (least, ends), row in product(_RULES, (rows.shape[1] // len(places), 0)):
-        rule = Rule(least, ends, row)
-        told = [_told(p, c, values, rule, most) for p, c in zip(planes, controls, strict=True)]
-        plans.append(_pack(rule, told))
+        rule, planes = Rule(least, ends, row), []
+        for place, gap, firsts in zip(places, before, controls, strict=True):
+            room = most // _EXCEPTION_BYTES + 1  # more would be too many
+            numbers = _exceptions(values[place], firsts, least, ends, row, room)
+            planes.append(Plane(place, gap, numbers, firsts[numbers]))
+        plans.append(_pack(rule, planes))
     best = min(plans, key=len)
     return (best, at) if len(best) <= most else None
-
-
-def _told(plane: Plane, controls: Bytes, values: Bytes, rule: Rule, most: int) -> Plane:
-    """Return the plane with its exceptions, no more of them than ``most`` bytes hold."""
-    flat = np.ascontiguousarray(values[:, plane.place])
-    room = most // _EXCEPTION_BYTES + 1
-    numbers = _exceptions(flat, controls, rule.starts, rule.ends, rule.row, room)
-    return replace(plane, numbers=numbers, firsts=controls[numbers])
 
 
 def replay(rows: Bytes, plan: bytes) -> bytes:
@@ -160,19 +155,29 @@ def replay(rows: Bytes, plan: bytes) -> bytes:
     rule, planes = _read(cursor)
     if not planes or rows.size % len(planes) or rows.size > MAX_BYTES:
         raise cursor.damaged("planes of all bytes", f"{len(planes)} for {rows.size}")
-    values = rows.reshape(-1, len(planes))
+    values = _planes(rows, len(planes))
+    out = np.empty(2 * values.shape[1], np.uint8)  # as many as packets of one byte take
     parts: list[bytes] = []
     for plane in planes:
         if plane.place >= len(planes):
             raise cursor.damaged(f"one of {len(planes)} planes", plane.place)
-        flat = np.ascontiguousarray(values[:, plane.place])
-        out = np.empty(2 * flat.size, np.uint8)  # packets of one byte each
         told = plane.numbers, plane.firsts
-        size = _written(flat, *told, rule.starts, rule.ends, rule.row, out)
+        size = _written(values[plane.place], *told, rule.starts, rule.ends, rule.row, out)
         if size < 0:
             raise cursor.damaged("packets that end with the plane", "others")
         parts += [plane.before, out[:size].tobytes()]
     return b"".join(parts)
+
+
+def _planes(rows: Bytes, n: int) -> Bytes:
+    """Return the n planes (n, bytes) of rows."""
+    return np.ascontiguousarray(rows.reshape(-1, n).T)
+
+
+@compiled
+def _count(control: int) -> int:
+    """Return how many bytes of its plane a packet gives, by its first byte."""
+    return control + 1 if control < _MOST else 257 - control
 
 
 @compiled
@@ -189,7 +194,7 @@ def _packets(stored: Bytes, at: int, n: int) -> Any:
         control = int(stored[at])
         controls[count] = control
         count += 1
-        done += control + 1 if control < _MOST else 257 - control
+        done += _count(control)
         at += control + 2 if control < _MOST else 2
     return controls, count, at if done == n and at <= stored.size else -1
 
@@ -225,7 +230,7 @@ def _exceptions(
             count += 1
             if count == room:
                 break
-        p += control + 1 if control < _MOST else 257 - control
+        p += _count(control)
     return numbers[:count]
 
 
@@ -247,7 +252,7 @@ def _written(
             told += 1
         else:
             control = _foreseen(plane, p, starts, ends, row)
-        count = control + 1 if control < _MOST else 257 - control
+        count = _count(control)
         if control == _MOST or p + count > plane.size:
             return -1
         out[size] = control

@@ -242,7 +242,7 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
             raise cursor.damaged(f"one of {geometries[page].n_segments} segments", at)
         how = recipes[int(recipe[i])]
         told = before  # what the recipe needs to know
-        if how.encoding in encodings.PLANNED:
+        if how.encoding in encodings.WITH_PLAN:
             before, told = _take_plan(cursor, before)
         yield before
         if how.encoding is Encoding.JPEG:

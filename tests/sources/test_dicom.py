@@ -103,6 +103,32 @@ def test_rle_frames(tmp_path: Path, dtype: str, channels: int) -> None:
     np.testing.assert_array_equal(read.reshape(frames.shape), frames)
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"NumberOfFrames": 3}, "2 fragments for 3 frames"),
+        ({"Rows": 60000, "Columns": 60000}, "an RLE frame of 60000 x 60000"),
+        ({"Rows": 9000, "Columns": 9000}, "an RLE frame of 9000 x 9000"),
+        ({"BitsAllocated": 16}, "an RLE frame of other than 2 planes"),
+        ({"SamplesPerPixel": 3, "PlanarConfiguration": 0}, "an RLE frame of other than 3 planes"),
+        ({"PixelData": encapsulate([b"\0\0", b"\0\0"])}, "an RLE frame of other than 1 planes"),
+    ],
+)
+def test_rle_frames_that_contradict_their_header_stay(
+    tmp_path: Path, change: dict[str, object], why: str
+) -> None:
+    """No sample is invented, and nothing large allocated."""
+    write(tmp_path / "a.dcm", np.zeros((2, 21, 17), np.uint8), ExplicitVRLittleEndian)
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    dataset.compress(RLELossless)
+    for keyword, value in change.items():
+        setattr(dataset, keyword, value)
+    dataset.save_as(tmp_path / "b.dcm")
+    parsed = parse(tmp_path / "b.dcm")
+    assert parsed.format is Format.OPAQUE
+    assert why in parsed.note
+
+
 def test_compressed_frames_stay(tmp_path: Path) -> None:
     write(tmp_path / "a.dcm", np.zeros((1, 21, 17), np.uint8), ExplicitVRLittleEndian)
     dataset = pydicom.dcmread(tmp_path / "a.dcm")

@@ -8,16 +8,18 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_reader_only_residues import packets
 
 from archiver.errors import IntegrityError
-from archiver.sources import runs
+from archiver.sources import Format, parse, runs
 
 Encoder = Callable[[np.ndarray], bytes]
 
@@ -158,6 +160,26 @@ def test_large_frames_take_little_time_and_memory(kind: str) -> None:
     assert time.monotonic() - began < 10
     assert tracemalloc.get_traced_memory()[1] < 300 << 20
     tracemalloc.stop()
+
+
+def test_many_tiny_strips_are_soon_given_up(tmp_path: Path) -> None:
+    """Strips of which no plan is small: the file is kept, as fast as it is read."""
+    strips = [b"\0\7\0\7"] * 8000
+    rows = np.full((8000, 2), 7, np.uint8)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path,
+        iter(strips),
+        shape=rows.shape,
+        dtype="u1",
+        photometric="minisblack",
+        rowsperstrip=1,
+        compression="packbits",
+        metadata=None,
+    )
+    began = time.monotonic()
+    assert parse(path).format is Format.OPAQUE
+    assert time.monotonic() - began < 5
 
 
 def test_a_plan_of_old_gives_the_same_bytes_for_ever() -> None:
