@@ -17,6 +17,9 @@ ReadTile = Callable[[int, int], bytes]  # row, column -> a JpegTile as bytes
 class Image:
     """One raster of (height, width, channels) samples, read by windows so that it may be huge.
 
+    ``neighbours`` says how many images before it in its file lie those that it may resemble most:
+    the slice before, the volume before.
+
     ``bit_depth`` is the number of bits a sample can use, at most the width of ``dtype``.
     ``window(row, column, height, width)`` returns a (height, width, channels) array of ``dtype``;
     the window lies inside the raster.
@@ -34,6 +37,7 @@ class Image:
     window: ReadWindow
     tile_shape: tuple[int, int] | None = None
     jpeg_tile: ReadTile | None = None
+    neighbours: tuple[int, ...] = (1,)
 
     @classmethod
     def from_array(cls, array: Samples, *, bit_depth: int | None = None) -> Image:

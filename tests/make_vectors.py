@@ -20,7 +20,16 @@ import torch
 from PIL import Image
 
 import archiver
-from archiver.codec import adapters, finetune, mgcf, model_delta, tiles, weights
+from archiver.codec import (
+    adapters,
+    deep_tiles,
+    difference,
+    finetune,
+    mgcf,
+    model_delta,
+    tiles,
+    weights,
+)
 from archiver.codec.batches import Shown
 from archiver.codec.engine import Engine
 from archiver.jobs import run
@@ -135,6 +144,35 @@ def write_deep(folder: Path) -> None:
         (folder / f"deep-{bits}.sha256").write_text(f"{digest}\n")
 
 
+def write_series(folder: Path) -> None:
+    """Write tiles that are differences under the deep model, what they are taken from, SHA-256."""
+    engine = Engine.open((folder / "deep.model").read_bytes(), device="cpu", threads=1)
+    rng = np.random.default_rng(6)
+    ramp = pictures()["01-rgb-ramp"][:11, :14].astype(np.int64)
+    wave = 40 * ramp - 3000
+    moved = wave[..., :1] + rng.integers(-9, 10, (11, 14, 1))
+    cases = {
+        "slice-16": ((2, 48), moved.astype(np.int16), wave[..., :1].astype(np.int16)),
+        "band-8": ((1, 64), ramp[..., :1].astype(np.uint8), ramp[..., 1:2].astype(np.uint8)),
+        "channels-16": ((0, 64), (wave + 5000).astype(np.uint16), ramp[:0].astype(np.uint16)),
+    }
+    for name, (base, samples, other) in cases.items():
+        stem = folder / name
+        if stem.with_suffix(".tile").exists():
+            continue
+        taken = difference.Base(*base)
+        left = taken.minus(samples, other)
+        if left.dtype == np.uint8:
+            [payload] = engine.encode([left])
+        else:
+            [payload] = deep_tiles.encode([left], engine)
+        coded = tiles.as_difference(taken, tiles.Encoded(tiles.TileCodec.LEARNED, payload))
+        stem.with_suffix(".tile").write_bytes(coded.payload)
+        stem.with_suffix(".base").write_bytes(other.tobytes())
+        digest = hashlib.sha256(samples.tobytes()).hexdigest()
+        stem.with_suffix(".sha256").write_text(f"{digest}\n")
+
+
 def save(stem: Path, samples: np.ndarray, encoded: tiles.Encoded) -> None:
     """Write STEM.bin (the payload) and STEM.json (what it decodes to)."""
     if stem.with_suffix(".bin").exists():
@@ -192,4 +230,5 @@ if __name__ == "__main__":
     write_adapted(vectors / "codec-v1" / "adapted", adapters.Ranks(2, 3))
     write_adapted(vectors / "codec-v1" / "adapted-heads", adapters.Ranks(2, 0, 3))
     write_deep(vectors / "codec-v1")
+    write_series(vectors / "codec-v1")
     write_archive(vectors / f"archive-v1-by-{archiver.__version__}")

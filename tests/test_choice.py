@@ -16,7 +16,7 @@ from archiver.codec.engine import Engine
 from archiver.codec.finetune import Budget, finetune
 from archiver.errors import SourceError
 from archiver.image import Image as Raster
-from archiver.pipeline import Packed, choice, coding, pack_files, packing
+from archiver.pipeline import Packed, choice, coding, open_file, pack_files, packing
 from archiver.pipeline.records import with_used_models
 
 
@@ -87,11 +87,12 @@ def test_the_choice_does_not_depend_on_batches(
     """Tile by tile, in a batch, or as a large file: the same payloads under the same model."""
     found = []
     samples = [ramp(5), ramp(6, 50), ramp(7)]
-    for name, limits in (("a", {}), ("b", {"BATCH_PIXELS": 256}), ("c", {"LARGE_BYTES": 1000})):
+    cases = (("a", None, ""), ("b", packing, "BATCH_PIXELS"), ("c", open_file, "LARGE_BYTES"))
+    for name, module, limit in cases:
         (tmp_path / name).mkdir()
         with monkeypatch.context() as patch:
-            for limit, value in limits.items():
-                patch.setattr(packing, limit, value)
+            if module is not None:
+                patch.setattr(module, limit, 1000)
             packed = pack(tmp_path / name, samples, engines)
         columns = ("length", "crc32c", "codec", "model")
         found.append([one.record.tiles[list(columns)].tolist() for one in packed if one.record])

@@ -14,7 +14,7 @@ from archiver.codec import products
 from archiver.errors import ParityError, UsageError
 from archiver.jobs import cluster, run
 from archiver.jobs.spec import PackSettings
-from archiver.pipeline import disk, engines, open_archive, packing
+from archiver.pipeline import disk, engines, open_archive, open_file, packing
 from archiver.sources import Format, parse
 
 SETTINGS = PackSettings(profile="fast", workers=0)
@@ -122,7 +122,7 @@ def test_large_files_do_not_grow_either(
 
     What is stored after it in the same shard must still be found.
     """
-    monkeypatch.setattr(packing, "LARGE_BYTES", 3000)
+    monkeypatch.setattr(open_file, "LARGE_BYTES", 3000)
     (tmp_path / "tree").mkdir()
     noise = rng.integers(0, 256, (32, 32)).astype(np.uint8)
     Image.fromarray(np.tile(noise, (8, 8))).save(tmp_path / "tree" / "a.png")

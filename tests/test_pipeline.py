@@ -28,6 +28,7 @@ from archiver.pipeline import (
     coding,
     geometry,
     open_archive,
+    open_file,
     pack_files,
     packing,
     reread,
@@ -144,7 +145,7 @@ def test_tile_that_does_not_decode_falls_back(
 
     monkeypatch.setattr(tiles.classic, "encode_jpegxl", lambda tile, effort: None)
     monkeypatch.setattr(Engine, "decode", wrong)
-    monkeypatch.setattr(packing, "TILE_INDEX_BYTES", -1000)  # keep it as tiles whatever they cost
+    monkeypatch.setattr(open_file, "TILE_INDEX_BYTES", -1000)  # keep it as tiles whatever they cost
     monkeypatch.setattr(engine, "encode", lambda same: [b"short"] * len(same))
     [packed] = pack(archive, [photo], engine)
     assert isinstance(packed, Packed)
@@ -202,7 +203,7 @@ def test_large_files_stream(
     samples = np.add.outer(np.arange(90), np.arange(80) * 3).astype(np.uint8)
     tifffile.imwrite(tmp_path / "large.tif", samples, metadata=None)
     [small] = pack(archive, [tmp_path / "large.tif"], engine)
-    monkeypatch.setattr(packing, "LARGE_BYTES", 100)
+    monkeypatch.setattr(open_file, "LARGE_BYTES", 100)
     monkeypatch.setattr(packing, "BATCH_PIXELS", 2000)
     [large] = pack(archive, [tmp_path / "large.tif"], engine)
     assert isinstance(small, Packed)

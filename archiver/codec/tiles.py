@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from archiver.codec import classic, deep_tiles, jpeg_tiles
+from archiver.codec import classic, deep_tiles, difference, jpeg_tiles
+from archiver.codec.difference import Base
 from archiver.errors import FormatError, IntegrityError, UsageError
 from archiver.image import Samples
 
@@ -35,9 +36,11 @@ class TileCodec(IntEnum):
     REPEATED = 5  # equal channels: the codec id and payload of the first one
     ADAPTED = 6  # as LEARNED, under the model with the increments of the file's adapter
     JPEG = 7  # a JPEG of the file, transcoded without loss
+    DIFFERENCE = 8  # a base, the codec id and payload of what is left
 
 
 _BY_MODEL = (TileCodec.LEARNED, TileCodec.ADAPTED)
+_NOT_INSIDE = (TileCodec.REPEATED, TileCodec.JPEG, TileCodec.DIFFERENCE)  # equal channels
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,39 @@ def is_adapted(codec: int, payload: bytes) -> bool:
 
 def _inner(codec: int, payload: bytes) -> int:
     """Return the codec of what is really coded."""
+    if codec == TileCodec.DIFFERENCE:
+        _, codec, payload = Base.split(payload)
     return payload[0] if codec == TileCodec.REPEATED and payload else codec
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a payload holds, of type ``dtype``: the tile, or what is left of it without ``base``."""
+
+    codec: int
+    payload: bytes
+    dtype: np.dtype[np.generic]
+    base: Base | None = None
+
+    @property
+    def back(self) -> int:
+        """How many tiles before it its base lies; 0 if it needs no other tile."""
+        return self.base.back if self.base else 0
+
+
+def opened(codec: int, payload: bytes, dtype: np.dtype[np.generic]) -> Opened:
+    """Open the payload of a tile of type ``dtype``; IntegrityError if a base is damaged."""
+    if codec != TileCodec.DIFFERENCE:
+        return Opened(codec, payload, dtype)
+    base, inner, rest = Base.split(payload)
+    if inner in (TileCodec.DIFFERENCE, TileCodec.JPEG) or not difference.is_possible(dtype):
+        raise IntegrityError(f"difference tile of {dtype}: holds codec {inner}")
+    return Opened(inner, rest, np.dtype(f"u{dtype.itemsize}"), base)
+
+
+def as_difference(base: Base, left: Encoded) -> Encoded:
+    """Return the coding of a tile by what ``base`` leaves of it."""
+    return Encoded(TileCodec.DIFFERENCE, base.to_bytes(left.codec) + left.payload)
 
 
 def is_learnable(tile: Samples) -> bool:
@@ -233,7 +268,7 @@ def _unwrap(codec: int, payload: bytes, shape: Shape) -> tuple[int, bytes, Shape
     """Return codec, payload and shape of what is really coded: one channel if all are equal."""
     if codec != TileCodec.REPEATED:
         return codec, payload, shape
-    if not payload or payload[0] == TileCodec.REPEATED:
+    if not payload or payload[0] in _NOT_INSIDE:
         raise IntegrityError("tile of repeated channels: no codec inside")
     return payload[0], payload[1:], (*shape[:2], 1)
 

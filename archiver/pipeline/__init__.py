@@ -8,7 +8,8 @@ reading     the view of an archive: entries, images, regions
 
 from archiver.pipeline.adapting import Effort
 from archiver.pipeline.geometry import DEFAULT_TILE
-from archiver.pipeline.packing import LARGE_BYTES, Failure, Packed, pack_content, pack_files
+from archiver.pipeline.open_file import LARGE_BYTES
+from archiver.pipeline.packing import Failure, Packed, pack_content, pack_files
 from archiver.pipeline.reading import Entry, ImageInfo, OpenArchive, Totals, open_archive
 
 __all__ = [

@@ -121,13 +121,20 @@ def read_tile(image: Image, place: Place) -> Samples:
 
 
 def checked(
-    tiles: Sequence[Samples], encoded: Sequence[Encoded], engine: Engine | None
+    tiles: Sequence[Samples],
+    encoded: Sequence[Encoded],
+    engine: Engine | None,
+    bases: Sequence[Samples | None],
 ) -> list[CodedTile]:
-    """Return the codings of ``tiles`` that decode to their samples again, others classic."""
+    """Return the codings of ``tiles`` that decode to their samples again, others classic.
+
+    ``bases`` are the tiles that they are differences to, if they are.
+    """
     if not tiles:
         return []
     coded = []
-    for tile, one, is_good in zip(tiles, encoded, _decodes(tiles, encoded, engine), strict=True):
+    good = _decodes(tiles, encoded, engine, bases)
+    for tile, one, is_good in zip(tiles, encoded, good, strict=True):
         notice = ""
         if not is_good:
             one, notice = _encode_classic(tile), FELL_BACK
@@ -138,20 +145,31 @@ def checked(
 
 
 def _decodes(
-    tiles: Sequence[Samples], encoded: Sequence[Encoded], engine: Engine | None
+    tiles: Sequence[Samples],
+    encoded: Sequence[Encoded],
+    engine: Engine | None,
+    bases: Sequence[Samples | None],
 ) -> list[bool]:
     """Return which tiles decode to the same bytes."""
-    pairs = [(int(one.codec), one.payload) for one in encoded]
     shapes = [(tile.shape[0], tile.shape[1], tile.shape[2]) for tile in tiles]
-    dtypes = [tile.dtype for tile in tiles]
     try:
-        decoded = codec.decode(pairs, shapes, dtypes, engine)
+        opened = [
+            codec.opened(one.codec, one.payload, tile.dtype)
+            for tile, one in zip(tiles, encoded, strict=True)
+        ]
+        pairs = [(one.codec, one.payload) for one in opened]
+        decoded = codec.decode(pairs, shapes, [one.dtype for one in opened], engine)
     except ArchiverError:
         if len(tiles) == 1:
             return [False]
         return [
-            _decodes([tile], [one], engine)[0] for tile, one in zip(tiles, encoded, strict=True)
+            _decodes([tile], [one], engine, [base])[0]
+            for tile, one, base in zip(tiles, encoded, bases, strict=True)
         ]
+    decoded = [
+        one.base.plus(left, base, tile.dtype) if one.base and base is not None else left
+        for tile, left, one, base in zip(tiles, decoded, opened, bases, strict=True)
+    ]
     return [
         back.dtype == tile.dtype
         and back.shape == tile.shape
@@ -163,10 +181,10 @@ def _decodes(
 def _encode_classic(tile: Samples) -> Encoded:
     """Return a coding without the model, plain samples if even that fails."""
     [encoded] = codec.encode([tile], None)
-    if _decodes([tile], [encoded], None) == [True]:
+    if _decodes([tile], [encoded], None, [None]) == [True]:
         return encoded
     stored = codec.stored(tile)
-    if _decodes([tile], [stored], None) == [True]:
+    if _decodes([tile], [stored], None, [None]) == [True]:
         return stored
     raise ParityError("a tile cannot even be stored and read back; test this machine's memory")
 

@@ -1,79 +1,38 @@
 """Own the way from stored tiles back to samples: payload checked, decoded, samples checked.
 
 Many tiles are decoded in one call, whatever object they belong to: a wavefront takes as many steps
-for one tile as for a hundred.  A tile that does not decode takes no other tile with it.
+for one tile as for a hundred.  A tile that does not decode takes no other tile with it, but those
+that are differences to it.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from archiver.archive.reader import Archive
-from archiver.archive.records import ImageRecord
 from archiver.archive.shard import crc32c
-from archiver.codec import jpeg_tiles
+from archiver.codec import difference, jpeg_tiles
 from archiver.codec import tiles as codec
 from archiver.codec.adaptation import Adaptation
 from archiver.codec.classic import little_endian
 from archiver.codec.residue import ResidueCodec
+from archiver.codec.tiles import Opened
 from archiver.errors import ArchiverError, FormatError, IntegrityError
-from archiver.image import Image, Samples
+from archiver.image import Samples
 from archiver.pipeline import engines
-from archiver.pipeline.geometry import components
+from archiver.pipeline.stored import Payload, StoredTile
+from archiver.pipeline.tile_cache import TileCache
 from archiver.sources.jpeg_tile import JpegTile
 
 if TYPE_CHECKING:
     from archiver.codec.engine import Engine
 
 BATCH_PIXELS = 1 << 21  # decoded in one call
-CACHE_BYTES = 256 << 20  # of decoded tiles that a raster keeps
 
-Key = tuple[int, int, int]  # component, first row, first column
+TOO_LONG = f"more than {difference.MAX_CHAIN} tiles come before it"
+
 Result = Samples | ArchiverError
-
-
-@dataclass(frozen=True)
-class Payload:
-    """Where some bytes are, and their checksum."""
-
-    shard: int
-    offset: int
-    length: int
-    crc32c: int
-
-
-@dataclass(frozen=True)
-class StoredTile:
-    """One tile: where its payload is, what it must decode to, and how to name it in messages."""
-
-    name: str
-    shard: int
-    offset: int
-    length: int
-    crc32c: int
-    sample_crc32c: int
-    codec: int
-    model: int
-    beside: Mapping[int, Payload]  # what its file keeps for its tiles, by residue codec
-    shape: tuple[int, int, int]
-    dtype: np.dtype[np.generic]
-
-    @property
-    def is_jpeg(self) -> bool:
-        """Whether it is kept as a JPEG."""
-        return self.codec == codec.TileCodec.JPEG
-
-    @property
-    def n_pixels(self) -> int:
-        """Pixels of the tile."""
-        return self.shape[0] * self.shape[1]
-
-
 Needed = tuple[int, Payload | None]  # what decodes a tile: a model, -1 if none, and an adaptation
 
 
@@ -83,18 +42,14 @@ class TileDecoder:
     def __init__(self, archive: Archive, threads: int | None) -> None:
         self._archive = archive
         self._threads = threads
+        self.cache = TileCache()
 
-    def decode(self, tiles: Sequence[StoredTile]) -> list[Result]:
-        """Return the samples of each tile, or what is wrong with it."""
-        batches: list[list[StoredTile]] = [[]]
-        pixels = 0
-        for tile in tiles:
-            if pixels + tile.n_pixels > BATCH_PIXELS and batches[-1]:
-                batches.append([])
-                pixels = 0
-            batches[-1].append(tile)
-            pixels += tile.n_pixels
-        return [result for batch in batches for result in self._decode_batch(batch)]
+    def decode(self, tiles: Sequence[StoredTile], *, keep: bool = False) -> list[Result]:
+        """Return the samples of each tile, or what is wrong with it; not to be written to.
+
+        ``keep`` has them, and those that they are differences to, at hand for the next call.
+        """
+        return [one for batch in _batches(tiles) for one in self._decode_batch(batch, keep=keep)]
 
     def jpeg_tile(self, tile: StoredTile) -> bytes:
         """Return a JPEG tile as it was given to the archive; IntegrityError if it is damaged."""
@@ -137,50 +92,92 @@ class TileDecoder:
         """Return some checked bytes."""
         return self._archive.payload(where.shard, where.offset, where.length, where.crc32c)
 
-    def _decode_batch(self, tiles: Sequence[StoredTile]) -> list[Result]:
-        results: dict[int, Result] = {
-            i: self._jpeg_samples(tile) for i, tile in enumerate(tiles) if tile.is_jpeg
-        }
-        payloads: dict[Needed, dict[int, bytes]] = {}  # position -> payload
-        for i, tile in enumerate(tiles):
-            if tile.is_jpeg:
-                continue
-            try:
-                payload = self._archive.payload(tile.shard, tile.offset, tile.length, tile.crc32c)
-                adapts = codec.is_adapted(tile.codec, payload)
-                needed = tile.model, tile.beside.get(ResidueCodec.ADAPTATION) if adapts else None
-                payloads.setdefault(needed, {})[i] = payload
-            except ArchiverError as error:
-                results[i] = IntegrityError(f"{tile.name}: {error}")
-        for needed, members in payloads.items():
-            chosen = [tiles[i] for i in members]
+    def _decode_batch(self, tiles: Sequence[StoredTile], *, keep: bool) -> list[Result]:
+        results: dict[StoredTile, Result] = {}
+        opened = self._open_all(tiles, results)
+        coded: dict[StoredTile, Result] = {}
+        for batch in _batches(list(opened)):
+            coded |= self._decode_opened({tile: opened[tile] for tile in batch})
+        for tile in sorted(opened, key=lambda tile: tile.number):  # what is built on comes first
+            results[tile] = _completed(tile, opened[tile], coded[tile], results)
+        if keep:
+            for tile, result in results.items():
+                if not isinstance(result, ArchiverError):
+                    self.cache.keep(tile, result)
+        return [results[tile] for tile in tiles]
+
+    def _open_all(
+        self, tiles: Sequence[StoredTile], results: dict[StoredTile, Result]
+    ) -> dict[StoredTile, Opened]:
+        """Return the payloads of the tiles, and of those that they are differences to.
+
+        What is known without decoding, samples or damage, goes to ``results``.
+        """
+        opened: dict[StoredTile, Opened] = {}
+        waiting = list(tiles)
+        for _ in range(difference.MAX_CHAIN + 1):
+            bases = []
+            for tile in waiting:
+                if tile in results or tile in opened:
+                    continue
+                known = self._jpeg_samples(tile) if tile.is_jpeg else self.cache.get(tile)
+                if known is not None:
+                    results[tile] = known
+                    continue
+                try:
+                    one = self._open(tile)
+                    if one.back:
+                        bases.append(tile.before(one.back))
+                    opened[tile] = one
+                except ArchiverError as error:
+                    results[tile] = IntegrityError(f"{tile.name}: {error}")
+            waiting = bases
+        for tile in waiting:
+            if tile not in opened:
+                results.setdefault(tile, _as_damage(tile, TOO_LONG))
+        return opened
+
+    def _open(self, tile: StoredTile) -> Opened:
+        payload = self._archive.payload(tile.shard, tile.offset, tile.length, tile.crc32c)
+        return codec.opened(tile.codec, payload, tile.dtype)
+
+    def _decode_opened(self, opened: Mapping[StoredTile, Opened]) -> dict[StoredTile, Result]:
+        """Return what the payloads hold, not checked yet; whatever decodes them together."""
+        groups: dict[Needed, dict[StoredTile, Opened]] = {}
+        for tile, one in opened.items():
+            adapts = codec.is_adapted(one.codec, one.payload)
+            needed = tile.model, tile.beside.get(ResidueCodec.ADAPTATION) if adapts else None
+            groups.setdefault(needed, {})[tile] = one
+        results: dict[StoredTile, Result] = {}
+        for needed, members in groups.items():
             try:
                 engine = self._engine(*needed)
             except (IntegrityError, FormatError) as error:  # its model is damaged, not its shard
-                results |= {i: IntegrityError(f"{tiles[i].name}: {error}") for i in members}
+                results |= {t: IntegrityError(f"{t.name}: {error}") for t in members}
                 continue
-            decoded = self._decode_with(engine, chosen, list(members.values()))
+            decoded = self._decode_with(engine, list(members), list(members.values()))
             results |= zip(members, decoded, strict=True)
-        return [results[i] for i in range(len(tiles))]
+        return results
 
     def _decode_with(
-        self, engine: Engine | None, tiles: Sequence[StoredTile], payloads: Sequence[bytes]
+        self, engine: Engine | None, tiles: Sequence[StoredTile], opened: Sequence[Opened]
     ) -> list[Result]:
         try:
-            decoded = codec.decode(
-                [(tile.codec, payload) for tile, payload in zip(tiles, payloads, strict=True)],
-                [tile.shape for tile in tiles],
-                [tile.dtype for tile in tiles],
-                engine,
-            )
+            return [
+                *codec.decode(
+                    [(one.codec, one.payload) for one in opened],
+                    [tile.shape for tile in tiles],
+                    [one.dtype for one in opened],
+                    engine,
+                )
+            ]
         except Exception as error:  # a payload with a valid CRC may still be nonsense
             if len(tiles) == 1:
                 return [_as_damage(tiles[0], error)]
             return [
-                self._decode_with(engine, [tile], [payload])[0]
-                for tile, payload in zip(tiles, payloads, strict=True)
+                self._decode_with(engine, [tile], [one])[0]
+                for tile, one in zip(tiles, opened, strict=True)
             ]
-        return [_checked(tile, samples) for tile, samples in zip(tiles, decoded, strict=True)]
 
     def _engine(self, model: int, adaptation: Payload | None) -> Engine | None:
         if model < 0:
@@ -193,6 +190,34 @@ class TileDecoder:
             return engines.adapted(self._archive.path, sha256, adapter, self._threads)
         except ArchiverError as error:
             raise IntegrityError(f"its adapter: {error}") from error
+
+
+def _batches(tiles: Sequence[StoredTile]) -> Iterator[list[StoredTile]]:
+    """Yield the tiles in their order, so many at a time as are decoded in one call."""
+    batch: list[StoredTile] = []
+    pixels = 0
+    for tile in tiles:
+        if batch and pixels + tile.n_pixels > BATCH_PIXELS:
+            yield batch
+            batch, pixels = [], 0
+        batch.append(tile)
+        pixels += tile.n_pixels
+    if batch:
+        yield batch
+
+
+def _completed(
+    tile: StoredTile, opened: Opened, coded: Result, others: Mapping[StoredTile, Result]
+) -> Result:
+    """Return the samples of a tile, given what its payload holds and the tiles before it."""
+    if isinstance(coded, ArchiverError) or opened.base is None:
+        return coded if isinstance(coded, ArchiverError) else _checked(tile, coded)
+    if coded.shape != tile.shape or coded.dtype != opened.dtype:
+        return _as_damage(tile, f"it holds {coded.shape} {coded.dtype}, not {tile.shape}")
+    base = others[tile.before(opened.back)] if opened.back else coded
+    if isinstance(base, ArchiverError):
+        return IntegrityError(f"{tile.name}: builds on a tile that does not decode: {base}")
+    return _checked(tile, opened.base.plus(coded, base, tile.dtype))
 
 
 def _as_damage(tile: StoredTile, error: Exception | str) -> ArchiverError:
@@ -211,126 +236,3 @@ def _checked(tile: StoredTile, samples: Samples) -> Result:
         "restore the archive from a backup; if a backup says the same, this machine does not "
         "compute the exact bits: try another one, and report it"
     )
-
-
-class Raster:
-    """One stored image, decoded as windows ask for it; keeps the tiles decoded last.
-
-    With ``ahead`` a miss decodes whole rows of tiles: a rebuild reads an image from top to bottom.
-    """
-
-    def __init__(
-        self,
-        record: ImageRecord,
-        tiles: Mapping[Key, StoredTile],
-        decoder: TileDecoder,
-        *,
-        ahead: bool = False,
-    ) -> None:
-        self._record = record
-        self._dtype = np.dtype(record.dtype)
-        self._tiles = tiles
-        self._decoder = decoder
-        self._ahead = ahead
-        self._cache: OrderedDict[Key, Samples] = OrderedDict()
-        self._cached_bytes = 0
-
-    def image(self) -> Image:
-        """Return an image whose windows are decoded on demand."""
-        r, has_jpegs = self._record, any(tile.is_jpeg for tile in self._tiles.values())
-        return Image(
-            r.height,
-            r.width,
-            r.channels,
-            self._dtype,
-            r.bit_depth,
-            self.window,
-            (r.tile_height, r.tile_width) if has_jpegs else None,
-            self._jpeg_tile if has_jpegs else None,
-        )
-
-    def _jpeg_tile(self, row: int, column: int) -> bytes:
-        tile = self._stored((0, row, column))
-        if not tile.is_jpeg:
-            raise FormatError(f"{tile.name}: expected a JPEG, found codec {tile.codec}")
-        return self._decoder.jpeg_tile(tile)
-
-    def window(self, row: int, column: int, height: int, width: int) -> Samples:
-        """Return (height, width, channels) samples; IntegrityError if a tile is damaged."""
-        samples = np.empty((height, width, self._record.channels), self._dtype)
-        keys = self._keys(row, column, height, width)
-        for key, tile in self._decoded(keys).items():
-            channels = list(components(self._record.channels)[key[0]])
-            top, left = max(row, key[1]), max(column, key[2])
-            bottom = min(row + height, key[1] + tile.shape[0])
-            right = min(column + width, key[2] + tile.shape[1])
-            part = tile[top - key[1] : bottom - key[1], left - key[2] : right - key[2]]
-            samples[top - row : bottom - row, left - column : right - column, channels] = part
-        return samples
-
-    def _keys(self, row: int, column: int, height: int, width: int) -> list[Key]:
-        """Return the tiles that a window touches, by component, row, column."""
-        record = self._record
-        rows = _starts(row, height, record.tile_height)
-        columns = _starts(column, width, record.tile_width)
-        n = len(components(record.channels))
-        return [(component, r, c) for component in range(n) for r in rows for c in columns]
-
-    def _decoded(self, keys: Sequence[Key]) -> dict[Key, Samples]:
-        found = {key: self._cache[key] for key in keys if key in self._cache}
-        missing = [key for key in keys if key not in found]
-        if missing:
-            wanted = self._with_ahead(missing) if self._ahead else missing
-            decoded = self._decoder.decode([self._stored(key) for key in wanted])
-            for key, result in zip(wanted, decoded, strict=True):
-                if isinstance(result, ArchiverError):
-                    if key in missing:
-                        raise result
-                    continue
-                found[key] = result
-                self._keep(key, result)
-        return {key: found[key] for key in keys}
-
-    def _stored(self, key: Key) -> StoredTile:
-        try:
-            return self._tiles[key]
-        except KeyError as error:
-            raise FormatError(f"the archive has no tile {key} of an image that needs it") from error
-
-    def _with_ahead(self, missing: Sequence[Key]) -> list[Key]:
-        """Return what to decode: the rows of tiles that miss something, and some beyond them.
-
-        Beyond is after, or before if what comes after is there already (a BMP starts at the end).
-        """
-        record = self._record
-        first = min(key[1] for key in missing)
-        last = max(key[1] for key in missing)
-        bands = max(1, BATCH_PIXELS // max(1, record.tile_height * record.width))
-        reach = bands * record.tile_height
-        end = max(last + 1, first + reach)
-        if (0, last + record.tile_height, 0) in self._cache:
-            end = last + 1
-            first = max(0, min(first, last + record.tile_height - reach))
-        keys = self._keys(first, 0, min(end, record.height) - first, record.width)
-        return [key for key in keys if key not in self._cache]
-
-    def _keep(self, key: Key, tile: Samples) -> None:
-        self._cache[key] = tile
-        self._cached_bytes += tile.nbytes
-        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
-            self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
-
-
-def _starts(start: int, length: int, side: int) -> range:
-    """Return the first sample of every tile that [start, start + length) touches."""
-    return range(start - start % side, start + length, side) if length else range(0)
-
-
-def assembled(record: ImageRecord, tiles: Mapping[Key, Samples]) -> Image:
-    """Return an image held in memory from all its decoded tiles."""
-    samples = np.empty((record.height, record.width, record.channels), record.dtype)
-    groups = components(record.channels)
-    for (component, row, column), tile in tiles.items():
-        place = (slice(row, row + tile.shape[0]), slice(column, column + tile.shape[1]))
-        samples[(*place, list(groups[component]))] = tile
-    return Image.from_array(samples, bit_depth=record.bit_depth)

@@ -10,22 +10,20 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archiver import sources
 from archiver.archive.records import ObjectRecord, ResidueRecord
-from archiver.archive.shard import Mark, ShardWriter
-from archiver.codec import jpeg_tiles
-from archiver.codec import tiles as codec
-from archiver.codec.residue import ResidueCodec
-from archiver.codec.tiles import Encoded
+from archiver.archive.shard import ShardWriter
 from archiver.errors import SourceError
 from archiver.image import Samples
 from archiver.pipeline import choice, coding, reread
 from archiver.pipeline.adapting import Effort, adapt
 from archiver.pipeline.geometry import DEFAULT_TILE, Place
+from archiver.pipeline.neighbours import Neighbours
+from archiver.pipeline.open_file import OpenFile, WaitingTile, encoded
 from archiver.pipeline.records import image_record, tile_rows
 from archiver.sources import Fidelity, Format, ParsedFile
 
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
 
 BATCH_PIXELS = 1 << 22  # coded together: bounds what a process holds
 BATCH_BYTES = 64 << 20  # samples and residues waiting, whatever their pixels
-LARGE_BYTES = 64 << 20  # a larger file goes to the shard while it is coded
-TILE_INDEX_BYTES = 16  # what a tile costs in the manifest, about
 SMALLER_AS_IS = "smaller as it is"
 CHANGED = "changed while it was read; pack again when nothing writes to it"
 
@@ -94,44 +90,6 @@ def pack_content(
     return Packed(path, digest, len(content), _record(parsed, (), [], residues))
 
 
-@dataclass
-class _Open:
-    """A file between its parse and its record."""
-
-    path: Path
-    parsed: ParsedFile
-    stamp: reread.Stamp
-    places: list[tuple[int, Place]] = field(default_factory=list)  # (image, place)
-    tiles: list[coding.CodedTile] = field(default_factory=list)  # as far as coded
-    notices: list[str] = field(default_factory=list)
-    sample: dict[int, Samples | None] = field(default_factory=dict)  # to choose a model by
-    model: int = 0
-    engine: Engine | None = None
-    encoded: dict[int, Encoded] = field(default_factory=dict)  # by tile, while it was chosen
-    n_learnable: int = 0
-    adaptation: bytes = b""
-    jpeg_head: bytes = b""  # what its JPEG tiles begin with
-    mark: Mark | None = None  # where the tiles of a large file begin in the shard
-    error: str | None = None
-
-    @property
-    def is_large(self) -> bool:
-        return self.parsed.size > LARGE_BYTES
-
-    @property
-    def is_coded(self) -> bool:
-        return self.error is not None or len(self.tiles) == len(self.places)
-
-
-@dataclass(frozen=True)
-class _Waiting:
-    """A tile that waits to be coded: the ``number``-th of its file."""
-
-    file: _Open
-    number: int
-    samples: Samples
-
-
 class _Packer:
     """Files waiting in order, and the tiles of theirs that wait to be coded."""
 
@@ -152,8 +110,8 @@ class _Packer:
         self._known = known
         self._effort = effort
         self._done: set[bytes] = set()
-        self._queue: deque[_Open] = deque()
-        self._pending: list[_Waiting] = []
+        self._queue: deque[OpenFile] = deque()
+        self._pending: list[WaitingTile] = []
         self._pixels = self._bytes = 0
 
     def add(self, path: Path) -> None:
@@ -171,7 +129,7 @@ class _Packer:
             self.drain()
             self.outcomes.append(Failure(path, reread.reason(error)))
             return
-        self._enqueue(_Open(path, parsed, stamp))
+        self._enqueue(OpenFile(path, parsed, stamp))
 
     def drain(self) -> None:
         """Code what waits and finish every file in the queue."""
@@ -185,7 +143,7 @@ class _Packer:
             self.drain()  # then it is done, or it failed and this one is tried
         return sha256 in self._done
 
-    def _enqueue(self, file: _Open) -> None:
+    def _enqueue(self, file: OpenFile) -> None:
         if file.is_large:
             self.drain()
             file.mark = self._shard.mark()
@@ -200,21 +158,23 @@ class _Packer:
             file.n_learnable = len(learnable)
         self._queue.append(file)
         self._bytes += len(file.parsed.residue)
+        neighbours = Neighbours(file.parsed.images, file.places)
         try:
             for number, samples in enumerate(coding.read_tiles(file.parsed.images, self._tile)):
-                self._await(_Waiting(file, number, samples))
+                difference = neighbours.difference(number, samples)
+                self._await(WaitingTile(file, number, samples, difference))
         except SourceError as error:
             file.error = str(error)
         if file.is_large:
             self.drain()
 
-    def _await(self, one: _Waiting) -> None:
+    def _await(self, one: WaitingTile) -> None:
         """Let a tile wait for others; code them all once they are enough."""
         self._pending.append(one)
         if one.number in one.file.sample:
             one.file.sample[one.number] = one.samples
         self._pixels += one.samples.shape[0] * one.samples.shape[1]
-        self._bytes += one.samples.nbytes
+        self._bytes += one.n_bytes
         if self._pixels >= BATCH_PIXELS or self._bytes >= BATCH_BYTES:
             self._code()
 
@@ -223,19 +183,19 @@ class _Packer:
         pending = [one for one in self._pending if one.file.error is None]
         self._pending, self._pixels, self._bytes = [], 0, 0
         self._choose({id(one.file): one.file for one in pending if one.file.sample}.values())
-        by_engine: dict[int, list[_Waiting]] = {}
+        by_engine: dict[int, list[WaitingTile]] = {}
         for one in pending:
             by_engine.setdefault(id(one.file.engine), []).append(one)
         for members in by_engine.values():
             self._code_with(members[0].file.engine, members)
         self._finish_coded()
 
-    def _choose(self, files: Collection[_Open]) -> None:
+    def _choose(self, files: Collection[OpenFile]) -> None:
         """Choose the model of each file; tiles of its sample that did not come yet are read."""
-        complete: list[tuple[_Open, dict[int, Samples]]] = []
+        complete: list[tuple[OpenFile, dict[int, Samples]]] = []
         for file in files:
             try:
-                complete.append((file, {n: _sampled(file, n, s) for n, s in file.sample.items()}))
+                complete.append((file, file.whole_sample()))
             except SourceError as error:
                 file.error = str(error)
         if not complete:
@@ -249,7 +209,7 @@ class _Packer:
                 self._adapt(file, sample, file.engine, self._effort)
 
     def _adapt(
-        self, file: _Open, sample: dict[int, Samples], engine: Engine, effort: Effort
+        self, file: OpenFile, sample: dict[int, Samples], engine: Engine, effort: Effort
     ) -> None:
         """Fine-tune the model on a file, if that pays."""
         before = [file.encoded[number] for number in sample]
@@ -258,16 +218,15 @@ class _Packer:
             file.engine, file.adaptation = found.engine, found.chunk
             file.encoded = dict(zip(sample, found.encoded, strict=True))
 
-    def _code_with(self, engine: Engine | None, waiting: Sequence[_Waiting]) -> None:
+    def _code_with(self, engine: Engine | None, waiting: Sequence[WaitingTile]) -> None:
         """Code tiles of files that take the same engine."""
         waiting = [one for one in waiting if one.file.error is None]
-        todo = [one.samples for one in waiting if one.number not in one.file.encoded]
-        fresh = iter(codec.encode(todo, engine))
-        encoded = [
-            one.file.encoded.pop(one.number) if one.number in one.file.encoded else next(fresh)
-            for one in waiting
-        ]
-        coded = coding.checked([one.samples for one in waiting], encoded, engine)
+        coded = coding.checked(
+            [one.samples for one in waiting],
+            encoded(waiting, engine),
+            engine,
+            [one.base for one in waiting],
+        )
         for one, tile in zip(waiting, coded, strict=True):
             file = one.file
             if tile.notice:
@@ -276,7 +235,7 @@ class _Packer:
                     f"{file.path}: image {image}, tile at row {place.row}, column {place.column}: "
                     f"{tile.notice}"
                 )
-            tile = _without_head(file, tile)
+            tile = file.without_head(tile)
             file.tiles.append(tile.appended(self._shard) if file.is_large else tile)
 
     def _finish_coded(self) -> None:
@@ -295,7 +254,7 @@ class _Packer:
                 Packed(file.path, record.sha256, record.size, record, tuple(file.notices))
             )
 
-    def _finish(self, file: _Open) -> ObjectRecord:
+    def _finish(self, file: OpenFile) -> ObjectRecord:
         if file.error is not None:
             raise SourceError(file.error)
         if file.parsed.format == Format.OPAQUE:
@@ -303,23 +262,23 @@ class _Packer:
         residue = list(coding.residue_chunks([file.parsed.residue]))
         if file.stamp != reread.stamp(file.path):
             raise SourceError(CHANGED)
-        if self._plain_bytes(file) <= _cost(file, residue):
+        if self._plain_bytes(file) <= file.cost(residue):
             if file.mark is not None:
                 self._shard.rollback(file.mark)
             return self._append_as_is(file, _as_opaque(file.parsed))
         tiles = [tile if file.is_large else tile.appended(self._shard) for tile in file.tiles]
-        residue += _beside(file)
+        residue += file.beside()
         residues = [_append_residue(self._shard, chunk) for chunk in residue]
         return _record(file.parsed, file.places, tiles, residues, self._tile, file.model)
 
-    def _plain_bytes(self, file: _Open) -> int:
+    def _plain_bytes(self, file: OpenFile) -> int:
         """Return what the bytes of the file would take; of a large one at most, to save time."""
         if file.is_large:
             return file.parsed.size
         plain = coding.residue_chunks(reread.blocks(file.path))
         return sum(len(chunk.payload) for chunk in plain)
 
-    def _append_as_is(self, file: _Open, parsed: ParsedFile) -> ObjectRecord:
+    def _append_as_is(self, file: OpenFile, parsed: ParsedFile) -> ObjectRecord:
         """Append the bytes of the file, chunk by chunk."""
         digest = hashlib.sha256()
         residues = []
@@ -328,37 +287,6 @@ class _Packer:
         if digest.digest() != parsed.sha256:
             raise SourceError(CHANGED)
         return _record(parsed, (), [], residues)
-
-
-def _sampled(file: _Open, number: int, samples: Samples | None) -> Samples:
-    """Return a tile of the sample: of a large file it may lie beyond what was read."""
-    if samples is not None:
-        return samples
-    image, place = file.places[number]
-    return coding.read_tile(file.parsed.images[image], place)
-
-
-def _cost(file: _Open, residue: Sequence[coding.Chunk]) -> int:
-    """Return what a file takes as samples and residue."""
-    tiles = sum(max(tile.length, len(tile.payload)) + TILE_INDEX_BYTES for tile in file.tiles)
-    return tiles + sum(len(chunk.payload) for chunk in (*residue, *_beside(file)))
-
-
-def _beside(file: _Open) -> list[coding.Chunk]:
-    """Return what is kept of a file for its tiles."""
-    kept = ((ResidueCodec.ADAPTATION, file.adaptation), (ResidueCodec.JPEG_HEAD, file.jpeg_head))
-    return [coding.Chunk(kind, data, 0) for kind, data in kept if data]
-
-
-def _without_head(file: _Open, tile: coding.CodedTile) -> coding.CodedTile:
-    """Return a JPEG tile without what the file's first one begins with, too."""
-    if tile.codec != codec.TileCodec.JPEG:
-        return tile
-    file.jpeg_head = file.jpeg_head or jpeg_tiles.head_of(tile.payload)
-    short = jpeg_tiles.without_head(tile.payload, file.jpeg_head)
-    if jpeg_tiles.with_head(short, file.jpeg_head) != tile.payload:  # what was checked is kept
-        return tile
-    return replace(tile, payload=short)
 
 
 def _as_opaque(parsed: ParsedFile) -> ParsedFile:

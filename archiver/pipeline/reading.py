@@ -20,7 +20,7 @@ from archiver.codec.adaptation import Adaptation
 from archiver.errors import NotFoundError, UsageError
 from archiver.image import Samples
 from archiver.pipeline import disk, patterns, writing
-from archiver.pipeline.decoding import Raster
+from archiver.pipeline.raster import Raster
 from archiver.pipeline.records import codec_name
 from archiver.pipeline.restoring import Restorer, StoredImage, n_samples
 from archiver.sources import Fidelity, Format

@@ -10,6 +10,8 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,16 +24,10 @@ from archiver.codec.adaptation import Adaptation
 from archiver.codec.residue import ResidueCodec
 from archiver.errors import ArchiverError, FormatError, IntegrityError
 from archiver.image import Image, Samples
-from archiver.pipeline.decoding import (
-    BATCH_PIXELS,
-    Key,
-    Payload,
-    Raster,
-    StoredTile,
-    TileDecoder,
-    assembled,
-)
+from archiver.pipeline.decoding import BATCH_PIXELS, TileDecoder
 from archiver.pipeline.geometry import components, spans
+from archiver.pipeline.raster import Raster, assembled
+from archiver.pipeline.stored import Key, Payload, StoredTile
 from archiver.pipeline.writing import check_digest
 from archiver.sources import Format
 
@@ -80,9 +76,12 @@ class Restorer:
 
     def images(self, index: int) -> list[StoredImage]:
         """Return the stored images of an object."""
-        beside = self._beside(index)
+        beside, siblings = self._beside(index), list[StoredTile]()
         return [
-            StoredImage(record, dict(_stored_tile(number, record, row, beside) for row in tiles))
+            StoredImage(
+                record,
+                dict(_stored_tile((index, number), record, row, beside, siblings) for row in tiles),
+            )
             for number, (record, tiles) in enumerate(self.images_of(index))
         ]
 
@@ -118,12 +117,17 @@ class Restorer:
             if size > SMALL_PIXELS or any(image.has_jpegs for image in images):
                 yield from self._decode_batch(batch)
                 batch, pixels = [], 0
-                rasters = [Raster(i.record, i.tiles, self.decoder, ahead=True) for i in images]
-                yield Decoded(index, tuple(raster.image() for raster in rasters))
+                yield Decoded(index, tuple(self._on_demand(images)))
             else:
                 batch.append((index, images))
                 pixels += size
         yield from self._decode_batch(batch)
+
+    def _on_demand(self, images: Sequence[StoredImage]) -> Iterator[Image]:
+        """Yield images that are decoded as they are read, from the first to the last."""
+        for number, image in enumerate(images):
+            following = partial(_tiles_from, images, number + 1)
+            yield Raster(image.record, image.tiles, self.decoder, following).image()
 
     def _decode_batch(self, batch: Sequence[tuple[int, list[StoredImage]]]) -> Iterator[Decoded]:
         tiles = [t for _, images in batch for image in images for t in image.tiles.values()]
@@ -198,10 +202,24 @@ class Restorer:
         check_digest(digest.digest(), self.archive.object(decoded.index).rebuilt_sha256)
 
 
+def _tiles_from(images: Sequence[StoredImage], first: int) -> Iterator[StoredTile]:
+    """Yield the tiles of the images from that one on."""
+    for image in islice(images, first, None):
+        yield from image.tiles.values()
+
+
 def _stored_tile(
-    number: int, record: ImageRecord, row: Any, beside: Mapping[int, Payload]
+    owner: tuple[int, int],
+    record: ImageRecord,
+    row: Any,
+    beside: Mapping[int, Payload],
+    siblings: list[StoredTile],
 ) -> tuple[Key, StoredTile]:
-    """Return a row of the tile table by its place; ``number`` counts images in the object."""
+    """Return a row of the tile table by its place, and append it to its ``siblings``.
+
+    ``owner`` is its object, and the number of its image there.
+    """
+    index, number = owner
     place = {name: int(row[name]) for name in ("component", "row", "column")}
     groups = components(record.channels)
     if place["component"] >= len(groups):
@@ -213,8 +231,12 @@ def _stored_tile(
         shape=shape,
         dtype=np.dtype(record.dtype),
         beside=beside,
+        object=index,
+        number=len(siblings),
+        siblings=siblings,
         **{name: int(row[name]) for name in where},
     )
+    siblings.append(tile)
     return (place["component"], place["row"], place["column"]), tile
 
 

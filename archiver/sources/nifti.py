@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from archiver.sources import scan
@@ -46,7 +47,11 @@ def split(path: Path | Held, *, fidelity: Fidelity) -> Split:
     if geometry is None:
         raise Unsupported(f"NIfTI: {shape[1]} x {shape[0]} voxels of type {dtype}")
     pages = scan.frames(geometry, offset, math.prod(shape[2:]), size)
-    return scan.split(path, pages, fidelity=fidelity)
+    found = scan.split(path, pages, fidelity=fidelity)
+    if len(shape) < 4 or not shape[3] > 1:
+        return found
+    neighbours = (1, shape[2])  # the slice before, and the same one of the volume before
+    return replace(found, images=tuple(replace(i, neighbours=neighbours) for i in found.images))
 
 
 def is_second(head: bytes) -> bool:

@@ -1,0 +1,121 @@
+"""Own tiles that are coded as the difference to a neighbour: the slice, volume or band before.
+
+The neighbour, the *base*, is a tile of the same object, shape and type, or, in a tile of three
+channels, the channel before.  What is coded is a tile of unsigned samples, in any way that a tile
+may be coded.  All of it is arithmetic of integers modulo 2**bits.
+
+FORMAT.md, "Difference tiles".
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archiver.codec import classic
+from archiver.errors import IntegrityError
+from archiver.image import Samples
+
+MAX_CHAIN = 32  # bases of bases that a reader follows
+CHANNELS = 0  # ``back`` of a tile whose bases are its own channels
+ONE = 64  # the weight of a base that is taken off whole
+WEIGHTS = (ONE, 48, 32)  # tried; a base has noise of its own, and is worth less for it
+MIN_SIDE = 4  # of tiles for which it is tried
+
+_HEADER = struct.Struct("<IBB")
+
+
+@dataclass(frozen=True)
+class Base:
+    """Which tile is taken off: the one ``back`` tiles before, times ``weight`` / 64."""
+
+    back: int
+    weight: int
+
+    def minus(self, tile: Samples, base: Samples) -> Samples:
+        """Return what is left of a tile (H, W, C): unsigned, of the same shape and width.
+
+        ``base`` has the shape and type of the tile; for `CHANNELS` it is not looked at.
+        """
+        own = classic.to_unsigned(tile)
+        if self.back != CHANNELS:
+            return self._less(own, classic.to_unsigned(base))
+        left = own.copy()
+        left[..., 1:] = self._less(own[..., 1:], own[..., :-1])
+        return left
+
+    def plus(self, left: Samples, base: Samples, dtype: np.dtype[np.generic]) -> Samples:
+        """Return the tile, of type ``dtype``, of which ``left`` was left."""
+        if self.back != CHANNELS:
+            own = self._more(left, classic.to_unsigned(base))
+        else:
+            own = left.copy()
+            for c in range(1, left.shape[2]):
+                own[..., c] = self._more(left[..., c], own[..., c - 1])
+        return classic.from_unsigned(own, dtype)
+
+    def _less(self, own: Samples, base: Samples) -> Samples:
+        return (own.astype(np.int64) - self._share(base)).astype(own.dtype)
+
+    def _more(self, left: Samples, base: Samples) -> Samples:
+        return (left.astype(np.int64) + self._share(base)).astype(left.dtype)
+
+    def _share(self, base: Samples) -> NDArray[np.int64]:
+        """Return what is taken off: half of the range stays, for differences of both signs."""
+        half = 1 << (8 * base.dtype.itemsize - 1)
+        return ((self.weight * base.astype(np.int64) + ONE // 2) >> 6) - half
+
+    def to_bytes(self, codec: int) -> bytes:
+        """Return what a payload begins with; that of ``codec`` for what is left follows."""
+        return _HEADER.pack(self.back, self.weight, codec)
+
+    @classmethod
+    def split(cls, payload: bytes) -> tuple[Base, int, bytes]:
+        """Return base, codec id and payload of what is left; IntegrityError if there is none."""
+        if len(payload) < _HEADER.size:
+            raise IntegrityError(f"difference tile: payload of {len(payload)} bytes, expected more")
+        back, weight, codec = _HEADER.unpack_from(payload)
+        if not 1 <= weight <= ONE:
+            raise IntegrityError(f"difference tile: weight {weight}, expected 1 to {ONE}")
+        return cls(back, weight), codec, payload[_HEADER.size :]
+
+
+def is_possible(dtype: np.dtype[np.generic]) -> bool:
+    """Whether tiles of a type may be differences: integers of 8 or 16 bits."""
+    return dtype.kind in "ui" and dtype.itemsize <= 2
+
+
+def best(tile: Samples, bases: Mapping[int, Samples]) -> tuple[Base, Samples] | None:
+    """Return the base that promises most, and what it leaves; None if the tile does better alone.
+
+    ``bases`` are the tiles that it may be taken from, by how far they lie back.  A guess: only
+    coding both tells which is smaller.
+    """
+    if min(tile.shape[:2]) < MIN_SIDE or not is_possible(tile.dtype):
+        return None
+    found, least = None, _roughness(classic.to_unsigned(tile))
+    for back, base in bases.items():
+        for weight in WEIGHTS:
+            one = Base(back, weight)
+            left = one.minus(tile, base)
+            rough = _roughness(left)
+            if rough < least:
+                found, least = (one, left), rough
+    return found
+
+
+def _roughness(tile: Samples) -> float:
+    """Return the sum over channels of the log2 of a plain prediction's mean error, in steps."""
+    return sum(_channel_roughness(tile[..., c]) for c in range(tile.shape[2]))
+
+
+def _channel_roughness(plane: Samples) -> float:
+    x = plane.astype(np.int64)
+    step = int(np.gcd.reduce(x - x.min(), axis=None)) or 1
+    predicted = (3 * x[1:, :-1] + 3 * x[:-1, 1:] - 2 * x[:-1, :-1]) / 4
+    return math.log2(float(np.abs(x[1:, 1:] - predicted).mean()) / step + 1 / 16)

@@ -1,0 +1,127 @@
+"""Own a file between its parse and its record, and its tiles on their way to the codec."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archiver.archive.shard import Mark
+from archiver.codec import jpeg_tiles
+from archiver.codec import tiles as codec
+from archiver.codec.residue import ResidueCodec
+from archiver.codec.tiles import Encoded
+from archiver.image import Samples
+from archiver.pipeline import coding, reread
+from archiver.pipeline.geometry import Place
+from archiver.pipeline.neighbours import Difference
+from archiver.sources import ParsedFile
+
+if TYPE_CHECKING:
+    from archiver.codec.engine import Engine
+
+LARGE_BYTES = 64 << 20  # a larger file goes to the shard while it is coded
+TILE_INDEX_BYTES = 16  # what a tile costs in the manifest, about
+
+
+@dataclass
+class OpenFile:
+    """A file, what was found out about it, and its tiles as far as they are coded."""
+
+    path: Path
+    parsed: ParsedFile
+    stamp: reread.Stamp
+    places: list[tuple[int, Place]] = field(default_factory=list)  # (image, place)
+    tiles: list[coding.CodedTile] = field(default_factory=list)  # as far as coded
+    notices: list[str] = field(default_factory=list)
+    sample: dict[int, Samples | None] = field(default_factory=dict)  # to choose a model by
+    model: int = 0
+    engine: Engine | None = None
+    encoded: dict[int, Encoded] = field(default_factory=dict)  # by tile, while it was chosen
+    n_learnable: int = 0
+    adaptation: bytes = b""
+    jpeg_head: bytes = b""  # what its JPEG tiles begin with
+    mark: Mark | None = None  # where the tiles of a large file begin in the shard
+    error: str | None = None
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its tiles go to the shard as they come."""
+        return self.parsed.size > LARGE_BYTES
+
+    @property
+    def is_coded(self) -> bool:
+        """Whether nothing is left to code."""
+        return self.error is not None or len(self.tiles) == len(self.places)
+
+    def whole_sample(self) -> dict[int, Samples]:
+        """Return the tiles of its sample: of a large file some may lie beyond what was read."""
+        return {number: self._sampled(number, tile) for number, tile in self.sample.items()}
+
+    def _sampled(self, number: int, samples: Samples | None) -> Samples:
+        if samples is not None:
+            return samples
+        image, place = self.places[number]
+        return coding.read_tile(self.parsed.images[image], place)
+
+    def beside(self) -> list[coding.Chunk]:
+        """Return what is kept of it for its tiles."""
+        kinds = (ResidueCodec.ADAPTATION, self.adaptation), (ResidueCodec.JPEG_HEAD, self.jpeg_head)
+        return [coding.Chunk(kind, data, 0) for kind, data in kinds if data]
+
+    def cost(self, residue: Sequence[coding.Chunk]) -> int:
+        """Return what it takes as samples and residue."""
+        tiles = sum(max(tile.length, len(tile.payload)) + TILE_INDEX_BYTES for tile in self.tiles)
+        return tiles + sum(len(chunk.payload) for chunk in (*residue, *self.beside()))
+
+    def without_head(self, tile: coding.CodedTile) -> coding.CodedTile:
+        """Return a JPEG tile without what its first one begins with, too."""
+        if tile.codec != codec.TileCodec.JPEG:
+            return tile
+        self.jpeg_head = self.jpeg_head or jpeg_tiles.head_of(tile.payload)
+        short = jpeg_tiles.without_head(tile.payload, self.jpeg_head)
+        if jpeg_tiles.with_head(short, self.jpeg_head) != tile.payload:  # what was checked is kept
+            return tile
+        return replace(tile, payload=short)
+
+
+@dataclass(frozen=True)
+class WaitingTile:
+    """A tile that waits to be coded: the ``number``-th of its file."""
+
+    file: OpenFile
+    number: int
+    samples: Samples
+    difference: Difference | None  # if that promises to be smaller
+
+    @property
+    def base(self) -> Samples | None:
+        """The tile that it may be a difference to."""
+        return self.difference.samples if self.difference else None
+
+    @property
+    def n_bytes(self) -> int:
+        """What it holds in memory."""
+        return self.samples.nbytes + (self.difference.left.nbytes if self.difference else 0)
+
+
+def encoded(tiles: Sequence[WaitingTile], engine: Engine | None) -> list[Encoded]:
+    """Return the smallest coding of every tile; what was coded for a choice is not coded again."""
+    todo = [one.samples for one in tiles if one.number not in one.file.encoded]
+    fresh = iter(codec.encode(todo, engine))
+    best = [
+        one.file.encoded.pop(one.number) if one.number in one.file.encoded else next(fresh)
+        for one in tiles
+    ]
+    differing = [
+        (i, one.difference)
+        for i, one in enumerate(tiles)
+        if one.difference and best[i].codec != codec.TileCodec.CONSTANT
+    ]
+    lefts = codec.encode([difference.left for _, difference in differing], engine)
+    for (i, difference), left in zip(differing, lefts, strict=True):
+        found = codec.as_difference(difference.base, left)
+        if len(found.payload) < len(best[i].payload):
+            best[i] = found
+    return best
