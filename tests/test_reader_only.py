@@ -113,45 +113,6 @@ def test_a_deep_tile_reads_from_the_text_alone(bits: int) -> None:
     assert digest == (folder / f"deep-{bits}.sha256").read_text().strip()
 
 
-@pytest.mark.parametrize(
-    ("name", "code", "channels"),
-    [("slice-16", "<i2", 1), ("band-8", "u1", 1), ("channels-16", "<u2", 3)],
-)
-def test_a_difference_tile_reads_from_the_text_alone(name: str, code: str, channels: int) -> None:
-    """Base, weight and what is left give the samples."""
-    folder = Path(__file__).parent / "vectors" / "codec-v1"
-    payload, model = (folder / f"{name}.tile").read_bytes(), (folder / "deep.model").read_bytes()
-    back, weight, codec = struct.unpack("<IBB", payload[:6])
-    assert codec == 4
-    bits = 8 * np.dtype(code).itemsize
-    left = left_of(payload[6:], model, channels, bits)
-    base = np.frombuffer((folder / f"{name}.base").read_bytes(), code).astype(np.int64)
-    u = (base + (1 << (bits - 1)) * ("i" in code)).reshape(-1, 14, 1)
-    parts = []
-    for c in range(channels):
-        if back == 0:
-            u = parts[-1] if parts else None
-        taken = 0 if u is None else ((weight * u + 32) >> 6) - (1 << (bits - 1))
-        parts.append((left[..., c : c + 1] + taken) % (1 << bits))
-    samples = np.concatenate(parts, -1) - (1 << (bits - 1)) * ("i" in code)
-    digest = hashlib.sha256(samples.astype(code).tobytes()).hexdigest()
-    assert digest == (folder / f"{name}.sha256").read_text().strip()
-
-
-def left_of(payload: bytes, model: bytes, channels: int, bits: int) -> Any:
-    """Return the learned samples (11, 14, channels) of a payload, 8 or 16 bits."""
-    if bits == 8:
-        return Decoder(model, 11, 14, channels).decode(payload).astype(np.int64)
-    planes = []
-    for c in range(channels):
-        size = len(payload)
-        if c < channels - 1:
-            (size,), payload = struct.unpack("<I", payload[:4]), payload[4:]
-        planes.append(DeepDecoder(model, 11, 14, payload[:size]).decode_deep())
-        payload = payload[size:]
-    return np.stack(planes, -1)
-
-
 def header_of(model: bytes) -> tuple[dict[str, Any], bytes]:
     (length,) = struct.unpack_from("<I", model, 12)
     body = model[16 + length : -4]
