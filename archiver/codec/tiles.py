@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from archiver.codec import classic, deep_tiles, difference, jpeg_tiles
+from archiver.codec import classic, deep_tiles, difference, jpeg_tiles, narrow
 from archiver.codec.difference import Base
+from archiver.codec.narrow import Narrow
 from archiver.errors import FormatError, IntegrityError, UsageError
 from archiver.image import Samples
 
@@ -37,10 +38,12 @@ class TileCodec(IntEnum):
     ADAPTED = 6  # as LEARNED, under the model with the increments of the file's adapter
     JPEG = 7  # a JPEG of the file, transcoded without loss
     DIFFERENCE = 8  # a base, the codec id and payload of what is left
+    NARROW = 9  # how numbers stand for wide samples, the codec id and payload of the numbers
 
 
 _BY_MODEL = (TileCodec.LEARNED, TileCodec.ADAPTED)
-_NOT_INSIDE = (TileCodec.REPEATED, TileCodec.JPEG, TileCodec.DIFFERENCE)  # equal channels
+_NOT_REPEATED = (TileCodec.REPEATED, TileCodec.JPEG, TileCodec.DIFFERENCE)
+_NOT_NARROW = (*_NOT_REPEATED, TileCodec.NARROW)
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,9 @@ def _inner(codec: int, payload: bytes) -> int:
     """Return the codec of what is really coded."""
     if codec == TileCodec.DIFFERENCE:
         _, codec, payload = Base.split(payload)
-    return payload[0] if codec == TileCodec.REPEATED and payload else codec
+    if codec == TileCodec.REPEATED and payload:
+        codec, payload = payload[0], payload[1:]
+    return narrow.codec_of(payload) if codec == TileCodec.NARROW else codec
 
 
 @dataclass(frozen=True)
@@ -130,16 +135,43 @@ def encode(tiles: Sequence[Samples], engine: Engine | None) -> list[Encoded]:
 
 def encode_each(tiles: Sequence[Samples], engines: Sequence[Engine | None]) -> list[list[Encoded]]:
     """Return, for each engine, the smallest coding of every tile; classic codecs run once."""
-    repeated = [_has_equal_channels(tile) for tile in tiles]
-    distinct = [t[..., :1] if same else t for t, same in zip(tiles, repeated, strict=True)]
-    classic_ones = _encode_classics(distinct, engines[0])
+    plain = [_Plain.of(tile) for tile in tiles]
+    samples = [one.samples for one in plain]
+    classic_ones = _encode_classics(samples, engines[0])
     return [
-        [
-            Encoded(TileCodec.REPEATED, bytes([coded.codec]) + coded.payload) if same else coded
-            for coded, same in zip(best, repeated, strict=True)
-        ]
-        for best in (_with_learned(distinct, classic_ones, engine) for engine in engines)
+        [one.wrapped(coded) for one, coded in zip(plain, best, strict=True)]
+        for best in (_with_learned(samples, classic_ones, engine) for engine in engines)
     ]
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """What is coded of a tile: one channel if all are equal, numbers if they are few."""
+
+    distinct: Samples  # channels
+    samples: Samples  # or what stands for them
+    is_repeated: bool
+    narrow: Narrow | None
+
+    @classmethod
+    def of(cls, tile: Samples) -> _Plain:
+        is_repeated = _has_equal_channels(tile)
+        samples = tile[..., :1] if is_repeated else tile
+        if not narrow.is_wide(tile.dtype) or classic.encode_constant(samples) is not None:
+            return cls(samples, samples, is_repeated, None)
+        how, numbers = narrow.find(samples) or (None, samples)
+        return cls(samples, numbers, is_repeated, how)
+
+    def wrapped(self, coded: Encoded) -> Encoded:
+        """Return the coding of the tile, given that of ``samples``."""
+        if self.narrow:
+            head = self.narrow.to_bytes(coded.codec)
+            coded = Encoded(TileCodec.NARROW, head + coded.payload)
+            if len(coded.payload) >= self.distinct.nbytes:  # a few samples
+                coded = _encode_classic(self.distinct, classic.EFFORT_ALONE)
+        if self.is_repeated:
+            coded = Encoded(TileCodec.REPEATED, bytes([coded.codec]) + coded.payload)
+        return coded
 
 
 def learnable_parts(tile: Samples, coded: Encoded, engine: Engine) -> list[NDArray[np.generic]]:
@@ -229,11 +261,13 @@ def decode(
     The caller has checked each payload's CRC.  ``engine`` serves the learned tiles, adapted ones
     if it is adapted.
     """
-    inner = [_unwrap(*item, shape) for item, shape in zip(encoded, shapes, strict=True)]
+    inner = [_Inner.of(*item) for item in zip(encoded, shapes, dtypes, strict=True)]
+    dtypes = [one.dtype for one in inner]
     tiles: list[Samples] = [np.empty(0, np.uint8)] * len(encoded)
     own = TileCodec.ADAPTED if engine and engine.adapter is not None else TileCodec.LEARNED
-    learned = [i for i, (codec, _, _) in enumerate(inner) if codec in _BY_MODEL]
-    for i, (codec, payload, shape) in enumerate(inner):
+    learned = [i for i, one in enumerate(inner) if one.codec in _BY_MODEL]
+    for i, one in enumerate(inner):
+        codec, payload, shape = one.codec, one.payload, one.shape
         if codec in _BY_MODEL:
             if engine is not None and codec != own:
                 raise IntegrityError(f"tile of codec {own.name}: expected, found codec {codec}")
@@ -247,30 +281,55 @@ def decode(
     if learned:
         if engine is None:
             raise UsageError("learned tiles need a model; open an Engine for it")
-        _check_learned([inner[i][2] for i in learned], [dtypes[i] for i in learned])
+        _check_learned([inner[i].shape for i in learned], [dtypes[i] for i in learned])
         deep = [i for i in learned if dtypes[i].itemsize == 2]
         byte = [i for i in learned if dtypes[i].itemsize == 1]
-        decoded = engine.decode([inner[i][1] for i in byte], [inner[i][2] for i in byte])
+        decoded = engine.decode([inner[i].payload for i in byte], [inner[i].shape for i in byte])
         decoded_deep = deep_tiles.decode(
-            [inner[i][1] for i in deep], [inner[i][2] for i in deep], engine
+            [inner[i].payload for i in deep], [inner[i].shape for i in deep], engine
         )
         for i, tile in zip(byte, decoded, strict=True):
             tiles[i] = tile
         for i, samples in zip(deep, decoded_deep, strict=True):
             tiles[i] = classic.from_unsigned(samples, dtypes[i])
-    return [
-        np.repeat(tile, shape[2], 2) if codec == TileCodec.REPEATED else tile
-        for (codec, _), tile, shape in zip(encoded, tiles, shapes, strict=True)
-    ]
+    return [one.finished(tile) for one, tile in zip(inner, tiles, strict=True)]
 
 
-def _unwrap(codec: int, payload: bytes, shape: Shape) -> tuple[int, bytes, Shape]:
-    """Return codec, payload and shape of what is really coded: one channel if all are equal."""
-    if codec != TileCodec.REPEATED:
-        return codec, payload, shape
-    if not payload or payload[0] in _NOT_INSIDE:
-        raise IntegrityError("tile of repeated channels: no codec inside")
-    return payload[0], payload[1:], (*shape[:2], 1)
+@dataclass(frozen=True)
+class _Inner:
+    """What is really coded of a tile, and what makes the tile of it: the way back of `_Plain`."""
+
+    codec: int
+    payload: bytes
+    shape: Shape
+    dtype: np.dtype[np.generic]
+    repeats: int
+    narrow: Narrow | None
+    wide: np.dtype[np.generic]
+
+    @classmethod
+    def of(cls, encoded: tuple[int, bytes], shape: Shape, dtype: np.dtype[np.generic]) -> _Inner:
+        """Unwrap a payload; IntegrityError if nothing that may be is inside."""
+        (codec, payload), repeats, how, inside = encoded, 1, None, dtype
+        if codec == TileCodec.REPEATED:
+            if not payload or payload[0] in _NOT_REPEATED:
+                raise IntegrityError("tile of repeated channels: no codec inside")
+            codec, payload = payload[0], payload[1:]
+            shape, repeats = (*shape[:2], 1), shape[2]
+        if codec == TileCodec.NARROW:
+            how, codec, payload = Narrow.split(payload, dtype)
+            inside = how.dtype
+            if codec in _NOT_NARROW:
+                raise IntegrityError(f"narrow tile: holds codec {codec}")
+        return cls(codec, payload, shape, inside, repeats, how, dtype)
+
+    def finished(self, tile: Samples) -> Samples:
+        """Return the tile, given what was coded of it."""
+        if self.narrow:
+            if tile.shape != self.shape or tile.dtype != self.dtype:
+                raise IntegrityError(f"narrow tile: numbers came as {tile.shape} {tile.dtype}")
+            tile = self.narrow.wide(tile, self.wide)
+        return np.repeat(tile, self.repeats, 2) if self.repeats > 1 else tile
 
 
 def _check_learned(shapes: Sequence[Shape], dtypes: Sequence[np.dtype[np.generic]]) -> None:

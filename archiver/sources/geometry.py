@@ -47,7 +47,7 @@ class Geometry:
     channels: int
     segment_height: int
     segment_width: int
-    bits: int  # 1, 2, 4, 8, 16, 32
+    bits: int  # 1, 2, 4, 8, 16, 32, 64
     row_align: int = 1  # rows are padded with zeros to a multiple of this many bytes
     signed: bool = False
     big_endian: bool = False
@@ -56,14 +56,14 @@ class Geometry:
     tiled: bool = False
     bottom_up: bool = False  # rows of a segment from the last to the first
     reversed: bool = False  # channels from the last to the first
-    floating: bool = False  # IEEE 754, 16 or 32 bits
+    floating: bool = False  # IEEE 754, 16, 32 or 64 bits
 
     @classmethod
     def plain(
         cls, height: int, width: int, channels: int, dtype: np.dtype[np.generic]
     ) -> Geometry | None:
         """Return a raster as an array holds it, None if its samples are of no type known here."""
-        if dtype.kind not in "buif" or dtype.itemsize not in (1, 2, 4):
+        if dtype.kind not in "buif" or dtype.itemsize not in (1, 2, 4, 8):
             return None
         geometry = cls(
             *(height, width, channels, 1, width, 8 * dtype.itemsize),
@@ -96,10 +96,10 @@ class Geometry:
         return (
             all(1 <= side <= MAX_SIDE for side in sides)
             and 1 <= self.channels <= _MAX_CHANNELS
-            and self.bits in (1, 2, 4, 8, 16, 32)
+            and self.bits in (1, 2, 4, 8, 16, 32, 64)
             and self.row_align in (1, 4)
             and (self.bits >= 8 or not self.predictor)
-            and (self.bits in (16, 32) or not self.floating)
+            and (self.bits >= 16 or not self.floating)
             and not (self.floating and self.signed)
             and (self.tiled or self.segment_width == self.width)
             and (self.tiled or self.segment_height <= self.height)

@@ -101,7 +101,7 @@ def _geometry(tags: Any, big_endian: bool) -> Geometry:
     height, width = _number(tags, _HEIGHT), _number(tags, _WIDTH)
     channels, planar = _number(tags, _CHANNELS, 1), _number(tags, _PLANAR, 1) == 2
     bits, kinds = _same(tags, _BITS, 1), _same(tags, _SAMPLE_FORMAT, 1)
-    if kinds == 3 and bits not in (16, 32):
+    if kinds == 3 and bits not in (16, 32, 64):
         raise Unsupported(f"{bits}-bit floating point")
     predictor, tiled = _number(tags, _PREDICTOR, 1), _TILE_WIDTH in tags
     if predictor not in (1, 2):
