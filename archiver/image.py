@@ -18,7 +18,7 @@ class Image:
     """One raster of (height, width, channels) samples, read by windows so that it may be huge.
 
     ``neighbours`` says how many images before it in its file lie those that it may resemble most:
-    the slice before, the volume before.
+    the slice before, the volume before.  Each divides the next one.
 
     ``bit_depth`` is the number of bits a sample can use, at most the width of ``dtype``.
     ``window(row, column, height, width)`` returns a (height, width, channels) array of ``dtype``;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -204,17 +205,56 @@ def chained(back: int, tile: np.ndarray, base: np.ndarray) -> bytes:
     return tiles.as_difference(taken, Encoded(TileCodec.STORED, little_endian(left))).payload
 
 
-def test_a_chain_is_followed_so_far_and_no_further() -> None:
-    """32 tiles before one are decoded, 33 are refused; so is none that leads nowhere."""
-    slices = [volume(1, seed=n)[0, :, :, None] for n in range(difference.MAX_CHAIN + 2)]
+def chain(length: int) -> tuple[TileDecoder, list[StoredTile], list[np.ndarray]]:
+    """Return tiles each of which is the difference to the one before it."""
+    slices = [volume(1, seed=n)[0, :, :, None] for n in range(length)]
     payloads = [chained(0, slices[0], slices[0])]
     payloads += [chained(1, b, a) for a, b in pairwise(slices)]
-    decoder, siblings = stored(payloads, slices)
-    [last] = decoder.decode([siblings[difference.MAX_CHAIN]])
-    np.testing.assert_array_equal(last, slices[difference.MAX_CHAIN])
-    [beyond] = decoder.decode([siblings[-1]])
-    assert isinstance(beyond, IntegrityError)
-    assert decoding.TOO_LONG in str(beyond)
+    return *stored(payloads, slices), slices
+
+
+def test_a_chain_is_followed_so_far_and_no_further() -> None:
+    """32 tiles before one are decoded, 33 are refused, whatever else is asked for or at hand."""
+    n = difference.MAX_CHAIN
+    for asked in ([n], [n + 1], [2 * n], range(3 * n), [n + 1, n // 2], [3 * n - 1, 2 * n]):
+        for before in ((), (0,), (n // 2, n), (n + 1, 2 * n)):
+            decoder, siblings, slices = chain(3 * n)
+            for one in before:
+                decoder.decode([siblings[one]], keep=True)
+            found = decoder.decode([siblings[i] for i in asked], keep=True)
+            for i, result in zip(asked, found, strict=True):
+                if i <= n:
+                    np.testing.assert_array_equal(result, slices[i])
+                else:
+                    assert isinstance(result, IntegrityError)
+                    assert decoding.TOO_LONG in str(result)
+
+
+def test_a_message_names_the_tile_and_the_root_only() -> None:
+    """Twenty tiles between them are no news."""
+    decoder, siblings, _ = chain(30)
+    tile = siblings[5]
+    siblings[5] = replace(tile, sample_crc32c=tile.sample_crc32c ^ 1)
+    [found] = decoder.decode([siblings[25]])
+    assert "image 25: builds on what does not decode: image 5: its samples" in str(found)
+    assert "image 15" not in str(found)
+
+
+@pytest.mark.parametrize("volume_slices", [1, 2, 7, 8, 9, 20, 25, 33, 97])
+@pytest.mark.parametrize("channels", [1, 17])
+def test_no_path_to_a_tile_is_long(volume_slices: int, channels: int) -> None:
+    """Seven steps in each direction, however many slices make a volume."""
+    neighbours = (1,) if volume_slices == 1 else (1, volume_slices)
+    pixel = np.zeros((4, 4, channels), np.uint16)
+    image = replace(Image.from_array(pixel), neighbours=neighbours)
+    images = [image] * (volume_slices * 20)
+    places = list(coding.all_places(images, 256))
+    found = Neighbours(images, places)
+    depths: list[int] = []
+    for number in range(len(places)):
+        depths.append(max((depths[n] + 1 for n in found._before(number)), default=0))
+    assert max(depths) <= 21
+    assert max(depths) >= 7
 
 
 @pytest.mark.parametrize(

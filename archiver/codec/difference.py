@@ -26,6 +26,7 @@ CHANNELS = 0  # ``back`` of a tile whose bases are its own channels
 ONE = 64  # the weight of a base that is taken off whole
 WEIGHTS = (ONE, 48, 32)  # tried; a base has noise of its own, and is worth less for it
 MIN_SIDE = 4  # of tiles for which it is tried
+MAX_SAMPLES = 1 << 22  # of a tile that may be one: a reader holds its whole chain
 
 _HEADER = struct.Struct("<IBB")
 
@@ -60,15 +61,19 @@ class Base:
         return classic.from_unsigned(own, dtype)
 
     def _less(self, own: Samples, base: Samples) -> Samples:
-        return (own.astype(np.int64) - self._share(base)).astype(own.dtype)
+        return (own.astype(np.int32) - self._share(base)).astype(own.dtype)
 
     def _more(self, left: Samples, base: Samples) -> Samples:
-        return (left.astype(np.int64) + self._share(base)).astype(left.dtype)
+        return (left.astype(np.int32) + self._share(base)).astype(left.dtype)
 
-    def _share(self, base: Samples) -> NDArray[np.int64]:
+    def _share(self, base: Samples) -> NDArray[np.int32]:
         """Return what is taken off: half of the range stays, for differences of both signs."""
-        half = 1 << (8 * base.dtype.itemsize - 1)
-        return ((self.weight * base.astype(np.int64) + ONE // 2) >> 6) - half
+        share = base.astype(np.int32)
+        share *= self.weight
+        share += ONE // 2
+        share >>= 6
+        share -= 1 << (8 * base.dtype.itemsize - 1)
+        return share
 
     def to_bytes(self, codec: int) -> bytes:
         """Return what a payload begins with; that of ``codec`` for what is left follows."""
@@ -85,9 +90,9 @@ class Base:
         return cls(back, weight), codec, payload[_HEADER.size :]
 
 
-def is_possible(dtype: np.dtype[np.generic]) -> bool:
-    """Whether tiles of a type may be differences: integers of 8 or 16 bits."""
-    return dtype.kind in "ui" and dtype.itemsize <= 2
+def is_possible(dtype: np.dtype[np.generic], n_samples: int) -> bool:
+    """Whether such tiles may be differences: integers of 8 or 16 bits, not too many."""
+    return dtype.kind in "ui" and dtype.itemsize <= 2 and n_samples <= MAX_SAMPLES
 
 
 def best(tile: Samples, bases: Mapping[int, Samples]) -> tuple[Base, Samples] | None:
@@ -96,7 +101,7 @@ def best(tile: Samples, bases: Mapping[int, Samples]) -> tuple[Base, Samples] | 
     ``bases`` are the tiles that it may be taken from, by how far they lie back.  A guess: only
     coding both tells which is smaller.
     """
-    if min(tile.shape[:2]) < MIN_SIDE or not is_possible(tile.dtype):
+    if min(tile.shape[:2]) < MIN_SIDE or not is_possible(tile.dtype, tile.size):
         return None
     found, least = None, _roughness(classic.to_unsigned(tile))
     for back, base in bases.items():

@@ -5,6 +5,7 @@ A tile is (H, W, C) samples of one component.  Codec ids are on disk: append onl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -73,6 +74,11 @@ def is_adapted(codec: int, payload: bytes) -> bool:
     return _inner(codec, payload) == TileCodec.ADAPTED
 
 
+def is_constant(encoded: Encoded) -> bool:
+    """Whether one value fills the tile, or each of its channels."""
+    return _inner(encoded.codec, encoded.payload) == TileCodec.CONSTANT
+
+
 def _inner(codec: int, payload: bytes) -> int:
     """Return the codec of what is really coded."""
     if codec == TileCodec.DIFFERENCE:
@@ -97,13 +103,14 @@ class Opened:
         return self.base.back if self.base else 0
 
 
-def opened(codec: int, payload: bytes, dtype: np.dtype[np.generic]) -> Opened:
-    """Open the payload of a tile of type ``dtype``; IntegrityError if a base is damaged."""
+def opened(codec: int, payload: bytes, shape: Shape, dtype: np.dtype[np.generic]) -> Opened:
+    """Open the payload of a tile; IntegrityError if it is a difference that cannot be."""
     if codec != TileCodec.DIFFERENCE:
         return Opened(codec, payload, dtype)
     base, inner, rest = Base.split(payload)
-    if inner in (TileCodec.DIFFERENCE, TileCodec.JPEG) or not difference.is_possible(dtype):
-        raise IntegrityError(f"difference tile of {dtype}: holds codec {inner}")
+    is_possible = difference.is_possible(dtype, math.prod(shape))
+    if inner in (TileCodec.DIFFERENCE, TileCodec.JPEG) or not is_possible:
+        raise IntegrityError(f"difference tile of {shape} {dtype}: holds codec {inner}")
     return Opened(inner, rest, np.dtype(f"u{dtype.itemsize}"), base)
 
 

@@ -154,8 +154,8 @@ def _decodes(
     shapes = [(tile.shape[0], tile.shape[1], tile.shape[2]) for tile in tiles]
     try:
         opened = [
-            codec.opened(one.codec, one.payload, tile.dtype)
-            for tile, one in zip(tiles, encoded, strict=True)
+            codec.opened(one.codec, one.payload, shape, tile.dtype)
+            for tile, one, shape in zip(tiles, encoded, shapes, strict=True)
         ]
         pairs = [(one.codec, one.payload) for one in opened]
         decoded = codec.decode(pairs, shapes, [one.dtype for one in opened], engine)

@@ -16,6 +16,7 @@ from archiver.codec import difference, jpeg_tiles
 from archiver.codec import tiles as codec
 from archiver.codec.adaptation import Adaptation
 from archiver.codec.classic import little_endian
+from archiver.codec.difference import Base
 from archiver.codec.residue import ResidueCodec
 from archiver.codec.tiles import Opened
 from archiver.errors import ArchiverError, FormatError, IntegrityError
@@ -30,10 +31,49 @@ if TYPE_CHECKING:
 
 BATCH_PIXELS = 1 << 21  # decoded in one call
 
-TOO_LONG = f"more than {difference.MAX_CHAIN} tiles come before it"
+TOO_LONG = (
+    f"takes more than {difference.MAX_CHAIN} tiles to decode, which the format does not allow; "
+    "report this archive, and pack the file again from its source"
+)
+BUILDS_ON = "builds on what does not decode: "
 
 Result = Samples | ArchiverError
 Needed = tuple[int, Payload | None]  # what decodes a tile: a model, -1 if none, and an adaptation
+
+
+class _Done:
+    """Tiles as far as they are decoded, and how many others each of them took."""
+
+    def __init__(self) -> None:
+        self.results: dict[StoredTile, Result] = {}
+        self.depths: dict[StoredTile, int] = {}
+
+    def put(self, tile: StoredTile, result: Result, depth: int = 0) -> None:
+        """Take a result."""
+        self.results[tile], self.depths[tile] = result, depth
+
+    def complete(self, tile: StoredTile, opened: Opened, coded: Result) -> None:
+        """Take what the payload of a tile holds; those that it builds on are done."""
+        if isinstance(coded, ArchiverError):
+            self.put(tile, coded)
+        elif opened.base is None:
+            self.put(tile, _checked(tile, coded))
+        elif coded.shape != tile.shape or coded.dtype != opened.dtype:
+            self.put(tile, _as_damage(tile, f"it holds {coded.shape} {coded.dtype}"))
+        elif opened.back:
+            self._add(tile, opened.base, coded, tile.before(opened.back))
+        else:
+            self.put(tile, _checked(tile, opened.base.plus(coded, coded, tile.dtype)))
+
+    def _add(self, tile: StoredTile, base: Base, left: Samples, before: StoredTile) -> None:
+        known, depth = self.results[before], self.depths[before] + 1
+        if isinstance(known, ArchiverError):
+            *_, root = str(known).split(BUILDS_ON)
+            self.put(tile, IntegrityError(f"{tile.name}: {BUILDS_ON}{root}"))
+        elif depth > difference.MAX_CHAIN:
+            self.put(tile, IntegrityError(f"{tile.name}: {TOO_LONG}"))
+        else:
+            self.put(tile, _checked(tile, base.plus(left, known, tile.dtype)), depth)
 
 
 class TileDecoder:
@@ -74,7 +114,7 @@ class TileDecoder:
         except ArchiverError as error:
             raise IntegrityError(f"the head of its file's JPEG tiles: {error}") from error
 
-    def _jpeg_samples(self, tile: StoredTile) -> Result:
+    def _jpeg(self, tile: StoredTile) -> Result:
         """Return the samples of a JPEG tile, as libjpeg-turbo decodes them, cut to the image."""
         try:
             data = self.jpeg_tile(tile)
@@ -93,36 +133,34 @@ class TileDecoder:
         return self._archive.payload(where.shard, where.offset, where.length, where.crc32c)
 
     def _decode_batch(self, tiles: Sequence[StoredTile], *, keep: bool) -> list[Result]:
-        results: dict[StoredTile, Result] = {}
-        opened = self._open_all(tiles, results)
+        done = _Done()
+        opened = self._open_all(tiles, done)
         coded: dict[StoredTile, Result] = {}
         for batch in _batches(list(opened)):
             coded |= self._decode_opened({tile: opened[tile] for tile in batch})
         for tile in sorted(opened, key=lambda tile: tile.number):  # what is built on comes first
-            results[tile] = _completed(tile, opened[tile], coded[tile], results)
+            done.complete(tile, opened[tile], coded.pop(tile))
         if keep:
-            for tile, result in results.items():
+            for tile, result in done.results.items():
                 if not isinstance(result, ArchiverError):
-                    self.cache.keep(tile, result)
-        return [results[tile] for tile in tiles]
+                    self.cache.keep(tile, result, done.depths[tile])
+        return [done.results[tile] for tile in tiles]
 
-    def _open_all(
-        self, tiles: Sequence[StoredTile], results: dict[StoredTile, Result]
-    ) -> dict[StoredTile, Opened]:
+    def _open_all(self, tiles: Sequence[StoredTile], done: _Done) -> dict[StoredTile, Opened]:
         """Return the payloads of the tiles, and of those that they are differences to.
 
-        What is known without decoding, samples or damage, goes to ``results``.
+        What is known without decoding, samples or damage, is done.
         """
         opened: dict[StoredTile, Opened] = {}
         waiting = list(tiles)
         for _ in range(difference.MAX_CHAIN + 1):
             bases = []
             for tile in waiting:
-                if tile in results or tile in opened:
+                if tile in done.results or tile in opened:
                     continue
-                known = self._jpeg_samples(tile) if tile.is_jpeg else self.cache.get(tile)
-                if known is not None:
-                    results[tile] = known
+                kept = self.cache.get(tile)
+                if kept or tile.is_jpeg:
+                    done.put(tile, *((kept.samples, kept.depth) if kept else (self._jpeg(tile), 0)))
                     continue
                 try:
                     one = self._open(tile)
@@ -130,16 +168,15 @@ class TileDecoder:
                         bases.append(tile.before(one.back))
                     opened[tile] = one
                 except ArchiverError as error:
-                    results[tile] = IntegrityError(f"{tile.name}: {error}")
+                    done.put(tile, IntegrityError(f"{tile.name}: {error}"))
             waiting = bases
-        for tile in waiting:
-            if tile not in opened:
-                results.setdefault(tile, _as_damage(tile, TOO_LONG))
+        for tile in set(waiting) - set(opened) - set(done.results):
+            done.put(tile, IntegrityError(f"{tile.name}: {TOO_LONG}"))
         return opened
 
     def _open(self, tile: StoredTile) -> Opened:
         payload = self._archive.payload(tile.shard, tile.offset, tile.length, tile.crc32c)
-        return codec.opened(tile.codec, payload, tile.dtype)
+        return codec.opened(tile.codec, payload, tile.shape, tile.dtype)
 
     def _decode_opened(self, opened: Mapping[StoredTile, Opened]) -> dict[StoredTile, Result]:
         """Return what the payloads hold, not checked yet; whatever decodes them together."""
@@ -204,20 +241,6 @@ def _batches(tiles: Sequence[StoredTile]) -> Iterator[list[StoredTile]]:
         pixels += tile.n_pixels
     if batch:
         yield batch
-
-
-def _completed(
-    tile: StoredTile, opened: Opened, coded: Result, others: Mapping[StoredTile, Result]
-) -> Result:
-    """Return the samples of a tile, given what its payload holds and the tiles before it."""
-    if isinstance(coded, ArchiverError) or opened.base is None:
-        return coded if isinstance(coded, ArchiverError) else _checked(tile, coded)
-    if coded.shape != tile.shape or coded.dtype != opened.dtype:
-        return _as_damage(tile, f"it holds {coded.shape} {coded.dtype}, not {tile.shape}")
-    base = others[tile.before(opened.back)] if opened.back else coded
-    if isinstance(base, ArchiverError):
-        return IntegrityError(f"{tile.name}: builds on a tile that does not decode: {base}")
-    return _checked(tile, opened.base.plus(coded, base, tile.dtype))
 
 
 def _as_damage(tile: StoredTile, error: Exception | str) -> ArchiverError:

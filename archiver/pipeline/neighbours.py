@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from archiver.codec import difference
 from archiver.codec.tiles import is_deep_tile
@@ -44,7 +45,7 @@ class Neighbours:
     def difference(self, number: int, tile: Samples) -> Difference | None:
         """Return the next tile as a difference; None where that does not promise to be smaller."""
         image = self._images[self._places[number][0]]
-        if image.jpeg_tile or not difference.is_possible(image.dtype):
+        if image.jpeg_tile or not difference.is_possible(image.dtype, tile.size):
             return None
         bases = {number - n: self._kept[n] for n in self._before(number) if n in self._kept}
         if is_deep_tile(tile.dtype, tile.shape[2]) and tile.shape[2] > 1:
@@ -66,8 +67,8 @@ class Neighbours:
             before = place.component - 1
             if len(groups[before]) == len(groups[place.component]):
                 wanted.append((index, before, place.row, place.column))
-        for back in image.neighbours:
-            if index // back % CHAIN and _are_alike(image, self._images[index - back]):
+        for back, coordinate in _coordinates(index, image.neighbours):
+            if coordinate % CHAIN and _are_alike(image, self._images[index - back]):
                 wanted.append((index - back, place.component, place.row, place.column))
         yield from (self._numbers[where] for where in wanted if where in self._numbers)
 
@@ -78,6 +79,16 @@ class Neighbours:
         self._bytes += tile.nbytes
         while self._bytes > KEPT_BYTES:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes
+
+
+def _coordinates(index: int, neighbours: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield how far back an image's neighbours lie, and its coordinate in that direction.
+
+    A step to a neighbour makes one coordinate smaller and leaves the others: chains of seven steps
+    in each direction.
+    """
+    for back, beyond in zip(neighbours, (*neighbours[1:], index + 1), strict=True):
+        yield back, index % beyond // back
 
 
 def _where(image: int, place: Place) -> Where:
@@ -93,5 +104,6 @@ def _are_alike(one: Image, other: Image) -> bool:
 def _has_neighbours(images: Sequence[Image]) -> bool:
     """Whether any tile of a file may be a difference to another one."""
     alike = Counter((image.shape, image.dtype.str) for image in images)
-    has_bands = any(len(components(image.channels)) > 1 for image in images)
+    groups = [components(image.channels) for image in images]
+    has_bands = any(len(a) == len(b) for one in groups for a, b in pairwise(one))
     return has_bands or any(n > 1 for n in alike.values())

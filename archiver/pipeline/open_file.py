@@ -117,7 +117,7 @@ def encoded(tiles: Sequence[WaitingTile], engine: Engine | None) -> list[Encoded
     differing = [
         (i, one.difference)
         for i, one in enumerate(tiles)
-        if one.difference and best[i].codec != codec.TileCodec.CONSTANT
+        if one.difference and not codec.is_constant(best[i])
     ]
     lefts = codec.encode([difference.left for _, difference in differing], engine)
     for (i, difference), left in zip(differing, lefts, strict=True):

@@ -103,7 +103,8 @@ class Raster:
         record = self._record
         first = min(key[1] for key in missing)
         last = max(key[1] for key in missing)
-        bands = max(1, BATCH_PIXELS // max(1, record.tile_height * record.width))
+        pixels = record.tile_height * record.width * len(components(record.channels))
+        bands = max(1, BATCH_PIXELS // max(1, pixels))
         reach = bands * record.tile_height
         end = max(last + 1, first + reach)
         below = self._tiles.get((0, last + record.tile_height, 0))

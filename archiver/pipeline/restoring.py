@@ -69,13 +69,21 @@ class Restorer:
     def __init__(self, archive: Archive, threads: int | None = None) -> None:
         self.archive = archive
         self.decoder = TileDecoder(archive, threads)
+        self._last: tuple[int, list[StoredImage]] = (-1, [])
 
     def images_of(self, index: int) -> list[tuple[ImageRecord, TileArray]]:
         """Return the images of an object with their tile tables, as the manifest has them."""
         return [(self.archive.image(i), self.archive.tiles(i)) for i in self.archive.images(index)]
 
     def images(self, index: int) -> list[StoredImage]:
-        """Return the stored images of an object."""
+        """Return the stored images of an object; those of the last one are at hand."""
+        number, found = self._last
+        if number != index:
+            found = self._stored_images(index)
+            self._last = index, found
+        return found
+
+    def _stored_images(self, index: int) -> list[StoredImage]:
         beside, siblings = self._beside(index), list[StoredTile]()
         return [
             StoredImage(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from threading import Lock
 
 from archiver.image import Samples
@@ -11,12 +12,20 @@ from archiver.pipeline.stored import StoredTile
 CACHE_BYTES = 256 << 20
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A decoded tile, and how many others it took."""
+
+    samples: Samples
+    depth: int
+
+
 class TileCache:
     """The tiles used last, up to that many bytes; threads may share it."""
 
     def __init__(self, limit: int = CACHE_BYTES) -> None:
         self._limit = limit
-        self._tiles: OrderedDict[tuple[int, int], Samples] = OrderedDict()
+        self._tiles: OrderedDict[tuple[int, int], Kept] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
 
@@ -24,20 +33,20 @@ class TileCache:
         """Whether a tile is kept."""
         return tile.key in self._tiles
 
-    def get(self, tile: StoredTile) -> Samples | None:
-        """Return the samples of a tile, if they are kept; not to be written to."""
+    def get(self, tile: StoredTile) -> Kept | None:
+        """Return a tile if it is kept; not to be written to."""
         with self._lock:
             found = self._tiles.get(tile.key)
             if found is not None:
                 self._tiles.move_to_end(tile.key)
             return found
 
-    def keep(self, tile: StoredTile, samples: Samples) -> None:
-        """Keep the samples of a tile; those used longest ago make room."""
+    def keep(self, tile: StoredTile, samples: Samples, depth: int) -> None:
+        """Keep a tile; those used longest ago make room."""
         with self._lock:
             if tile.key in self._tiles:
                 return
-            self._tiles[tile.key] = samples
+            self._tiles[tile.key] = Kept(samples, depth)
             self._bytes += samples.nbytes
             while self._bytes > self._limit and len(self._tiles) > 1:
-                self._bytes -= self._tiles.popitem(last=False)[1].nbytes
+                self._bytes -= self._tiles.popitem(last=False)[1].samples.nbytes

@@ -48,7 +48,7 @@ def split(path: Path | Held, *, fidelity: Fidelity) -> Split:
         raise Unsupported(f"NIfTI: {shape[1]} x {shape[0]} voxels of type {dtype}")
     pages = scan.frames(geometry, offset, math.prod(shape[2:]), size)
     found = scan.split(path, pages, fidelity=fidelity)
-    if len(shape) < 4 or not shape[3] > 1:
+    if math.prod(shape[3:]) == 1:
         return found
     neighbours = (1, shape[2])  # the slice before, and the same one of the volume before
     return replace(found, images=tuple(replace(i, neighbours=neighbours) for i in found.images))
