@@ -27,6 +27,7 @@ from archiver.codec import (
     finetune,
     mgcf,
     model_delta,
+    narrow,
     tiles,
     weights,
 )
@@ -173,6 +174,29 @@ def write_series(folder: Path) -> None:
         stem.with_suffix(".sha256").write_text(f"{digest}\n")
 
 
+def write_narrow(folder: Path) -> None:
+    """Write tiles of wide samples under the deep model, and their SHA-256."""
+    engine = Engine.open((folder / "deep.model").read_bytes(), device="cpu", threads=1)
+    ramp = pictures()["01-rgb-ramp"][:11, :14, :1].astype(np.int64)
+    holed = (ramp * 130 / 10).astype("<f4")
+    holed[2:6, 3:9] = np.nan
+    cases = {"narrow-f4": holed, "narrow-f8": ramp / 255, "narrow-i8": ramp * 100 - (1 << 40)}
+    for name, samples in cases.items():
+        stem = folder / name
+        if stem.with_suffix(".tile").exists():
+            continue
+        found = narrow.find(samples)
+        assert found is not None
+        how, numbers = found
+        if how.n_bytes == 1:
+            [payload] = engine.encode([numbers])
+        else:
+            [payload] = deep_tiles.encode([numbers], engine)
+        stem.with_suffix(".tile").write_bytes(how.to_bytes(tiles.TileCodec.LEARNED) + payload)
+        digest = hashlib.sha256(samples.tobytes()).hexdigest()
+        stem.with_suffix(".sha256").write_text(f"{digest}\n")
+
+
 def save(stem: Path, samples: np.ndarray, encoded: tiles.Encoded) -> None:
     """Write STEM.bin (the payload) and STEM.json (what it decodes to)."""
     if stem.with_suffix(".bin").exists():
@@ -231,4 +255,5 @@ if __name__ == "__main__":
     write_adapted(vectors / "codec-v1" / "adapted-heads", adapters.Ranks(2, 0, 3))
     write_deep(vectors / "codec-v1")
     write_series(vectors / "codec-v1")
+    write_narrow(vectors / "codec-v1")
     write_archive(vectors / f"archive-v1-by-{archiver.__version__}")

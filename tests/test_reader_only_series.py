@@ -1,6 +1,6 @@
-"""FORMAT.md is enough: difference tiles are read with NumPy and constriction, without archiver.
+"""FORMAT.md is enough: difference and narrow tiles are read with NumPy and constriction alone.
 
-Written from the text of the section "Difference tiles".
+Written from the text of the sections "Difference tiles" and "Narrow tiles".
 """
 
 from __future__ import annotations
@@ -38,6 +38,22 @@ def test_a_difference_tile_reads_from_the_text_alone(name: str, code: str, chann
     samples = np.concatenate(parts, -1) - (1 << (bits - 1)) * ("i" in code)
     digest = hashlib.sha256(samples.astype(code).tobytes()).hexdigest()
     assert digest == (folder / f"{name}.sha256").read_text().strip()
+
+
+@pytest.mark.parametrize("code", ["f4", "f8", "i8"])
+def test_a_narrow_tile_reads_from_the_text_alone(code: str) -> None:
+    """Numbers, divisor, lowest and hole give the samples."""
+    stem = Path(__file__).parent / "vectors" / "codec-v1" / f"narrow-{code}"
+    payload = stem.with_suffix(".tile").read_bytes()
+    model = stem.with_name("deep.model").read_bytes()
+    n_bytes, divisor, lowest, hole, pattern, codec = struct.unpack("<BHqIQB", payload[:24])
+    assert codec == 4
+    numbers = left_of(payload[24:], model, 1, 8 * n_bytes)
+    samples = (numbers + lowest) if code == "i8" else (numbers + lowest) / divisor
+    bits = samples.astype(f"<{code}").view(f"<u{code[1]}")
+    bits[numbers == hole] = pattern
+    digest = hashlib.sha256(bits.tobytes()).hexdigest()
+    assert digest == stem.with_suffix(".sha256").read_text().strip()
 
 
 def left_of(payload: bytes, model: bytes, channels: int, bits: int) -> Any:
