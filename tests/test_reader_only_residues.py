@@ -221,9 +221,23 @@ def segment_rows(image: Array, geometry: tuple[int, ...], index: int, edge: int)
     if flags & 16:
         more = [(0, down - part.shape[0]), (0, across - part.shape[1]), (0, 0)]
         part = np.pad(part, more, "edge" if edge else "constant")
+    if flags & 137 == 137:
+        return split_bytes(part)
     if flags & 8:
         part = np.diff(part, axis=1, prepend=part.dtype.type(0))
     rows = packed(part, bits)
     if bits > 8 and not flags & 2:
         rows = rows.reshape(len(rows), -1, bits // 8)[..., ::-1].reshape(len(rows), -1)
     return np.pad(rows, [(0, 0), (0, -rows.shape[1] % align)]).tobytes()
+
+
+def split_bytes(part: Array) -> bytes:
+    """Rows of floating point under the predictor of Technical Note 3."""
+    out = bytearray()
+    for row in part:
+        values, size = row.reshape(-1), part.dtype.itemsize
+        line = [int(v) >> 8 * (size - 1 - k) & 255 for k in range(size) for v in values]
+        for at in range(len(line) - 1, row.shape[1] - 1, -1):
+            line[at] = (line[at] - line[at - row.shape[1]]) % 256
+        out += bytes(line)
+    return bytes(out)

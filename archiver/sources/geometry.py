@@ -52,7 +52,7 @@ class Geometry:
     signed: bool = False
     big_endian: bool = False
     planar: bool = False  # one plane of segments per channel
-    predictor: bool = False  # horizontal differences
+    predictor: bool = False  # horizontal differences: see `splits_bytes`
     tiled: bool = False
     bottom_up: bool = False  # rows of a segment from the last to the first
     reversed: bool = False  # channels from the last to the first
@@ -100,7 +100,7 @@ class Geometry:
             and self.row_align in (1, 4)
             and (self.bits >= 8 or not self.predictor)
             and (self.bits >= 16 or not self.floating)
-            and not (self.floating and self.signed)
+            and not (self.floating and self.signed and not self.predictor)
             and (self.tiled or self.segment_width == self.width)
             and (self.tiled or self.segment_height <= self.height)
             and self.row_bytes * self.segment_height <= MAX_WHOLE_BYTES
@@ -111,6 +111,15 @@ class Geometry:
         """Sample type in memory."""
         kind = "f" if self.floating else "i" if self.signed else "u"
         return np.dtype(f"{kind}{max(1, self.bits // 8)}")
+
+    @property
+    def splits_bytes(self) -> bool:
+        """Whether the predictor is that of Adobe's TIFF Technical Note 3, for floats.
+
+        A row is all first bytes of its samples, then all second ones, ..., then differences of
+        bytes.  "Signed" says so, which floats are anyway.
+        """
+        return self.predictor and self.floating and self.signed
 
     @property
     def segment_channels(self) -> int:
@@ -162,6 +171,8 @@ class Geometry:
         ordered = samples[::-1] if self.bottom_up else samples
         ordered = ordered[..., ::-1] if self.reversed else ordered
         full = self._pad(ordered, edge=edge).view(self._unsigned)
+        if self.splits_bytes:
+            return self._to_split_bytes(full)
         if self.predictor:
             full = np.diff(full, axis=1, prepend=full.dtype.type(0))
         plain = self._to_bytes(full)
@@ -173,13 +184,16 @@ class Geometry:
         """Turn the bytes of a segment into the samples of ``box``, (h, w, c)."""
         rows = np.frombuffer(raw, np.uint8).reshape(self.n_rows(box), self.row_bytes)
         values = self.segment_width * self.segment_channels
+        full: Samples
         if self.bits < 8:
             full = unpack_bits(rows, self.bits, values)
+        elif self.splits_bytes:
+            full = self._from_split_bytes(rows)
         else:
             used = np.ascontiguousarray(rows[:, : values * self.bits // 8])
             full = used.view(self._stored).astype(self._unsigned, copy=False)
         full = full.reshape(len(rows), self.segment_width, self.segment_channels)
-        if self.predictor:
+        if self.predictor and not self.splits_bytes:
             full = np.cumsum(full, axis=1, dtype=full.dtype)
         cut = full.view(self.dtype)[: box.height, : box.width]
         cut = cut[::-1] if self.bottom_up else cut
@@ -199,6 +213,21 @@ class Geometry:
         if rows == columns == 0:
             return np.ascontiguousarray(samples)
         return np.pad(samples, ((0, rows), (0, columns), (0, 0)), "edge" if edge else "constant")
+
+    def _to_split_bytes(self, full: Samples) -> Bytes:
+        """Return rows of samples (R, w, c) as differences of their bytes, the highest first."""
+        n, size = len(full), full.dtype.itemsize
+        high_first = full.astype(full.dtype.newbyteorder(">")).view(np.uint8).reshape(n, -1, size)
+        planes = high_first.transpose(0, 2, 1).reshape(n, -1, self.segment_channels)
+        return np.diff(planes, axis=1, prepend=np.uint8(0)).reshape(n, -1)
+
+    def _from_split_bytes(self, rows: Bytes) -> Samples:
+        """Return the samples (R, w * c) of rows that `_to_split_bytes` gives."""
+        n, size = len(rows), self.dtype.itemsize
+        steps = rows.reshape(n, -1, self.segment_channels)
+        planes = np.cumsum(steps, axis=1, dtype=np.uint8).reshape(n, size, -1)
+        high_first = np.ascontiguousarray(planes.transpose(0, 2, 1)).view(f">u{size}")
+        return high_first.reshape(n, -1).astype(self._unsigned)
 
     def _to_bytes(self, full: Samples) -> Bytes:
         if self.bits < 8:

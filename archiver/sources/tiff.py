@@ -104,8 +104,10 @@ def _geometry(tags: Any, big_endian: bool) -> Geometry:
     if kinds == 3 and bits not in (16, 32, 64):
         raise Unsupported(f"{bits}-bit floating point")
     predictor, tiled = _number(tags, _PREDICTOR, 1), _TILE_WIDTH in tags
-    if predictor not in (1, 2):
+    if predictor not in (1, 2, 3) or (predictor == 3 and kinds != 3):
         raise Unsupported(f"predictor {predictor}")
+    if _compression(tags) is Compression.NONE:
+        predictor = 1  # libtiff does not look at it
     if _number(tags, _FILL_ORDER, 1) != 1:
         raise Unsupported("reversed bit order")
     is_ycbcr = tags.valueof(_PHOTOMETRIC) == _YCBCR
@@ -121,11 +123,11 @@ def _geometry(tags: Any, big_endian: bool) -> Geometry:
         else min(height, _number(tags, _STRIP_ROWS, MAX_SIDE)),
         segment_width=_number(tags, _TILE_WIDTH) if tiled else width,
         bits=bits,
-        signed=kinds == 2,
+        signed=kinds == 2 or predictor == 3,  # of floats: how they are predicted
         floating=kinds == 3,
         big_endian=big_endian,
         planar=planar and channels > 1,
-        predictor=predictor == 2 and _compression(tags) is not Compression.NONE,
+        predictor=predictor > 1,
         tiled=tiled,
     )
 

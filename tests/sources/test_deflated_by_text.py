@@ -206,11 +206,16 @@ def test_an_interlaced_png_reads_from_the_text_alone(tmp_path: Path, depth: int)
 
 
 @pytest.mark.parametrize("predictor", [False, True])
-@pytest.mark.parametrize("dtype", ["u1", ">u2"])
+@pytest.mark.parametrize("dtype", ["u1", ">u2", "f4", ">f8", "f2"])
 def test_tiff_tiles_read_from_the_text_alone(tmp_path: Path, predictor: bool, dtype: str) -> None:
     path = tmp_path / "a.tif"
     image = blob(np.random.default_rng(0), 70, 80).astype(dtype)
-    options = {"tile": (32, 48), "predictor": predictor, "compressionargs": {"level": 0}}
+    options = {
+        "photometric": "rgb",
+        "tile": (32, 48),
+        "predictor": predictor,
+        "compressionargs": {"level": 0},
+    }
     order = ">" if ">" in dtype else "<"
     tifffile.imwrite(path, image, byteorder=order, compression="zlib", **options)
     with tifffile.TiffFile(path) as tiff:

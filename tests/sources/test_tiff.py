@@ -44,7 +44,7 @@ def check(path: Path) -> ParsedFile:
     height=st.integers(1, 70),
     width=st.integers(1, 70),
     channels=st.sampled_from([1, 2, 3, 4, 5]),
-    dtype=st.sampled_from(["u1", "u2", "i1", "i2"]),
+    dtype=st.sampled_from(["u1", "u2", "i1", "i2", "i4", "u8", "f2", "f4", "f8"]),
     compression=st.sampled_from([None, "zlib", "lzw", "packbits"]),
     predictor=st.booleans(),
     tile=st.sampled_from([None, (16, 16), (32, 48)]),
