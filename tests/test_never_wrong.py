@@ -16,7 +16,7 @@ from archiver.jobs import run
 from archiver.jobs.spec import PackSettings
 from archiver.pipeline import open_archive
 
-FILES = 6
+FILES = 8
 N_DAMAGES, N_DAMAGES_SLOW = 120, 2000
 
 
@@ -31,6 +31,9 @@ def grow_tree(tree: Path) -> None:
         Image.fromarray(rgb.astype(np.uint8)).save(tree / f"rgb{i}.bmp")
     tifffile.imwrite(tree / "grey.tif", (row * 5 + column).astype(np.uint8))
     tifffile.imwrite(tree / "wide.tif", (row * 500 + column).astype(np.uint16))
+    slices = rng.integers(0, 200, (40, 50)) + rng.integers(0, 3, (4, 40, 50))
+    tifffile.imwrite(tree / "slices.tif", slices.astype(np.uint8), photometric="minisblack")
+    tifffile.imwrite(tree / "whole.tif", (slices[0] / 10).astype(np.float32))
     (tree / "text.txt").write_bytes(rng.bytes(3000))
 
 

@@ -73,6 +73,9 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "jpeg": _pillow("JPEG", quality=85),
     "tiff lzw": _tiff(compression="lzw"),
     "tiff zlib tiles": _tiff(compression="zlib", tile=(32, 32), predictor=True),
+    "tiff floats": lambda path: tifffile.imwrite(
+        path, frames.scene(12)[..., 0].astype(np.float32), compression="zlib", predictor=True
+    ),
     "tiff pages": lambda path: tifffile.imwrite(path, frames.scene(8, 3)[..., 0], bigtiff=True),
     "slide": lambda path: test_jpeg_tiles.write(path, "tiles of YCbCr"),
     "strips": lambda path: test_jpeg_tiles.write(path, "strips with shared tables"),
