@@ -93,8 +93,25 @@ def test_a_region_decodes_only_its_tiles(tmp_path: Path, monkeypatch: pytest.Mon
     decoded = []
     samples = JpegTile.samples
     monkeypatch.setattr(JpegTile, "samples", lambda tile: decoded.append(1) or samples(tile))
-    open_archive(tmp_path / "a").entry("slide.tif").read((0, 0, 128, 129))
+    entry = open_archive(tmp_path / "a").entry("slide.tif")
+    entry.read((0, 0, 128, 129))
     assert len(decoded) == 2
+    entry.read((1, 1, 128, 129))
+    assert len(decoded) == 4  # those below come new
+
+
+def test_reading_all_of_it_decodes_each_tile_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    write(tree / "slide.tif", "tiles of YCbCr")
+    pack(tree, tmp_path / "a")
+    decoded = []
+    samples = JpegTile.samples
+    monkeypatch.setattr(JpegTile, "samples", lambda tile: decoded.append(1) or samples(tile))
+    run.verify(tmp_path / "a", depth="samples", workers=0)
+    assert len(decoded) == 9
 
 
 def test_a_damaged_tile_is_named_and_costs_only_its_file(tmp_path: Path) -> None:
