@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from archiver.codec import mgcf, mixture
+from archiver.codec import devices, mgcf, mixture
 from archiver.codec.deep import Window
 
 
@@ -107,9 +107,18 @@ def bits(net: mgcf.MGCF, batch: Batch) -> Tensor:
 
 def predict(net: mgcf.MGCF, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return what the network predicts of a batch: see :class:`archiver.codec.mgcf.MGCF`."""
-    with torch.autocast(batch.samples.device.type, torch.bfloat16, enabled=net.training):
+    device = batch.samples.device.type
+    with torch.autocast(
+        device, torch.bfloat16, enabled=net.training and learns_in_bfloat16(device)
+    ):
         predicted: tuple[Tensor, Tensor] = net(batch.samples, batch.kind)
     return predicted
+
+
+@torch.compiler.assume_constant_result
+def learns_in_bfloat16(device: str) -> bool:
+    """Whether products may be of bfloat16 while a network learns there, and gain by it."""
+    return devices.has_bfloat16(device)
 
 
 def code_length(outputs: Tensor, base: Tensor, batch: Batch, sizes: mgcf.Architecture) -> Tensor:

@@ -188,7 +188,8 @@ class _Objective:
         """Return the code length of a batch, differentiable in the factors."""
         rounded = {name: factors.rounded(f) + self._starts[name] for name, f in learned.items()}
         weights = adapters.merged_weights(self.net, rounded)
-        with torch.autocast(self._device.type, torch.bfloat16):
+        device = self._device.type
+        with torch.autocast(device, torch.bfloat16, batches.learns_in_bfloat16(device)):
             outputs, base = functional_call(self.net, weights, (batch.samples, batch.kind))
         return batches.code_length(outputs, base, batch, self.net.architecture).sum()
 

@@ -20,6 +20,7 @@ from archiver.sources import (
     bitmap,
     dicom,
     gzipped,
+    jp2,
     jpeg,
     nifti,
     npy,
@@ -47,6 +48,8 @@ _MAGIC: tuple[tuple[bytes, Format], ...] = (
     (b"P6", Format.BITMAP),
     (npy.MAGIC, Format.NUMPY),
     (gzipped.MAGIC, Format.GZIP),
+    (jp2.MAGIC, Format.JPEG_2000),
+    (jp2.MAGIC_BARE, Format.JPEG_2000),
 )
 _SPLIT: dict[Format, Callable[..., Split]] = {
     Format.PNG: png.split,
@@ -57,6 +60,7 @@ _SPLIT: dict[Format, Callable[..., Split]] = {
     Format.NIFTI: nifti.split,
     Format.NUMPY: npy.split,
     Format.GZIP: gzipped.split,
+    Format.JPEG_2000: jp2.split,
 }
 _REBUILD: dict[Format, Callable[[bytes, Sequence[Image]], Iterator[bytes]]] = {
     Format.OPAQUE: opaque.rebuild,
@@ -68,6 +72,7 @@ _REBUILD: dict[Format, Callable[[bytes, Sequence[Image]], Iterator[bytes]]] = {
     Format.NIFTI: segments.rebuild,
     Format.NUMPY: segments.rebuild,
     Format.GZIP: gzipped.rebuild,
+    Format.JPEG_2000: segments.rebuild,
 }
 
 

@@ -27,6 +27,7 @@ class Format(IntEnum):
     NIFTI = 6
     NUMPY = 7
     GZIP = 8
+    JPEG_2000 = 9
 
 
 class Fidelity(IntEnum):

@@ -1,7 +1,7 @@
-"""Own DICOM files: native frames, RLE, lossless JPEG and JPEG-LS as samples, JPEG as it is.
+"""Own DICOM files: native frames, RLE and what lossless codecs wrote as samples, JPEG as it is.
 
-All elements but the frames are kept.  What JPEG 2000 and near-lossless encoders wrote stays in the
-file: they are many, and none of them can be asked to write the same bytes again.
+All elements but the frames are kept.  What irreversible JPEG 2000 and near-lossless encoders wrote
+stays in the file.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from archiver.sources import jpeg_frames, runs, scan
 from archiver.sources.contract import Fidelity, Split, Unsupported
 from archiver.sources.encodings import RLE, Compression
 from archiver.sources.geometry import Geometry
+from archiver.sources.jpeg2000 import codestream
 from archiver.sources.quiet import quiet
 from archiver.sources.segments import BREAK_BYTES, Page, joined
 
@@ -33,6 +34,8 @@ _ENCAPSULATED = {
     "1.2.840.10008.1.2.4.57": Compression.JPEG_LOSSLESS,
     "1.2.840.10008.1.2.4.70": Compression.JPEG_LOSSLESS,
     "1.2.840.10008.1.2.4.80": Compression.JPEG_LS,
+    "1.2.840.10008.1.2.4.90": Compression.JPEG_2000,
+    "1.2.840.10008.1.2.4.91": Compression.JPEG_2000,
 }
 _RLE = "1.2.840.10008.1.2.5"
 _RLE_OF = {8 * n_bytes: how for how, n_bytes in RLE.items()}  # by bits
@@ -138,7 +141,7 @@ def _frame(
         shape = [_number(header, "Rows", 0), _number(header, "Columns", 0)]
         channels, bits = _number(header, "SamplesPerPixel", 1), 8
     else:
-        read = jpeg_frames.Header.of(stream)
+        read = (codestream if how is Compression.JPEG_2000 else jpeg_frames).Header.of(stream)
         *shape, channels = read.shape
         bits = 8 * read.dtype.itemsize
     height, width = shape

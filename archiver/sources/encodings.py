@@ -21,6 +21,7 @@ from PIL import Image as Pillow
 from archiver.errors import IntegrityError, ParityError
 from archiver.sources import deflate, jpeg_frames, runs
 from archiver.sources.contract import Unsupported
+from archiver.sources.jpeg2000 import plan as jpeg2000
 from archiver.sources.packing import Bytes
 from archiver.sources.wire import Cursor
 
@@ -42,6 +43,9 @@ class Compression(IntEnum):
     DEFLATE = 8
     PACKBITS = 32773
     DEFLATE_OLD = 32946
+    JPEG_2000_YCBCR = 33003  # of Aperio, as the next
+    JPEG_2000_RGB = 33005
+    JPEG_2000 = 34712
 
 
 class Encoding(IntEnum):
@@ -57,6 +61,7 @@ class Encoding(IntEnum):
     JPEG_SCAN = 7  # lossless JPEG or JPEG-LS, as the header at the end of the gap before it says
     PLANNED = 8  # zlib stream by the plan at the end of the gap before it
     RUNS = 9  # packets of PackBits by the plan at the end of the gap before it
+    JPEG_2000 = 10  # codestream by the plan at the end of the gap before it
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,10 @@ class Recipe:
 PLAIN, JPEG = Recipe(Encoding.PLAIN), Recipe(Encoding.JPEG)
 FRAMES = (Compression.JPEG_LOSSLESS, Compression.JPEG_LS)
 RLE = {Compression.RLE_8: 1, Compression.RLE_16: 2, Compression.RLE_32: 4}  # bytes of a sample
-WITH_PLAN = (Encoding.PLANNED, Encoding.RUNS)
+WITH_PLAN = (Encoding.PLANNED, Encoding.RUNS, Encoding.JPEG_2000)
+CODESTREAMS = (Compression.JPEG_2000, Compression.JPEG_2000_RGB, Compression.JPEG_2000_YCBCR)
 JPEG_SCAN, RUNS = Recipe(Encoding.JPEG_SCAN), Recipe(Encoding.RUNS)
+JPEG_2000 = Recipe(Encoding.JPEG_2000)
 _CANDIDATES = {
     Compression.LZW: (Recipe(Encoding.LZW_LIBTIFF), Recipe(Encoding.LZW_IMAGECODECS)),
     Compression.PACKBITS: (
@@ -103,6 +110,8 @@ def decode(compression: Compression, stored: bytes, n_bytes: int) -> tuple[bytes
         raw = samples.astype(samples.dtype.newbyteorder("<")).tobytes()
     elif compression in RLE:
         raw = runs.decode_frame(stored, n_bytes, RLE[compression])
+    elif compression in CODESTREAMS:
+        raw = jpeg2000.decode(stored).tobytes()
     elif compression is Compression.LZW:
         raw = bytes(imagecodecs.lzw_decode(stored, out=n_bytes))
     elif compression is Compression.PACKBITS:
@@ -138,6 +147,9 @@ def find(
         return _runs(runs.find_strip(rows, stored)) if compression is Compression.PACKBITS else None
     if compression in RLE:
         return _runs(runs.find_frame(rows, stored, RLE[compression]))
+    if compression in CODESTREAMS:
+        plan = jpeg2000.find(rows, stored)
+        return Found(JPEG_2000, len(stored), plan) if plan else None
     made = deflate.find(rows.tobytes(), stored[:used], hint.settings if hint else None)
     if made is None:
         return None
@@ -167,6 +179,11 @@ def replay(recipe: Recipe, rows: Bytes, told: bytes = b"") -> bytes:
         return deflate.replay(rows.tobytes(), deflate.Made(recipe.settings, told))
     if recipe.encoding is Encoding.RUNS:
         return runs.replay(rows, told)
+    if recipe.encoding is Encoding.JPEG_2000:
+        try:
+            return jpeg2000.replay(rows, told)
+        except Unsupported as error:  # of a stream that no writer had a plan of
+            raise IntegrityError(f"{error}; the archive is damaged") from error
     check_encoder(recipe.encoding)
     try:
         return _ENCODERS[recipe.encoding](rows)

@@ -141,17 +141,18 @@ class _Scan:
         """Add a segment, or leave its bytes to the next gap if no recipe gives them."""
         page = self._pages[number]
         box = page.geometry.box(index)
+        stream = joined(stored, page.breaks)
         if page.is_jpeg:
-            _check_jpeg(page, box, joined(stored, page.breaks))
-            self._add(page, number, index, encodings.JPEG, b"", stored)
+            _check_jpeg(page, box, stream)
+            self._add(page, number, index, encodings.JPEG, stored, len(stream))
             return
         if page.compression in encodings.FRAMES:
             self._frame(page, number, index, stored)
             return
         n_bytes = page.geometry.n_rows(box) * page.geometry.row_bytes
-        raw, used = encodings.decode(page.compression, stored, n_bytes)
+        raw, used = encodings.decode(page.compression, stream, n_bytes)
         rows = np.frombuffer(raw, np.uint8).reshape(-1, page.geometry.row_bytes)
-        found = encodings.find(page.compression, rows, stored, used, self._hints.get(number))
+        found = encodings.find(page.compression, rows, stream, used, self._hints.get(number))
         again = found is None and self._wanted is Fidelity.SAMPLES
         if again:
             found = _encode_again(page.compression, rows, len(stored))
@@ -159,13 +160,9 @@ class _Scan:
             self._keep(len(stored))
             return
         self._hints[number] = found.recipe
-        self._found_bytes += found.used
         flags = self._padding(page.geometry, rows, page.geometry.from_rows(raw, box))
-        before = pack_plan(found.plan) if found.plan else b""
-        self.table.gaps += before
-        self.table.add(number, index, self._gap_bytes + len(before), found.recipe, flags)
-        self._gap_bytes = 0
-        self._at += found.used
+        told = pack_plan(found.plan) if found.plan else b""
+        self._add(page, number, index, found.recipe, stored, found.used, told=told, flags=flags)
         if again:
             self._blank(len(stored) - found.used)
 
@@ -181,25 +178,40 @@ class _Scan:
         if early or not stream[len(header) :].startswith(encoded):
             self._keep(len(stored))
             return
-        end = len(header) + len(encoded)
-        end += BREAK_BYTES * sum(at < end + BREAK_BYTES * i for i, at in enumerate(page.breaks))
-        self._add(page, number, index, encodings.JPEG_SCAN, header, stored[:end])
+        used = len(header) + len(encoded)
+        how, first = encodings.JPEG_SCAN, len(header)
+        self._add(page, number, index, how, stored, used, told=header, first=first)
 
     def _add(
-        self, page: Page, number: int, index: int, recipe: Recipe, header: bytes, span: bytes
+        self,
+        page: Page,
+        number: int,
+        index: int,
+        recipe: Recipe,
+        stored: bytes,
+        used: int,
+        *,
+        told: bytes = b"",
+        first: int = 0,
+        flags: int = 0,
     ) -> None:
-        """Add a segment that begins with ``header``, which goes to the gap, and may be broken."""
-        inside = [at for at in page.breaks if at < len(span)]
+        """Add a segment of ``used`` bytes, beside those that interrupt it in what is stored.
+
+        ``told`` is what the recipe needs to know, which goes to the gap; the segment's ``first``
+        bytes are in it.
+        """
+        inside = [at for i, at in enumerate(page.breaks) if at - BREAK_BYTES * i < used]
         breaks = [
-            (at - BREAK_BYTES * i - len(header), span[at : at + BREAK_BYTES])
+            (at - BREAK_BYTES * i - first, stored[at : at + BREAK_BYTES])
             for i, at in enumerate(inside)
         ]
-        before = header + (pack_breaks(breaks) if breaks else b"")
+        before = told + (pack_breaks(breaks) if breaks else b"")
         self.table.gaps += before
-        flags = BROKEN if breaks else 0
+        flags |= BROKEN if breaks else 0
         self.table.add(number, index, self._gap_bytes + len(before), recipe, flags)
-        self._found_bytes += len(span)
-        self._gap_bytes, self._at = 0, self._at + len(span)
+        size = used + BREAK_BYTES * len(breaks)
+        self._found_bytes += size
+        self._gap_bytes, self._at = 0, self._at + size
 
     def _padding(self, geometry: Geometry, rows: Bytes, samples: Samples) -> int:
         """Return the flags that say how padding is made, with a patch where no rule fits."""

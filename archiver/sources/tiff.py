@@ -16,8 +16,9 @@ import tifffile
 
 from archiver.sources import scan
 from archiver.sources.contract import MAX_SIDE, Fidelity, Split, Unsupported
-from archiver.sources.encodings import Compression
+from archiver.sources.encodings import CODESTREAMS, Compression
 from archiver.sources.geometry import Geometry
+from archiver.sources.jpeg2000.codestream import Header
 from archiver.sources.quiet import quiet
 from archiver.sources.segments import MAX_SEGMENTS, Page
 
@@ -36,7 +37,9 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
     with quiet("tifffile"), tifffile.TiffFile(path) as tif:
         for ifd in _ifds(tif.pages, set()):
             try:
-                pages.append(scan.cut_plain(_page(ifd, tif.byteorder == ">")))
+                page = scan.cut_plain(_page(ifd, tif.byteorder == ">"))
+                _check_codestream(tif.filehandle, page)
+                pages.append(page)
             except Unsupported as reason:
                 reasons.append(str(reason))
     payload = sum(int(page.lengths.sum()) for page in pages)
@@ -95,6 +98,19 @@ def _jpeg_page(tags: Any, page: Page) -> Page:
     if not isinstance(tables, bytes) or len(tables) > _MAX_TABLES:
         raise Unsupported("JPEG tables that are none")
     return replace(page, jpeg_tables=tables, jpeg_converts=kind == _YCBCR)
+
+
+def _check_codestream(file: Any, page: Page) -> None:
+    """Refuse a page of JPEG 2000 that is not reversible, by the header of its first segment."""
+    if page.compression not in CODESTREAMS:
+        return
+    file.seek(int(page.offsets[0]))
+    header = Header.of(file.read(min(int(page.lengths[0]), _MAX_TABLES)))
+    geometry = page.geometry
+    if header.shape[2] != geometry.segment_channels or header.dtype.itemsize != (
+        geometry.dtype.itemsize
+    ):
+        raise Unsupported(f"JPEG 2000 of {header.shape[2]} channels of {header.bits} bits")
 
 
 def _geometry(tags: Any, big_endian: bool) -> Geometry:

@@ -20,6 +20,7 @@ import tifffile
 from PIL import Image
 from pydicom.uid import (
     ExplicitVRLittleEndian,
+    JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
@@ -28,6 +29,7 @@ from pydicom.uid import (
 
 from archiver.sources import Format, parse, rebuild
 from archiver.sources.deflated import plan
+from archiver.sources.jpeg2000 import blocks as jpeg2000
 
 MOST_SECONDS = 10.0
 
@@ -43,6 +45,10 @@ def _tiff(**how: object) -> Callable[[Path], None]:
 def _frame(bits: int, syntax: str, encode: Callable[[np.ndarray], bytes]) -> Callable[[Path], None]:
     samples = frames.scene(bits)
     return lambda path: frames.write(path, encode(samples), samples, syntax, fragments=2)
+
+
+def _codestream(samples: np.ndarray) -> bytes:
+    return bytes(imagecodecs.jpeg2k_encode(samples[..., 0], level=0, codecformat="j2k"))
 
 
 def _rle(path: Path) -> None:
@@ -89,6 +95,11 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "nifti": _nifti("a.nii"),
     "nifti gzip": _nifti("a.nii.gz"),
     "npy": _npy,
+    "jpeg 2000": _pillow("JPEG2000", num_resolutions=3),
+    "jpeg 2000 frames": _frame(16, JPEG2000Lossless, _codestream),
+    "tiff jpeg 2000": _tiff(
+        compression="jpeg2000", compressionargs={"level": 0, "reversible": True}, tile=(32, 32)
+    ),
     "jpeg frames": _frame(
         8, JPEGBaseline8Bit, lambda s: bytes(imagecodecs.jpeg8_encode(s[..., 0]))
     ),
@@ -103,6 +114,7 @@ def _compiled() -> None:
     found = plan.make(raw, stream)
     assert found is not None
     assert plan.replay(raw, found) == stream
+    jpeg2000.encode(np.ones((4, 4), np.int32), jpeg2000.Band.LL, 0, 1, 1)
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:

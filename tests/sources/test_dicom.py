@@ -12,8 +12,8 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
     ImplicitVRLittleEndian,
-    JPEG2000Lossless,
     RLELossless,
 )
 from trees import dicom_dataset
@@ -132,13 +132,13 @@ def test_rle_frames_that_contradict_their_header_stay(
 def test_compressed_frames_stay(tmp_path: Path) -> None:
     write(tmp_path / "a.dcm", np.zeros((1, 21, 17), np.uint8), ExplicitVRLittleEndian)
     dataset = pydicom.dcmread(tmp_path / "a.dcm")
-    dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    dataset.file_meta.TransferSyntaxUID = HTJ2KLossless
     dataset.PixelData = encapsulate([b"a codestream of an encoder that is not here"])
     dataset["PixelData"].is_undefined_length = True
     dataset.save_as(tmp_path / "b.dcm")
     parsed = parse(tmp_path / "b.dcm")
     assert parsed.format is Format.OPAQUE
-    assert parsed.note.startswith("DICOM: frames compressed by JPEG 2000")
+    assert parsed.note.startswith("DICOM: frames compressed by High-Throughput JPEG 2000")
 
 
 @pytest.mark.parametrize("path", BUNDLED, ids=lambda path: path.name)
