@@ -115,7 +115,7 @@ def predict(net: mgcf.MGCF, batch: Batch) -> tuple[Tensor, Tensor]:
     return predicted
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def learns_in_bfloat16(device: str) -> bool:
     """Whether products may be of bfloat16 while a network learns there, and gain by it."""
     return devices.has_bfloat16(device)

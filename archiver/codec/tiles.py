@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archiver.codec import classic, deep_tiles, difference, jpeg_tiles, narrow
+from archiver.codec.born import tile as born
+from archiver.codec.born.tile import Born
 from archiver.codec.difference import Base
 from archiver.codec.narrow import Narrow
 from archiver.errors import FormatError, IntegrityError, UsageError
@@ -40,11 +42,13 @@ class TileCodec(IntEnum):
     JPEG = 7  # a JPEG of the file, transcoded without loss
     DIFFERENCE = 8  # a base, the codec id and payload of what is left
     NARROW = 9  # how numbers stand for wide samples, the codec id and payload of the numbers
+    BORN = 10  # a JPEG that the samples were decoded from, the codec id and payload of the rest
 
 
 _BY_MODEL = (TileCodec.LEARNED, TileCodec.ADAPTED)
 _NOT_REPEATED = (TileCodec.REPEATED, TileCodec.JPEG, TileCodec.DIFFERENCE)
-_NOT_NARROW = (*_NOT_REPEATED, TileCodec.NARROW)
+_NOT_NARROW = (*_NOT_REPEATED, TileCodec.NARROW, TileCodec.BORN)
+_BORN_PAYS = 0.8  # of what JPEG XL takes: then no codec of samples comes near
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ def _inner(codec: int, payload: bytes) -> int:
         _, codec, payload = Base.split(payload)
     if codec == TileCodec.REPEATED and payload:
         codec, payload = payload[0], payload[1:]
+    if codec == TileCodec.BORN:
+        return born.codec_of(payload)
     return narrow.codec_of(payload) if codec == TileCodec.NARROW else codec
 
 
@@ -159,11 +165,14 @@ class _Plain:
     samples: Samples  # or what stands for them
     is_repeated: bool
     narrow: Narrow | None
+    born: Born | None = None
 
     @classmethod
     def of(cls, tile: Samples) -> _Plain:
         is_repeated = _has_equal_channels(tile)
         samples = tile[..., :1] if is_repeated else tile
+        if found := _jpeg_in(samples):
+            return cls(samples, found.rest(samples), is_repeated, None, found)
         if not narrow.is_wide(tile.dtype) or classic.encode_constant(samples) is not None:
             return cls(samples, samples, is_repeated, None)
         how, numbers = narrow.find(samples) or (None, samples)
@@ -176,6 +185,8 @@ class _Plain:
             coded = Encoded(TileCodec.NARROW, head + coded.payload)
             if len(coded.payload) >= self.distinct.nbytes:  # a few samples
                 coded = _encode_classic(self.distinct, classic.EFFORT_ALONE)
+        if self.born:
+            coded = Encoded(TileCodec.BORN, self.born.to_bytes(coded.codec) + coded.payload)
         if self.is_repeated:
             coded = Encoded(TileCodec.REPEATED, bytes([coded.codec]) + coded.payload)
         return coded
@@ -188,6 +199,8 @@ def learnable_parts(tile: Samples, coded: Encoded, engine: Engine) -> list[NDArr
     """
     if not is_learnable(tile) or _inner(coded.codec, coded.payload) == TileCodec.CONSTANT:
         return []
+    if _is_born(coded):
+        return []  # what is left is no image
     part = tile[..., :1] if coded.codec == TileCodec.REPEATED else tile
     if part.dtype == np.uint8:
         return [np.ascontiguousarray(part)]
@@ -195,6 +208,24 @@ def learnable_parts(tile: Samples, coded: Encoded, engine: Engine) -> list[NDArr
         return []
     planes = classic.to_unsigned(part)
     return [np.ascontiguousarray(planes[..., c]) for c in range(planes.shape[2])]
+
+
+def _jpeg_in(tile: Samples) -> Born | None:
+    """Return the JPEG that a tile was decoded from, if it pays to keep that instead."""
+    if not is_byte_tile(tile.dtype, tile.shape[2]) or classic.encode_constant(tile) is not None:
+        return None
+    found = Born.find(tile)
+    if found is None:
+        return None
+    rest = _encode_classic(found.rest(tile), classic.EFFORT)
+    plain = _encode_classic(tile, classic.EFFORT)
+    size = len(found.payload) + len(rest.payload)
+    return found if size < _BORN_PAYS * len(plain.payload) else None
+
+
+def _is_born(coded: Encoded) -> bool:
+    inner = coded.payload[0] if coded.codec == TileCodec.REPEATED else coded.codec
+    return inner == TileCodec.BORN
 
 
 def _has_equal_channels(tile: Samples) -> bool:
@@ -313,11 +344,12 @@ class _Inner:
     repeats: int
     narrow: Narrow | None
     wide: np.dtype[np.generic]
+    born: Born | None = None
 
     @classmethod
     def of(cls, encoded: tuple[int, bytes], shape: Shape, dtype: np.dtype[np.generic]) -> _Inner:
         """Unwrap a payload; IntegrityError if nothing that may be is inside."""
-        (codec, payload), repeats, how, inside = encoded, 1, None, dtype
+        (codec, payload), repeats, how, inside, found = encoded, 1, None, dtype, None
         if codec == TileCodec.REPEATED:
             if not payload or payload[0] in _NOT_REPEATED:
                 raise IntegrityError("tile of repeated channels: no codec inside")
@@ -328,7 +360,13 @@ class _Inner:
             inside = how.dtype
             if codec in _NOT_NARROW:
                 raise IntegrityError(f"narrow tile: holds codec {codec}")
-        return cls(codec, payload, shape, inside, repeats, how, dtype)
+        elif codec == TileCodec.BORN:
+            if not is_byte_tile(dtype, shape[2]):
+                raise IntegrityError(f"tile born as JPEG: of {shape} {dtype}")
+            found, codec, payload = Born.split(payload, shape)
+            if codec in _NOT_NARROW:
+                raise IntegrityError(f"tile born as JPEG: holds codec {codec}")
+        return cls(codec, payload, shape, inside, repeats, how, dtype, found)
 
     def finished(self, tile: Samples) -> Samples:
         """Return the tile, given what was coded of it."""
@@ -336,6 +374,8 @@ class _Inner:
             if tile.shape != self.shape or tile.dtype != self.dtype:
                 raise IntegrityError(f"narrow tile: numbers came as {tile.shape} {tile.dtype}")
             tile = self.narrow.wide(tile, self.wide)
+        if self.born:
+            tile = self.born.plus(tile)
         return np.repeat(tile, self.repeats, 2) if self.repeats > 1 else tile
 
 

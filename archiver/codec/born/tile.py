@@ -1,0 +1,106 @@
+"""Own what the payload of a tile born as JPEG holds: the JPEG, its place, and what it leaves.
+
+Layout (FORMAT.md, "Tiles born as JPEG"; little-endian)::
+
+    u1 mode | u1 row | u1 column | u4 length, JPEG as a JPEG tile's payload | u1 codec, payload
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archiver.codec import jpeg_tiles
+from archiver.codec.born import pixels, stream, traces
+from archiver.codec.born.pixels import Mode
+from archiver.errors import IntegrityError
+from archiver.image import Samples
+
+_HEADER = struct.Struct("<BBBI")
+_NO_HEADER = bytes(3)  # of a JPEG tile's payload: nothing here is part of a file
+MOST_PLACE = 15  # row and column of the first whole MCU
+Uint8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Born:
+    """A JPEG in a tile: ``samples`` (h, w, C), what it decodes to, lie at ``row``, ``column``."""
+
+    mode: Mode
+    row: int
+    column: int
+    payload: bytes
+    samples: Uint8
+
+    @classmethod
+    def find(cls, tile: Samples) -> Born | None:
+        """Return the JPEG that most of a tile (H, W, C) of uint8, C 1 or 3, was decoded from."""
+        found = traces.find(tile.astype(np.uint8, copy=False))
+        if found is None:
+            return None
+        data = _NO_HEADER + stream.to_bytes(found.coefficients)
+        payload = jpeg_tiles.encode(jpeg_tiles.as_tile(data))
+        samples = pixels.decode(found.coefficients)
+        return cls(found.coefficients.mode, found.row, found.column, payload, samples)
+
+    def rest(self, tile: Samples) -> Uint8:
+        """Return what is left of a tile: the differences, modulo 256, and all around the JPEG."""
+        out = tile.astype(np.uint8)
+        out[self._place] -= self.samples
+        return out
+
+    def plus(self, rest: Samples) -> Uint8:
+        """Return the tile of which ``rest`` was left; IntegrityError if it is of another shape."""
+        out = rest.astype(np.uint8)
+        if out.ndim != 3 or out[self._place].shape != self.samples.shape:
+            raise IntegrityError(
+                f"tile born as JPEG: {self.samples.shape} samples in a tile of {rest.shape}"
+            )
+        out[self._place] += self.samples
+        return out
+
+    @property
+    def _place(self) -> tuple[slice, slice]:
+        height, width = self.samples.shape[:2]
+        return slice(self.row, self.row + height), slice(self.column, self.column + width)
+
+    def to_bytes(self, codec: int) -> bytes:
+        """Return what a payload begins with; that of ``codec`` for the rest follows."""
+        head = _HEADER.pack(self.mode, self.row, self.column, len(self.payload))
+        return head + self.payload + bytes([codec])
+
+    @classmethod
+    def split(cls, payload: bytes, shape: tuple[int, int, int]) -> tuple[Born, int, bytes]:
+        """Return this, codec id and payload of the rest of a tile of that shape.
+
+        IntegrityError if it makes no sense.
+        """
+        end = _end(payload)
+        if end >= len(payload):
+            raise IntegrityError(f"tile born as JPEG: payload of {len(payload)} bytes, too few")
+        mode, row, column, _ = _HEADER.unpack_from(payload)
+        if mode not in Mode._value2member_map_ or max(row, column) > MOST_PLACE:
+            raise IntegrityError(f"tile born as JPEG: mode {mode} at {row}, {column}")
+        kept = payload[_HEADER.size : end]
+        data = jpeg_tiles.decode(kept)[len(_NO_HEADER) :]
+        room = shape[0] - row, shape[1] - column
+        if Mode(mode).channels != shape[2]:
+            raise IntegrityError(f"tile born as JPEG: mode {mode} in a tile of {shape}")
+        samples = pixels.decode(stream.from_bytes(data, Mode(mode), room))
+        return cls(Mode(mode), row, column, kept, samples), payload[end], payload[end + 1 :]
+
+
+def codec_of(payload: bytes) -> int:
+    """Return the codec id of the rest; -1 of a payload that is too short for one."""
+    end = _end(payload)
+    return payload[end] if end < len(payload) else -1
+
+
+def _end(payload: bytes) -> int:
+    """Return where the codec id of the rest is, which may be beyond the end."""
+    if len(payload) < _HEADER.size:
+        return len(payload)
+    return _HEADER.size + int(_HEADER.unpack_from(payload)[3])
