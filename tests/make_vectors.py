@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 import torch
+from jpegs import coefficients
 from PIL import Image
 
 import archiver
@@ -25,6 +26,7 @@ from archiver.codec import (
     deep_tiles,
     difference,
     finetune,
+    jpeg_tiles,
     mgcf,
     model_delta,
     narrow,
@@ -32,6 +34,9 @@ from archiver.codec import (
     weights,
 )
 from archiver.codec.batches import Shown
+from archiver.codec.born import pixels, stream
+from archiver.codec.born.pixels import Mode
+from archiver.codec.born.tile import Born
 from archiver.codec.engine import Engine
 from archiver.jobs import run
 from archiver.jobs.spec import PackSettings
@@ -197,6 +202,26 @@ def write_narrow(folder: Path) -> None:
         stem.with_suffix(".sha256").write_text(f"{digest}\n")
 
 
+def write_born(folder: Path) -> None:
+    """Write tiles that were decoded from a JPEG, what is left under a classic codec."""
+    for mode in Mode:
+        stem = folder / f"born-{mode.name.lower()}"
+        if stem.with_suffix(".tile").exists():
+            continue
+        inside = coefficients(mode, 9)
+        jpeg = bytes(3) + stream.to_bytes(inside)
+        payload = jpeg_tiles.encode(jpeg_tiles.as_tile(jpeg))
+        one = Born(mode, 5, 2, payload, pixels.decode(inside))
+        rest = np.zeros((inside.shape[0] + 7, inside.shape[1] + 9, mode.channels), np.uint8)
+        rest[:5], rest[:, :2], rest[20, 20:40] = 9, 77, 255
+        tile = one.plus(rest)
+        coded = tiles.encode([rest], None)[0]
+        stem.with_suffix(".tile").write_bytes(one.to_bytes(coded.codec) + coded.payload)
+        digest = hashlib.sha256(tile.tobytes()).hexdigest()
+        shape = " ".join(map(str, tile.shape))
+        stem.with_suffix(".sha256").write_text(f"{digest} {shape}\n")
+
+
 def save(stem: Path, samples: np.ndarray, encoded: tiles.Encoded) -> None:
     """Write STEM.bin (the payload) and STEM.json (what it decodes to)."""
     if stem.with_suffix(".bin").exists():
@@ -256,4 +281,5 @@ if __name__ == "__main__":
     write_deep(vectors / "codec-v1")
     write_series(vectors / "codec-v1")
     write_narrow(vectors / "codec-v1")
+    write_born(vectors / "codec-v1")
     write_archive(vectors / f"archive-v1-by-{archiver.__version__}")

@@ -1,0 +1,143 @@
+"""Tiles born as JPEG: the JPEG is found in the samples, and gives them back with what it leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable
+
+import imagecodecs
+import numpy as np
+import pytest
+from jpegs import coefficients, scene, through_jpeg
+from PIL import Image
+
+from archiver.codec import tiles
+from archiver.codec.born import pixels, stream
+from archiver.codec.born.pixels import Mode
+from archiver.codec.born.tile import Born
+from archiver.codec.engine import Engine
+from archiver.codec.tiles import Encoded, TileCodec
+from archiver.errors import ArchiverError, IntegrityError
+
+UINT8 = np.dtype(np.uint8)
+SAVED = {
+    Mode.FULL: {"subsampling": 0},
+    Mode.WIDE: {"subsampling": 1},
+    Mode.QUARTER: {"subsampling": 2},
+    Mode.RGB: {"keep_rgb": True},
+}
+
+
+def roundtrip(tile: np.ndarray, engine: Engine | None = None) -> Encoded:
+    """Encode and decode a tile; return its coding."""
+    [coded] = tiles.encode([tile], engine)
+    [back] = tiles.decode([(coded.codec, coded.payload)], [tile.shape], [tile.dtype], engine)
+    np.testing.assert_array_equal(back, tile)
+    return coded
+
+
+@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize("seed", range(3))
+def test_streams_decode_as_libjpeg_decodes_them(mode: Mode, seed: int) -> None:
+    """Bytes, coefficients and samples agree with another JPEG decoder, sample by sample."""
+    ours = coefficients(mode, seed)
+    data = stream.to_bytes(ours)
+    again = stream.from_bytes(data, mode, ours.shape)
+    for was, now in zip(ours.planes + ours.tables, again.planes + again.tables, strict=True):
+        np.testing.assert_array_equal(was, now)
+    with Image.open(io.BytesIO(data)) as picture:
+        theirs = np.asarray(picture).reshape(*ours.shape, mode.channels)
+    np.testing.assert_array_equal(pixels.decode(ours), theirs)
+
+
+@pytest.mark.parametrize(
+    ("mode", "quality"),
+    [(mode, 75) for mode in SAVED] + [(Mode.FULL, 40), (Mode.QUARTER, 88), (Mode.RGB, 30)],
+)
+def test_a_crop_of_a_decoded_jpeg_is_a_jpeg_again(mode: Mode, quality: int) -> None:
+    """Wherever it was cut; most samples are exact, and no codec of samples comes near its size."""
+    tile = through_jpeg(scene(), quality, **SAVED[mode])[19:, 5:].copy()
+    found = Born.find(tile)
+    assert found is not None
+    assert (found.mode, found.row % 8, found.column % 8) == (mode, 5, 3)
+    rows, columns = (s // 8 * 8 for s in found.samples.shape[:2])
+    assert min(rows, columns) >= 144
+    coded = roundtrip(tile)
+    assert coded.codec == TileCodec.BORN
+    plain = len(imagecodecs.jpegxl_encode(tile, lossless=True, effort=7))
+    assert len(coded.payload) < 0.7 * plain
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_grey(repeats: int) -> None:
+    """One channel, also three times."""
+    tile = np.repeat(through_jpeg(scene(1), 70)[3:, 2:], repeats, 2)
+    coded = roundtrip(tile)
+    codec = coded.codec if repeats == 1 else coded.payload[0]
+    assert codec == TileCodec.BORN
+
+
+def test_clipped_samples_are_seen_through() -> None:
+    """White around tissue, where the decoder cut off what was beyond the range."""
+    bright = (scene().astype(np.int64) * 2 - 120).clip(0, 255).astype(np.uint8)
+    tile = through_jpeg(bright, 75, subsampling=0)
+    assert ((tile == 255) | (tile == 0)).mean() > 0.05
+    assert roundtrip(tile).codec == TileCodec.BORN
+
+
+def test_the_rest_is_no_image_to_adapt_to(tiny_model: bytes) -> None:
+    """A model may code what the JPEG leaves, but is not fine-tuned to it."""
+    engine = Engine.open(tiny_model, device="cpu")
+    tile = through_jpeg(scene(), 75)[11:, 2:].copy()
+    coded = roundtrip(tile, engine)
+    assert coded.codec == TileCodec.BORN
+    assert tiles.learnable_parts(tile, coded, engine) == []
+    assert len(tiles.learnable_parts(tile, tiles.stored(tile), engine)) == 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: scene(),
+        lambda: through_jpeg(scene(), 75)[:63],
+        lambda: np.random.default_rng(0).integers(0, 256, (99, 99, 3), np.uint8),
+        lambda: np.full((99, 99, 3), 7, np.uint8),
+        lambda: through_jpeg(scene(), 99, subsampling=0),
+        lambda: np.asarray(Image.fromarray(through_jpeg(scene(), 75)).resize((150, 140))),
+    ],
+    ids=["no JPEG", "too small", "noise", "constant", "almost lossless", "scaled"],
+)
+def test_what_has_no_jpeg_in_it_is_coded_as_ever(make: Callable[[], np.ndarray]) -> None:
+    assert roundtrip(np.ascontiguousarray(make())).codec != TileCodec.BORN
+
+
+def test_damaged_payloads_are_refused_or_give_other_samples() -> None:
+    """Never another error, whatever byte changed or is missing."""
+    tile = through_jpeg(scene(sides=(96, 104)), 60)[3:, 5:].copy()
+    whole, rng = roundtrip(tile).payload, np.random.default_rng(4)
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[rng.integers(len(whole) if rng.random() < 0.5 else 60)] = rng.integers(256)
+        end = rng.integers(1, len(whole) + 1) if rng.random() < 0.3 else len(whole)
+        with contextlib.suppress(ArchiverError):
+            tiles.decode([(TileCodec.BORN, bytes(damaged[:end]))], [tile.shape], [UINT8], None)
+
+
+def test_a_jpeg_larger_than_its_tile_is_refused() -> None:
+    tile = through_jpeg(scene(sides=(96, 104)), 60)
+    payload = roundtrip(tile).payload
+    for shape in ((90, 104, 3), (96, 80, 3), (96, 104, 1)):
+        with pytest.raises(IntegrityError, match="born as JPEG"):
+            tiles.decode([(TileCodec.BORN, payload)], [shape], [UINT8], None)
+    with pytest.raises(IntegrityError, match="born as JPEG"):
+        tiles.decode([(TileCodec.BORN, payload)], [tile.shape], [np.dtype("<u2")], None)
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_tiles_of_old_decode_to_the_same_samples(mode: Mode) -> None:
+    stem = Path(__file__).parents[1] / "vectors" / "codec-v1" / f"born-{mode.name.lower()}"
+    digest, *shape = stem.with_suffix(".sha256").read_text().split()
+    pair = (TileCodec.BORN, stem.with_suffix(".tile").read_bytes())
+    [tile] = tiles.decode([pair], [tuple(map(int, shape))], [UINT8], None)
+    assert hashlib.sha256(tile.tobytes()).hexdigest() == digest

@@ -1,0 +1,41 @@
+"""JPEG files in the making, and what their decoders make of them."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from archiver.codec.born.pixels import Coefficients, Mode
+
+
+def scene(channels: int = 3, sides: tuple[int, int] = (190, 210), seed: int = 1) -> np.ndarray:
+    """Return blobs of colour with grain, as tissue has."""
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(30, 226, (14, 15, 3), np.uint8))
+    smooth = np.asarray(small.resize(sides[::-1], Image.Resampling.BICUBIC)).astype(np.float64)
+    grain = rng.normal(0, 6, (*sides, 1))
+    return (smooth + grain).clip(0, 255).astype(np.uint8)[..., :channels]
+
+
+def through_jpeg(samples: np.ndarray, quality: int, **how: object) -> np.ndarray:
+    """Return what a JPEG decoder makes of samples."""
+    file = io.BytesIO()
+    picture = Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
+    picture.save(file, "JPEG", quality=quality, **how)
+    with Image.open(file) as decoded:
+        return np.asarray(decoded).reshape(samples.shape)
+
+
+def coefficients(mode: Mode, seed: int = 0) -> Coefficients:
+    """Return coefficients by chance, of 6 x 5 MCUs."""
+    rng, (down, across) = np.random.default_rng(seed), mode.factors
+    planes = []
+    for c in range(mode.channels):
+        shape = (6, 5) if c else (6 * down, 5 * across)
+        plane = rng.integers(-7, 8, (*shape, 8, 8)) * (rng.random((*shape, 8, 8)) < 0.15)
+        plane[..., 0, 0] = rng.integers(-30, 31, shape)
+        planes.append(plane)
+    luma, chroma = rng.integers(1, 30, (8, 8)), rng.integers(1, 40, (8, 8))
+    return Coefficients(mode, tuple(planes), (luma, luma if mode is Mode.GREY else chroma))
