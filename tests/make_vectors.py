@@ -23,6 +23,7 @@ from PIL import Image
 import archiver
 from archiver.codec import (
     adapters,
+    classic,
     deep_tiles,
     difference,
     finetune,
@@ -215,8 +216,8 @@ def write_born(folder: Path) -> None:
         rest = np.zeros((inside.shape[0] + 7, inside.shape[1] + 9, mode.channels), np.uint8)
         rest[:5], rest[:, :2], rest[20, 20:40] = 9, 77, 255
         tile = one.plus(rest)
-        coded = tiles.encode([rest], None)[0]
-        stem.with_suffix(".tile").write_bytes(one.to_bytes(coded.codec) + coded.payload)
+        left = one.to_bytes(tiles.TileCodec.ZSTD) + classic.encode_zstd(rest)
+        stem.with_suffix(".tile").write_bytes(left)
         digest = hashlib.sha256(tile.tobytes()).hexdigest()
         shape = " ".join(map(str, tile.shape))
         stem.with_suffix(".sha256").write_text(f"{digest} {shape}\n")

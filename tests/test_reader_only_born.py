@@ -42,10 +42,8 @@ def jpeg_of(payload: bytes) -> bytes:
 
 
 def rest_of(codec: int, payload: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the rest, under zstd or JPEG XL."""
-    if codec == 2:
-        most = int(np.prod(shape))
-        data = zstandard.ZstdDecompressor().decompress(payload, max_output_size=most)
-        return np.frombuffer(data, np.uint8).reshape(shape).copy()
-    assert codec == 3
-    return np.asarray(imagecodecs.jpegxl_decode(payload)).reshape(shape).copy()
+    """Return the rest, under zstd."""
+    assert codec == 2
+    most = int(np.prod(shape))
+    data = zstandard.ZstdDecompressor().decompress(payload, max_output_size=most)
+    return np.frombuffer(data, np.uint8).reshape(shape).copy()

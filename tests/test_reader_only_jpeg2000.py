@@ -33,15 +33,15 @@ def smooth(height: int, width: int, channels: int = 1, top: int = 255) -> Array:
 
 
 SMALL = {"codeblock_size": (16, 16), "num_resolutions": 3}
-ODD = {"offset": (5, 3), "tile_size": (27, 33), "tile_offset": (3, 1), "progression": "RLCP"}
+PRECINCTS = {"precinct_size": (32, 32), **SMALL}
+ODD = {"offset": (5, 3), "tile_size": (67, 43), "tile_offset": (3, 1), **PRECINCTS}
 CASES: dict[str, tuple[Array, dict[str, Any]]] = {
     "grey": (smooth(40, 37), {}),
-    "rct": (smooth(33, 40, 3), {"mct": 1, "num_resolutions": 1}),
-    "uint16": (smooth(40, 37, top=4095), {"progression": "RPCL"}),
-    "layers": (smooth(44, 50), {"quality_layers": [30, 8, 1], **SMALL}),
+    "colours": (smooth(33, 70, 3), {"mct": 1, "progression": "RPCL", **PRECINCTS}),
+    "uint16": (smooth(40, 37, top=4095), {"progression": "RLCP", "num_resolutions": 1}),
+    "layers": (smooth(90, 90), {"quality_layers": [40, 20, 9, 4, 1], **SMALL}),
     "tiles": (smooth(70, 81, 3), {"tile_size": (32, 32), "progression": "CPRL", **SMALL}),
-    "offsets": (smooth(37, 45), {"num_resolutions": 4, **ODD}),
-    "precincts": (smooth(70, 75), {"precinct_size": (32, 32), "progression": "PCRL", **SMALL}),
+    "offsets": (smooth(77, 95), {"progression": "PCRL", **ODD}),
 }
 
 

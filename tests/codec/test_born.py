@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
