@@ -212,7 +212,7 @@ def write_born(folder: Path) -> None:
         inside = coefficients(mode, 9)
         jpeg = bytes(3) + stream.to_bytes(inside)
         payload = jpeg_tiles.encode(jpeg_tiles.as_tile(jpeg))
-        one = Born(mode, 5, 2, payload, pixels.decode(inside))
+        one = Born(mode, 5, 2, b"\x09\x00\xc8", payload, pixels.decode(inside))
         rest = np.zeros((inside.shape[0] + 7, inside.shape[1] + 9, mode.channels), np.uint8)
         rest[:5], rest[:, :2], rest[20, 20:40] = 9, 77, 255
         tile = one.plus(rest)

@@ -26,12 +26,14 @@ def test_a_tile_born_as_jpeg_reads_from_the_text_alone(name: str) -> None:
     payload = stem.with_suffix(".tile").read_bytes()
     digest, *sides = stem.with_suffix(".sha256").read_text().split()
     shape = tuple(map(int, sides))
-    _, row, column, n = struct.unpack("<BBBI", payload[:7])
-    with Image.open(io.BytesIO(jpeg_of(payload[7 : 7 + n]))) as picture:
+    _, row, column, *levels, n = struct.unpack("<BBB3BI", payload[:10])
+    with Image.open(io.BytesIO(jpeg_of(payload[10 : 10 + n]))) as picture:
         inside = np.asarray(picture)
-    tile = rest_of(payload[7 + n], payload[8 + n :], shape)
+    tile = rest_of(payload[10 + n], payload[11 + n :], shape)
     height, width = inside.shape[:2]
-    tile[row : row + height, column : column + width] += inside.reshape(height, width, -1)
+    tile[row : row + height, column : column + width] += inside.reshape(
+        height, width, -1
+    ) - np.array(levels[: shape[2]], np.uint8)
     assert hashlib.sha256(tile.tobytes()).hexdigest() == digest
 
 

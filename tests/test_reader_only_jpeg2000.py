@@ -41,7 +41,7 @@ CASES: dict[str, tuple[Array, dict[str, Any]]] = {
     "uint16": (smooth(40, 37, top=4095), {"progression": "RLCP", "num_resolutions": 1}),
     "layers": (smooth(90, 90), {"quality_layers": [40, 20, 9, 4, 1], **SMALL}),
     "tiles": (smooth(70, 81, 3), {"tile_size": (32, 32), "progression": "CPRL", **SMALL}),
-    "offsets": (smooth(77, 95), {"progression": "PCRL", **ODD}),
+    "offsets": (smooth(77, 66), {"progression": "PCRL", **ODD}),
 }
 
 
@@ -55,13 +55,14 @@ def test_a_plan_and_samples_give_the_codestream(name: str) -> None:
     Image.fromarray(samples).save(file, "JPEG2000", irreversible=False, no_jp2=True, **options)
     stream = file.getvalue()
     rows = samples.reshape(len(samples), -1).view(np.uint8)
-    found = plan.find(rows, stream)
-    assert 0 < len(found or b"") < len(stream) / 2
+    found = plan.find(rows, stream) or b""
+    assert 0 < len(found) < len(stream) / 2
     assert codestream(rows, found) == stream
     at = 9 + int.from_bytes(found[1:9], "little")
     n = int.from_bytes(found[at : at + 4], "little")
-    other = found[: at + 4] + b"\1" * n + struct.pack("<Q", n) + bytes(range(2, n + 2))
-    assert plan.find(rows, codestream(rows, other)) == other
+    tails = b"\1" * n + struct.pack("<Q", n) + bytes(range(n))
+    other = codestream(rows, found[: at + 4] + tails)
+    assert codestream(rows, plan.find(rows, other) or b"") == other != stream
 
 
 @pytest.mark.parametrize("style", [0, 2, 8, 16, 32, 58])
@@ -136,7 +137,7 @@ class Block:
     place: Pair
     levels: int
     trees: tuple[Tree, Tree]  # of the layers that name blocks first, of the planes of zeros
-    bytes, passes, length_bits = 0, 0, 3
+    size, passes, length_bits = 0, 0, 3
 
     def below(self, bits: Bits, tree: Tree, most: int) -> bool:
         """Whether the value of a tag tree (B.10.2) here is below ``most``."""
@@ -159,7 +160,7 @@ class Block:
         while bits.take(1):
             self.length_bits += 1
         count = bits.take(self.length_bits + passes.bit_length() - 1)
-        self.passes, self.bytes = self.passes + passes, self.bytes + count
+        self.passes, self.size = self.passes + passes, self.size + count
         return count
 
 
@@ -206,8 +207,8 @@ def read_tile(cod: bytes, planes: list[Array], top: int, left: int) -> Iterator[
     coded, order, _, _, colour, levels, log_x, log_y, style, wavelet = cod[:10]
     assert (coded & 6, style & ~58, wavelet) == (0, 0, 1), "SOP, EPH, style or wavelet"
     if colour:
-        r, g, b = planes[:3]
-        planes[:3] = (r + 2 * g + b) >> 2, b - g, r - g
+        red, green, blue = planes[:3]
+        planes[:3] = (red + 2 * green + blue) >> 2, blue - green, red - green
     for c, plane in enumerate(planes):
         for r, (corner, size, bands) in enumerate(resolutions(plane, top, left, levels)):
             logs = divmod(cod[10 + r] if coded & 1 else 255, 16)
@@ -235,10 +236,10 @@ def codestream(rows: Array, data: bytes) -> bytes:
     parts = list(read_packets(skeleton, at, tiles))
     blocks = dict.fromkeys(block for tile in tiles for _, _, some in tile for block in some)
     codes = {}
-    for block, length in zip([b for b in blocks if b.bytes], lengths, strict=True):
+    for block, length in zip([b for b in blocks if b.size], lengths, strict=True):
         code = Coder(block.values, block.band, found[0xFF52][8]).code(block.passes)
-        assert length <= block.bytes <= len(code) + length, "tail"
-        codes[block] = io.BytesIO(code[: block.bytes - length] + tails.read(length))
+        assert length <= block.size <= len(code) + length, "tail"
+        codes[block] = io.BytesIO(code[: block.size - length] + tails.read(length))
     assert not tails.read(), "tails without a block"
     out, at = b"", 0
     for end, named in parts:

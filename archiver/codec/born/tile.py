@@ -2,13 +2,17 @@
 
 Layout (FORMAT.md, "Tiles born as JPEG"; little-endian)::
 
-    u1 mode | u1 row | u1 column | u4 length, JPEG as a JPEG tile's payload | u1 codec, payload
+    u1 mode | u1 row | u1 column | 3 x u1 level | u4 length, JPEG as a JPEG tile's payload |
+    u1 codec, payload
+
+Differences are counted from a level of each channel, that of what is around the JPEG: so the rest
+has no edges, and differences of -1 are no farther from 0 than those of 1.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +23,10 @@ from archiver.codec.born.pixels import Mode
 from archiver.errors import IntegrityError
 from archiver.image import Samples
 
-_HEADER = struct.Struct("<BBBI")
+_HEADER = struct.Struct("<BBB3sI")
 _NO_HEADER = bytes(3)  # of a JPEG tile's payload: nothing here is part of a file
 MOST_PLACE = 15  # row and column of the first whole MCU
+_EXACT = 0.995  # share of samples beyond which the level is 0: then hardly a difference is left
 Uint8 = NDArray[np.uint8]
 
 
@@ -32,6 +37,7 @@ class Born:
     mode: Mode
     row: int
     column: int
+    levels: bytes
     payload: bytes
     samples: Uint8
 
@@ -44,12 +50,18 @@ class Born:
         data = _NO_HEADER + stream.to_bytes(found.coefficients)
         payload = jpeg_tiles.encode(jpeg_tiles.as_tile(data))
         samples = pixels.decode(found.coefficients)
-        return cls(found.coefficients.mode, found.row, found.column, payload, samples)
+        mode, no_levels = found.coefficients.mode, bytes(3)
+        plain = cls(mode, found.row, found.column, no_levels, payload, samples)
+        inside = plain.rest(tile)[plain._place]
+        if (inside == 0).mean() > _EXACT:
+            return plain
+        means = tile.reshape(-1, tile.shape[2]).mean(0).astype(np.uint8)
+        return replace(plain, levels=means.tobytes().ljust(3, b"\0"))
 
     def rest(self, tile: Samples) -> Uint8:
-        """Return what is left of a tile: the differences, modulo 256, and all around the JPEG."""
+        """Return what is left of a tile: differences, modulo 256, and all that is around."""
         out = tile.astype(np.uint8)
-        out[self._place] -= self.samples
+        out[self._place] += self._level - self.samples
         return out
 
     def plus(self, rest: Samples) -> Uint8:
@@ -59,8 +71,12 @@ class Born:
             raise IntegrityError(
                 f"tile born as JPEG: {self.samples.shape} samples in a tile of {rest.shape}"
             )
-        out[self._place] += self.samples
+        out[self._place] += self.samples - self._level
         return out
+
+    @property
+    def _level(self) -> Uint8:
+        return np.frombuffer(self.levels, np.uint8)[: self.mode.channels]
 
     @property
     def _place(self) -> tuple[slice, slice]:
@@ -69,7 +85,8 @@ class Born:
 
     def to_bytes(self, codec: int) -> bytes:
         """Return what a payload begins with; that of ``codec`` for the rest follows."""
-        head = _HEADER.pack(self.mode, self.row, self.column, len(self.payload))
+        place = self.mode, self.row, self.column
+        head = _HEADER.pack(*place, self.levels, len(self.payload))
         return head + self.payload + bytes([codec])
 
     @classmethod
@@ -81,7 +98,7 @@ class Born:
         end = _end(payload)
         if end >= len(payload):
             raise IntegrityError(f"tile born as JPEG: payload of {len(payload)} bytes, too few")
-        mode, row, column, _ = _HEADER.unpack_from(payload)
+        mode, row, column, levels, _ = _HEADER.unpack_from(payload)
         if mode not in Mode._value2member_map_ or max(row, column) > MOST_PLACE:
             raise IntegrityError(f"tile born as JPEG: mode {mode} at {row}, {column}")
         kept = payload[_HEADER.size : end]
@@ -90,7 +107,8 @@ class Born:
         if Mode(mode).channels != shape[2]:
             raise IntegrityError(f"tile born as JPEG: mode {mode} in a tile of {shape}")
         samples = pixels.decode(stream.from_bytes(data, Mode(mode), room))
-        return cls(Mode(mode), row, column, kept, samples), payload[end], payload[end + 1 :]
+        found = cls(Mode(mode), row, column, levels, kept, samples)
+        return found, payload[end], payload[end + 1 :]
 
 
 def codec_of(payload: bytes) -> int:
@@ -103,4 +121,4 @@ def _end(payload: bytes) -> int:
     """Return where the codec id of the rest is, which may be beyond the end."""
     if len(payload) < _HEADER.size:
         return len(payload)
-    return _HEADER.size + int(_HEADER.unpack_from(payload)[3])
+    return _HEADER.size + int(_HEADER.unpack_from(payload)[-1])
