@@ -230,6 +230,7 @@ def codestream(rows: Array, data: bytes) -> bytes:
     skeleton = plan.blob()
     lengths, tails = plan.bytes(plan.take("<I")), io.BytesIO(plan.blob())
     plan.end()
+    assert sum(lengths) == len(tails.getvalue()), "tails"
     assert skeleton[:2] == b"\xff\x4f", "SOC"
     found, at = markers(skeleton, 2, 0xFF90, "51 52 5c 64 63 55 57 58")
     tiles = list(read_tiles(found[0xFF51], found[0xFF52], rows))
@@ -240,7 +241,6 @@ def codestream(rows: Array, data: bytes) -> bytes:
         code = Coder(block.values, block.band, found[0xFF52][8]).code(block.passes)
         assert length <= block.size <= len(code) + length, "tail"
         codes[block] = io.BytesIO(code[: block.size - length] + tails.read(length))
-    assert not tails.read(), "tails without a block"
     out, at = b"", 0
     for end, named in parts:
         out += skeleton[at:end] + b"".join(codes[block].read(n) for block, n in named if n)
@@ -273,7 +273,7 @@ def read_packets(skeleton: bytes, at: int, tiles: list[list[Packet]]) -> Iterato
             end -= sum(count for _, count in named)
             yield at, named
         assert at == end, "a tile-part ends in a packet"
-    assert skeleton[at:] == b"\xff\xd9", "EOC"
+    assert skeleton[at : at + 2] == b"\xff\xd9", "EOC"
 
 
 QE = "560134011801 0AC105210221560154014801380130012401 1C011601560154015101480138013401 3001"

@@ -134,8 +134,10 @@ def _frame(
     breaks = tuple(start - _ITEM_BYTES - offset for start, _ in fragments[1:])
     file.seek(offset)
     span = file.read(sum(fragments[-1]) - offset)
-    length = span.rfind(_END_OF_JPEG) + len(_END_OF_JPEG)
-    stream = joined(span[:length], breaks)
+    whole = joined(span, breaks)
+    stream = whole[: whole.rfind(_END_OF_JPEG) + len(_END_OF_JPEG)]
+    inside = [at for i, at in enumerate(breaks) if at - BREAK_BYTES * i < len(stream)]
+    length = len(stream) + BREAK_BYTES * len(inside)
     colour = str(header.get("PhotometricInterpretation", ""))
     if how is Compression.JPEG:
         shape = [_number(header, "Rows", 0), _number(header, "Columns", 0)]

@@ -148,7 +148,12 @@ def find(
     if compression in RLE:
         return _runs(runs.find_frame(rows, stored, RLE[compression]))
     if compression in CODESTREAMS:
-        plan = jpeg2000.find(rows, stored)
+        try:
+            plan = jpeg2000.find(rows, stored)
+        except Unsupported:
+            if hint is None:  # the first segment tells what the others are
+                raise
+            return None
         return Found(JPEG_2000, len(stored), plan) if plan else None
     made = deflate.find(rows.tobytes(), stored[:used], hint.settings if hint else None)
     if made is None:

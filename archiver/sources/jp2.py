@@ -54,7 +54,7 @@ def _codestream(file: BinaryIO) -> tuple[int, int]:
         if length == 1 and len(head) == 16:
             (length,), first = struct.unpack(">Q", head[8:]), 16
         end = at + length if length else size
-        if end <= at + first or end > size:
+        if end < at + first or end > size:
             break
         if kind == _CODESTREAM:
             return at + first, end

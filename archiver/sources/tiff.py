@@ -104,11 +104,17 @@ def _check_codestream(file: Any, page: Page) -> None:
     """Refuse a page of JPEG 2000 that is not reversible, by the header of its first segment."""
     if page.compression not in CODESTREAMS:
         return
-    file.seek(int(page.offsets[0]))
-    header = Header.of(file.read(min(int(page.lengths[0]), _MAX_TABLES)))
+    first = int(np.flatnonzero(page.lengths)[0]) if page.lengths.any() else 0
+    offset, length = int(page.offsets[first]), int(page.lengths[first])
+    if not 0 <= offset <= offset + length <= file.size:
+        raise Unsupported("strips or tiles outside the file")
+    file.seek(offset)
+    header = Header.of(file.read(min(length, _MAX_TABLES)))
     geometry = page.geometry
-    if header.shape[2] != geometry.segment_channels or header.dtype.itemsize != (
-        geometry.dtype.itemsize
+    if (
+        geometry.floating
+        or header.shape[2] != geometry.segment_channels
+        or header.dtype.itemsize != (geometry.dtype.itemsize)
     ):
         raise Unsupported(f"JPEG 2000 of {header.shape[2]} channels of {header.bits} bits")
 
@@ -122,7 +128,7 @@ def _geometry(tags: Any, big_endian: bool) -> Geometry:
     predictor, tiled = _number(tags, _PREDICTOR, 1), _TILE_WIDTH in tags
     if predictor not in (1, 2, 3) or (predictor == 3 and kinds != 3):
         raise Unsupported(f"predictor {predictor}")
-    if _compression(tags) is Compression.NONE:
+    if _compression(tags) in (Compression.NONE, *CODESTREAMS):
         predictor = 1  # libtiff does not look at it
     if _number(tags, _FILL_ORDER, 1) != 1:
         raise Unsupported("reversed bit order")
@@ -141,7 +147,7 @@ def _geometry(tags: Any, big_endian: bool) -> Geometry:
         bits=bits,
         signed=kinds == 2 or predictor == 3,  # of floats: how they are predicted
         floating=kinds == 3,
-        big_endian=big_endian,
+        big_endian=big_endian and _compression(tags) not in CODESTREAMS,
         planar=planar and channels > 1,
         predictor=predictor > 1,
         tiled=tiled,

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from PIL import Image as Pillow
 from pydicom.uid import JPEG2000Lossless
 
 from archiver.errors import IntegrityError
-from archiver.sources import Fidelity, Format, ParsedFile, parse, rebuild
+from archiver.sources import Fidelity, Format, ParsedFile, parse, rebuild, wire
 from archiver.sources.contract import Unsupported
 from archiver.sources.jpeg2000 import blocks, plan, wavelet
 from archiver.sources.jpeg2000.blocks import Band
@@ -217,3 +218,105 @@ def test_plans_of_old_give_the_same_bytes() -> None:
     stream = plan.replay(samples, zlib.decompress(base64.b85decode(OLD_PLAN)))
     assert zlib.crc32(stream) == OLD_STREAM_CRC
     np.testing.assert_array_equal(plan.decode(stream)[..., 0], samples)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"tails": 1}, "blocks and their tails"),
+        ({"tails": -1}, "blocks and their tails"),
+        ({"longer": 200}, "a code of"),
+    ],
+)
+def test_tails_that_do_not_fit_are_refused(change: dict[str, int], why: str) -> None:
+    """None is left over, none missing, none longer than its block."""
+    stream = encoded(frames.scene(8)[:40, :40])
+    rows = rows_of(stream)
+    whole = plan.find(rows, stream)
+    assert whole is not None
+    cursor = wire.Cursor(whole, "plan")
+    skeleton, (n,) = cursor.blob(), cursor.unpack("<I")
+    lengths, tails = bytearray(cursor.take(n)), cursor.blob()
+    lengths[0] += change.get("longer", 1)
+    tails += bytes(change.get("longer", 1) + change.get("tails", 0))
+    parts = (b"\1", wire.pack_blob(skeleton), struct.pack("<I", n), lengths, wire.pack_blob(tails))
+    with pytest.raises(IntegrityError, match=why):
+        plan.replay(rows, b"".join(parts))
+
+
+def test_images_of_too_many_parts_are_refused_before_they_are_made() -> None:
+    """Tiles, packets and blocks are counted, not built: each of these would take minutes."""
+    began = time.monotonic()
+    for size, coding in (
+        (size_of(16, 16, tile=1), coding_of(3, layers=65535)),
+        (size_of(1, 1, channels=10_000), coding_of(20)),
+        (size_of(4000, 4000), coding_of(5, block=0)),
+        (size_of(60_000, 60_000, tile=1), coding_of(0)),
+    ):
+        skeleton = b"\xff\x4f" + size + coding + TILE_PART
+        with pytest.raises(Unsupported, match=r"too many|sub-bands"):
+            plan.replay(np.zeros((2, 2), np.uint8), plan._pack(skeleton, []))
+    assert time.monotonic() - began < 5
+
+
+TILE_PART = b"\xff\x90\0\x0a\0\0\0\0\0\x0e\0\1\xff\x93\xff\xd9"
+
+
+def size_of(width: int, height: int, tile: int = 0, channels: int = 1) -> bytes:
+    """Return a marker SIZ."""
+    sides = (width, height, 0, 0, tile or width, tile or height, 0, 0)
+    body = struct.pack(">H8IH", 0, *sides, channels) + b"\7\1\1" * channels
+    return b"\xff\x51" + struct.pack(">H", len(body) + 2) + body
+
+
+def coding_of(levels: int, layers: int = 1, block: int = 4) -> bytes:
+    """Return a marker COD."""
+    body = struct.pack(">BBHB5B", 0, 0, layers, 0, levels, block, block, 0, 1)
+    return b"\xff\x52" + struct.pack(">H", len(body) + 2) + body
+
+
+def test_an_offset_outside_the_file_is_no_error_of_the_system(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    how = {"level": 0, "reversible": True}
+    tifffile.imwrite(
+        path, frames.scene(8)[..., 0], compression="jpeg2000", compressionargs=how, bigtiff=True
+    )
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tif:
+        where = tif.pages[0].tags["StripOffsets"].valueoffset
+    struct.pack_into("<q", data, where, 1 << 62)
+    path.write_bytes(data)
+    parsed = parse(path)
+    assert (parsed.format, parsed.note) == (Format.OPAQUE, "TIFF: strips or tiles outside the file")
+
+
+def test_samples_of_a_big_endian_tiff(tmp_path: Path) -> None:
+    """The order of bytes is that of the codestream, whatever the file's."""
+    samples, path = frames.scene(12)[:48, :48], tmp_path / "a.tif"
+    stream = bytes(imagecodecs.jpeg2k_encode(samples[..., 0], level=0, codecformat="j2k"))
+    tifffile.imwrite(
+        path, iter([stream]), shape=(48, 48), dtype=">u2", compression="jpeg2000", byteorder=">",
+        tile=(48, 48),
+    )  # fmt: skip
+    np.testing.assert_array_equal(check(path, Format.TIFF).images[0].read(), samples)
+
+
+def test_an_empty_box_hides_nothing(tmp_path: Path) -> None:
+    data, path = encoded(frames.scene(8), no_jp2=False), tmp_path / "a.jp2"
+    path.write_bytes(data[:12] + b"\0\0\0\x08free" + data[12:])
+    check(path, Format.JPEG_2000)
+
+
+def test_a_break_within_the_end_marker(tmp_path: Path) -> None:
+    """DICOM: where fragments end says nothing about where the codestream does."""
+    samples, path = frames.scene(16), tmp_path / "a.dcm"
+    stream = bytes(imagecodecs.jpeg2k_encode(samples[..., 0], level=0, codecformat="j2k"))
+    frames.write(path, stream, samples, JPEG2000Lossless)
+    data = path.read_bytes()
+    start = data.index(b"\xff\x4f\xff\x51")
+    first, rest = stream[:-1], stream[-1:] + b"\0"
+    item = b"\xfe\xff\0\xe0"
+    padded = len(stream) + len(stream) % 2
+    cut = struct.pack("<I", len(first)) + first + item + struct.pack("<I", len(rest)) + rest
+    path.write_bytes(data[: start - 4] + cut + data[start + padded :])
+    check(path, Format.DICOM)

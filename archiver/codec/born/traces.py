@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from archiver.codec.born import pixels, stream
 from archiver.codec.born.pixels import MIDDLE, MOST, SIDE, Coefficients, Ints, Mode
 
-LEAST_SIDE = 64  # of a tile
+LEAST_SIDE, MOST_PIXELS = 64, 1 << 20  # of a tile
 MOST_BLOCKS = 300  # that the grid and the steps are looked for in
 _QUIET = 1.0  # magnitude of a coefficient that is zero but for the rounding of samples
 _LEAST_QUIET, _LEAST_LEAD = 0.5, 0.02  # share of high coefficients that are, and its lead
@@ -60,7 +60,7 @@ class Found:
 
 def find(tile: Uint8) -> Found | None:
     """Return the JPEG that most of a tile (H, W, C) of 1 or 3 channels was decoded from."""
-    if min(tile.shape[:2]) < LEAST_SIDE:
+    if min(tile.shape[:2]) < LEAST_SIDE or tile[..., 0].size > MOST_PIXELS:
         return None
     seen = tile[..., 0].astype(np.float64) if tile.shape[2] == 1 else _to_ycc(tile)[..., 0]
     grid = _grid(seen)

@@ -63,6 +63,26 @@ _LESS = np.array(
 _SWITCHES = np.isin(np.arange(47), (0, 6, 14))
 
 
+def _zero_context(near: int, band: int) -> int:
+    """Return the context of a coefficient that is not significant yet (table D.1)."""
+    h, v, d = near & 3, near // _V & 3, near // _D
+    if band == Band.HH:
+        least = min(h + v, 2)
+        return 8 if d >= 3 else (6 + min(least, 1) if d == 2 else (3 + least if d == 1 else least))
+    if band == Band.HL:
+        h, v = v, h
+    if h == 2:
+        return 8
+    if h == 1:
+        return 7 if v else (6 if d else 5)
+    return 2 + v if v else min(d, 2)
+
+
+# by band and by what is near: h + 4 v + 16 d significant neighbours in a row, a column, diagonally
+_H, _V, _D = 1, 4, 16
+_ZERO = np.array([[_zero_context(near, band) for near in range(5 * _D)] for band in Band], np.int64)
+
+
 def encode(values: Ints, band: Band, style: int, planes: int, passes: int) -> bytes:
     """Return the first ``passes`` of the code of a block (h, w), ended as annex C.2.9 says.
 
@@ -80,16 +100,17 @@ def _encode(values: Ints, band: int, style: int, planes: int, passes: int, out: 
     magnitude = np.abs(values)
     # one row and column of nothing around; the sign, 1 or -1, of what is significant
     sign = np.zeros((height + 2, width + 2), np.int8)
+    near = np.zeros((height + 2, width + 2), np.uint8)
     done = np.zeros((height, width), np.uint8)  # 1 coded in this plane, 2 refined before
     coder = np.array([0x8000, 0, 12, 0])
     states, likely = _first_states()
     for number in range(2, passes + 2):  # the first plane has its last pass only
         plane, kind = planes - 1 - number // 3, number % 3
-        told = (plane, sign, done, coder, states, likely, out)
+        told = (plane, sign, near, done, coder, states, likely, out)
         if kind == 0:
             _significance(magnitude, values, band, style, *told)
         elif kind == 1:
-            _refinement(magnitude, style, *told)
+            _refinement(magnitude, *told)
         else:
             _cleanup(magnitude, values, band, style, *told)
             if style & SYMBOLS:
@@ -109,48 +130,27 @@ def _first_states() -> Any:
 
 
 @compiled
-def _around(sign: Any, row: int, column: int, below: bool) -> Any:
-    """Return how many of the neighbours are significant: horizontal, vertical, diagonal.
-
-    ``row`` and ``column`` are those of ``sign``; ``below`` is False where the next row may not
-    be looked at.
-    """
-    h = (sign[row, column - 1] != 0) + (sign[row, column + 1] != 0)
-    v = int(sign[row - 1, column] != 0)
-    d = (sign[row - 1, column - 1] != 0) + (sign[row - 1, column + 1] != 0)
-    if below:
-        v += sign[row + 1, column] != 0
-        d += (sign[row + 1, column - 1] != 0) + (sign[row + 1, column + 1] != 0)
-    return h, v, d
-
-
-@compiled
-def _zero_context(h: int, v: int, d: int, band: int) -> Any:
-    """Return the context of a coefficient that is not significant yet (table D.1)."""
-    if band == 3:
-        if d >= 3:
-            return 8
-        if d == 2:
-            return 7 if h + v else 6
-        if d == 1:
-            return 3 + min(h + v, 2)
-        return min(h + v, 2)
-    if band == 1:
-        h, v = v, h
-    if h == 2:
-        return 8
-    if h == 1:
-        return 7 if v else (6 if d else 5)
-    return 2 + v if v else min(d, 2)
+def _mark(near: Any, row: int, column: int, above: bool) -> None:
+    """Let the neighbours know that a coefficient is significant; ``above``: those above, too."""
+    near[row, column - 1] += _H
+    near[row, column + 1] += _H
+    near[row + 1, column] += _V
+    near[row + 1, column - 1] += _D
+    near[row + 1, column + 1] += _D
+    if above:
+        near[row - 1, column] += _V
+        near[row - 1, column - 1] += _D
+        near[row - 1, column + 1] += _D
 
 
 @compiled
 def _code_sign(
-    values: Ints, i: int, j: int, sign: Any, below: bool, coder: Any, states: Any, likely: Any,
-    out: Bytes,
+    values: Ints, i: int, j: int, sign: Any, near: Any, style: int, coder: Any, states: Any,
+    likely: Any, out: Bytes,
 ) -> None:  # fmt: skip
     """Code the sign of a coefficient, which is significant from now on (tables D.2 and D.3)."""
     row, column = i + 1, j + 1
+    below = not (style & CAUSAL and i % _STRIPE == _STRIPE - 1)
     h = min(1, max(-1, sign[row, column - 1] + sign[row, column + 1]))
     v = int(sign[row - 1, column])
     if below:
@@ -163,12 +163,13 @@ def _code_sign(
     negative = values[i, j] < 0
     _code(coder, states, likely, out, context, int(negative != flip))
     sign[row, column] = -1 if negative else 1
+    _mark(near, row, column, not (style & CAUSAL and i % _STRIPE == 0))
 
 
 @compiled
 def _significance(
-    magnitude: Ints, values: Ints, band: int, style: int, plane: int, sign: Any, done: Any,
-    coder: Any, states: Any, likely: Any, out: Bytes,
+    magnitude: Ints, values: Ints, band: int, style: int, plane: int, sign: Any, near: Any,
+    done: Any, coder: Any, states: Any, likely: Any, out: Bytes,
 ) -> None:  # fmt: skip
     """Code those beside a significant coefficient (annex D.3.1)."""
     height, width = values.shape
@@ -178,20 +179,19 @@ def _significance(
             for i in range(top, end):
                 if sign[i + 1, j + 1]:
                     continue
-                below = not (style & CAUSAL and i == top + _STRIPE - 1)
-                h, v, d = _around(sign, i + 1, j + 1, below)
-                if h + v + d == 0:
+                around = near[i + 1, j + 1]
+                if around == 0:
                     continue
                 bit = (magnitude[i, j] >> plane) & 1
-                _code(coder, states, likely, out, _zero_context(h, v, d, band), bit)
+                _code(coder, states, likely, out, _ZERO[band, around], bit)
                 if bit:
-                    _code_sign(values, i, j, sign, below, coder, states, likely, out)
+                    _code_sign(values, i, j, sign, near, style, coder, states, likely, out)
                 done[i, j] = done[i, j] | 1
 
 
 @compiled
 def _refinement(
-    magnitude: Ints, style: int, plane: int, sign: Any, done: Any, coder: Any, states: Any,
+    magnitude: Ints, plane: int, sign: Any, near: Any, done: Any, coder: Any, states: Any,
     likely: Any, out: Bytes,
 ) -> None:  # fmt: skip
     """Code the next bit of those that were significant before this plane (annex D.3.3)."""
@@ -204,17 +204,15 @@ def _refinement(
                     continue
                 context = _REFINE + 2
                 if not done[i, j] & 2:
-                    below = not (style & CAUSAL and i == top + _STRIPE - 1)
-                    h, v, d = _around(sign, i + 1, j + 1, below)
-                    context = _REFINE + int(h + v + d > 0)
+                    context = _REFINE + int(near[i + 1, j + 1] > 0)
                 _code(coder, states, likely, out, context, (magnitude[i, j] >> plane) & 1)
                 done[i, j] = done[i, j] | 3
 
 
 @compiled
 def _cleanup(
-    magnitude: Ints, values: Ints, band: int, style: int, plane: int, sign: Any, done: Any,
-    coder: Any, states: Any, likely: Any, out: Bytes,
+    magnitude: Ints, values: Ints, band: int, style: int, plane: int, sign: Any, near: Any,
+    done: Any, coder: Any, states: Any, likely: Any, out: Bytes,
 ) -> None:  # fmt: skip
     """Code all that is left, four zeros at once where nothing is near (annex D.3.4)."""
     height, width = values.shape
@@ -222,7 +220,7 @@ def _cleanup(
         end = min(top + _STRIPE, height)
         for j in range(width):
             i = top
-            if end - top == _STRIPE and _is_quiet(style, sign, done, top, j):
+            if end - top == _STRIPE and _is_quiet(sign, near, done, top, j):
                 while i < end and not (magnitude[i, j] >> plane) & 1:
                     i += 1
                 _code(coder, states, likely, out, _RUN, int(i < end))
@@ -230,30 +228,23 @@ def _cleanup(
                     continue
                 _code(coder, states, likely, out, _UNIFORM, (i - top) >> 1)
                 _code(coder, states, likely, out, _UNIFORM, (i - top) & 1)
-                below = not (style & CAUSAL and i == top + _STRIPE - 1)
-                _code_sign(values, i, j, sign, below, coder, states, likely, out)
+                _code_sign(values, i, j, sign, near, style, coder, states, likely, out)
                 i += 1
             while i < end:
                 if not (sign[i + 1, j + 1] or done[i, j] & 1):
-                    below = not (style & CAUSAL and i == top + _STRIPE - 1)
-                    h, v, d = _around(sign, i + 1, j + 1, below)
                     bit = (magnitude[i, j] >> plane) & 1
-                    _code(coder, states, likely, out, _zero_context(h, v, d, band), bit)
+                    _code(coder, states, likely, out, _ZERO[band, near[i + 1, j + 1]], bit)
                     if bit:
-                        _code_sign(values, i, j, sign, below, coder, states, likely, out)
+                        _code_sign(values, i, j, sign, near, style, coder, states, likely, out)
                 i += 1
     done[:] = done & np.uint8(2)
 
 
 @compiled
-def _is_quiet(style: int, sign: Any, done: Any, top: int, column: int) -> Any:
+def _is_quiet(sign: Any, near: Any, done: Any, top: int, column: int) -> Any:
     """Whether no coefficient of a column of four is coded yet, nor any of its neighbours."""
     for i in range(top, top + _STRIPE):
-        if sign[i + 1, column + 1] or done[i, column] & 1:
-            return False
-        below = not (style & CAUSAL and i == top + _STRIPE - 1)
-        h, v, d = _around(sign, i + 1, column + 1, below)
-        if h + v + d:
+        if sign[i + 1, column + 1] or near[i + 1, column + 1] or done[i, column] & 1:
             return False
     return True
 

@@ -90,9 +90,12 @@ class Header:
             elif marker not in _PLAIN:
                 raise Unsupported(f"JPEG 2000 with marker {marker:#06x}")
         try:
-            return cls(*_size(size), *_coding(coding))
-        except (struct.error, IndexError, TypeError) as error:
+            header = cls(*_size(size), *_coding(coding))
+        except (struct.error, IndexError, TypeError, ValueError) as error:
             raise Unsupported("JPEG 2000 whose header is damaged") from error
+        if header.colour and header.channels < 3:
+            raise Unsupported("JPEG 2000 in colour of fewer than three channels")
+        return header
 
 
 def header_size(stream: bytes) -> int:

@@ -13,15 +13,19 @@ from archiver.sources.contract import Unsupported
 from archiver.sources.jpeg2000.blocks import Band
 from archiver.sources.jpeg2000.codestream import Header
 
-MAX_BLOCKS = 1 << 17  # of a tile
+MAX_BLOCKS = 1 << 18  # of an image, as are the others
 MAX_PACKETS = 1 << 18
+MAX_BANDS = 1 << 17  # of all channels and tiles
 _FIRST_LENGTH_BITS = 3
 _MAX_PLANES = 64
 
 
 @dataclass
 class Block:
-    """A code-block: where it lies in its band, and what its packets said so far."""
+    """A code-block: where it lies in its band, and what its packets said so far.
+
+    ``number`` counts the blocks of its tile.
+    """
 
     channel: int
     resolution: int
@@ -33,6 +37,7 @@ class Block:
     passes: int = 0
     length_bits: int = _FIRST_LENGTH_BITS
     n_bytes: int = 0
+    number: int = 0
 
     @property
     def where(self) -> tuple[slice, slice]:
@@ -75,6 +80,9 @@ class _PrecinctBand:
     blocks: list[Block]
     included: _TagTree
     planes: _TagTree
+
+
+_NO_BLOCKS = _PrecinctBand(0, [], _TagTree(0, 0), _TagTree(0, 0))
 
 
 @dataclass
@@ -128,6 +136,45 @@ class _Bits:
         return self.at + (self._byte == 0xFF)
 
 
+def check_counts(header: Header) -> None:
+    """Refuse an image of too many tiles, packets or blocks, before anything is made for them."""
+    tiles, levels = header.across * header.down, header.levels
+    n_bands = tiles * header.channels * (3 * levels + 1)
+    if n_bands > MAX_BANDS:
+        raise Unsupported(f"JPEG 2000 of {n_bands} sub-bands")
+    packets = blocks = 0
+    for resolution in range(levels + 1):
+        wide, tall = header.precincts[resolution]
+        reduced, inner = levels - resolution, resolution > 0
+        rows = _cuts(_edges(header, 1), reduced, tall)
+        packets += rows * _cuts(_edges(header, 0), reduced, wide)
+        # one row and column more than there may be: those that a band's origin adds
+        height, width = (
+            min(header.block_height, tall - inner),
+            min(header.block_width, wide - inner),
+        )
+        down = _cuts(_edges(header, 1), reduced + inner, height) + header.down
+        across = _cuts(_edges(header, 0), reduced + inner, width) + header.across
+        blocks += down * across * (3 if inner else 1)
+    if packets * header.channels * header.layers > MAX_PACKETS:
+        raise Unsupported("JPEG 2000 of too many packets")
+    if blocks * header.channels > MAX_BLOCKS:
+        raise Unsupported("JPEG 2000 of too many blocks")
+
+
+def _edges(header: Header, axis: int) -> list[tuple[int, int]]:
+    """Return where the tiles begin and end, by columns (axis 0) or rows."""
+    step = 1 if axis == 0 else header.across
+    boxes = (header.tile(i * step) for i in range(header.down if axis else header.across))
+    return [(box[axis], box[axis + 2]) for box in boxes]
+
+
+def _cuts(edges: Sequence[tuple[int, int]], reduced: int, size: int) -> int:
+    """Return into how many pieces of ``2 ** size`` all edges are cut, reduced."""
+    scaled = [(_ceil(start, reduced), _ceil(end, reduced)) for start, end in edges]
+    return sum(_ceil(end, size) - (start >> size) for start, end in scaled if end > start)
+
+
 class Tile:
     """The packets of one tile, in their order."""
 
@@ -138,6 +185,8 @@ class Tile:
         self._order = self._packets(precincts)
         self._next = 0
         self.blocks = [b for precinct in precincts for band in precinct.bands for b in band.blocks]
+        for number, block in enumerate(self.blocks):
+            block.number = number
 
     @property
     def is_done(self) -> bool:
@@ -159,29 +208,23 @@ class Tile:
             for band in precinct.bands:
                 parts += _contributions(bits, band, layer)
         at = bits.end()
-        if self._header.has_eph and data[at : at + 2] == b"\xff\x92":
+        if self._header.has_eph:
+            if data[at : at + 2] != b"\xff\x92":
+                raise Unsupported("JPEG 2000 whose packet headers do not end as announced")
             at += 2
         return at, parts
 
     def _packets(self, precincts: Sequence[_Precinct]) -> list[tuple[int, _Precinct]]:
         """Return layer and precinct of all packets, in their order (B.12)."""
-        if len(precincts) * self._header.layers > MAX_PACKETS:
-            raise Unsupported("JPEG 2000 of too many packets")
         key = _PROGRESSIONS[self._header.progression]
         packets = [(layer, p) for layer in range(self._header.layers) for p in precincts]
         return sorted(packets, key=lambda packet: key(*packet))
 
     def _precincts(self) -> Iterator[_Precinct]:
         """Yield all precincts by channel, resolution and number."""
-        header, count, blocks = self._header, 0, 0
-        for channel in range(header.channels):
-            for resolution in range(header.levels + 1):
-                for precinct in self._precincts_of(channel, resolution):
-                    count += 1
-                    blocks += sum(len(band.blocks) for band in precinct.bands)
-                    if count > MAX_PACKETS or blocks > MAX_BLOCKS:
-                        raise Unsupported("JPEG 2000 of too many blocks")
-                    yield precinct
+        for channel in range(self._header.channels):
+            for resolution in range(self._header.levels + 1):
+                yield from self._precincts_of(channel, resolution)
 
     def _precincts_of(self, channel: int, resolution: int) -> Iterator[_Precinct]:
         header, (left, top, right, bottom) = self._header, self._box
@@ -210,11 +253,9 @@ class Tile:
         top, bottom = max(y0, row << tall), min(y1, (row + 1) << tall)
         width, height = min(header.block_width, wide), min(header.block_height, tall)
         if right <= left or bottom <= top:
-            return _PrecinctBand(0, [], _TagTree(0, 0), _TagTree(0, 0))
+            return _NO_BLOCKS
         rows = range(top >> height, _ceil(bottom, height))
         columns = range(left >> width, _ceil(right, width))
-        if len(rows) * len(columns) > MAX_BLOCKS:
-            raise Unsupported("JPEG 2000 of too many blocks")
         found = []
         for down in rows:
             for across in columns:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import imagecodecs
@@ -24,13 +25,14 @@ from numpy.typing import NDArray
 from archiver.image import Samples
 from archiver.sources.contract import LAYOUT_VERSION, Unsupported
 from archiver.sources.jpeg2000 import blocks, wavelet
+from archiver.sources.jpeg2000.blocks import Band
 from archiver.sources.jpeg2000.codestream import Header, TilePart, header_size, tile_part
-from archiver.sources.jpeg2000.packets import MAX_BLOCKS, Block, Tile
+from archiver.sources.jpeg2000.packets import Block, Tile, check_counts
 from archiver.sources.packing import Bytes
 from archiver.sources.wire import Cursor, pack_blob
 
 MAX_SAMPLES = 1 << 26
-_GAIN = 1 << 12  # samples that come of one byte, at most: more is a bomb
+_GAIN, _FEW = 1 << 8, 1 << 21  # samples that come of one byte, or anyway: more is a bomb
 _MAX_TAIL = 24  # bytes in which the end of a block may differ
 _LEFT_OUT = 6  # passes: an encoder that leaves out more was told to lose something
 _SHARE = 8  # a plan of one byte for so many of the stream is good enough, beside its head
@@ -51,6 +53,7 @@ class _Walk:
     def over(cls, data: bytes, *, whole: bool) -> _Walk:
         """Walk over a codestream, or over what is left of it without the code of its blocks."""
         walk = cls(Header.of(data))
+        check_counts(walk.header)
         at = header_size(data)
         walk._add(data[:at])
         while part := tile_part(data, at):
@@ -68,7 +71,6 @@ class _Walk:
         number, end = part.tile, at + part.head
         self._add(data[at:end])
         tile = self._tile(number)
-        of_block = {id(block): i for i, block in enumerate(tile.blocks)}
         left = part.size - part.head if part.size else -1
         while left and not tile.is_done:
             start = end
@@ -76,7 +78,7 @@ class _Walk:
             self._add(data[start:end])
             size = end - start
             for block, n_bytes in bodies:
-                key = number, of_block[id(block)]
+                key = number, block.number
                 body = data[end : end + n_bytes] if whole else b""
                 if whole and len(body) != n_bytes:
                     raise Unsupported("JPEG 2000 that ends within a packet")
@@ -93,8 +95,6 @@ class _Walk:
     def _tile(self, number: int) -> Tile:
         if number not in self.tiles:
             self.tiles[number] = Tile(self.header, number)
-            if sum(len(tile.blocks) for tile in self.tiles.values()) > MAX_BLOCKS:
-                raise Unsupported("JPEG 2000 of too many blocks")
         return self.tiles[number]
 
     def coded(self) -> list[Key]:
@@ -108,22 +108,30 @@ class _Walk:
 
     def codes(self, samples: Ints) -> dict[Key, bytes]:
         """Return the code of every block of samples (H, W, C), as annex C.2.9 ends it."""
-        header, found = self.header, {}
-        for number, tile in self.tiles.items():
-            left, top, right, bottom = header.tile(number)
-            rows = slice(top - header.y0, bottom - header.y0)
-            part = samples[rows, left - header.x0 : right - header.x0]
-            if header.colour and header.channels >= 3:
-                part = wavelet.decorrelated(part)
-            bands = [
-                wavelet.bands(part[..., c], top, left, header.levels)
-                for c in range(header.channels)
-            ]
-            for i, block in enumerate(tile.blocks):
-                if block.n_bytes:
-                    band = bands[block.channel][block.resolution, block.band]
-                    found[number, i] = _code(band, block, header.style)
-        return found
+        return {
+            (number, block.number): _code(bands[block.resolution, block.band], block, style)
+            for number, tile in self.tiles.items()
+            for bands, coded, style in self._bands(number, tile, samples)
+            for block in coded
+        }
+
+    def _bands(
+        self, number: int, tile: Tile, samples: Ints
+    ) -> Iterator[tuple[dict[tuple[int, Band], Ints], list[Block], int]]:
+        """Yield the sub-bands of the channels of a tile, and their blocks that have a code."""
+        header = self.header
+        coded: dict[int, list[Block]] = {}
+        for block in tile.blocks:
+            if block.n_bytes:
+                coded.setdefault(block.channel, []).append(block)
+        left, top, right, bottom = header.tile(number)
+        rows = slice(top - header.y0, bottom - header.y0)
+        part = samples[rows, left - header.x0 : right - header.x0]
+        if coded and header.colour:
+            part = wavelet.decorrelated(part)
+        for channel, blocks_of in coded.items():
+            bands = wavelet.bands(part[..., channel], top, left, header.levels)
+            yield bands, blocks_of, header.style
 
 
 def _code(band: Ints, block: Block, style: int) -> bytes:
@@ -140,10 +148,11 @@ def decode(stream: bytes) -> Samples:
     """Return the samples (H, W, C) of a reversible codestream."""
     header = Header.of(stream)
     n_samples = math.prod(header.shape)
-    if n_samples > min(MAX_SAMPLES, _GAIN * len(stream)):
+    if n_samples > min(MAX_SAMPLES, max(_FEW, _GAIN * len(stream))):
         raise Unsupported(f"JPEG 2000 of {n_samples} samples in {len(stream)} bytes")
+    check_counts(header)
     samples = np.asarray(imagecodecs.jpeg2k_decode(stream, verbose=0))
-    return samples.reshape(header.shape).astype(header.dtype)
+    return samples.reshape(header.shape).astype(header.dtype, copy=False)
 
 
 def find(rows: Bytes, stream: bytes) -> bytes | None:
@@ -152,12 +161,12 @@ def find(rows: Bytes, stream: bytes) -> bytes | None:
     Unsupported if it is of a kind that has no plan.
     """
     walk = _Walk.over(stream, whole=True)
-    there: dict[Key, bytes] = {}
+    there: dict[Key, list[bytes]] = {}
     for body, key, _ in walk.parts:
         if key:
-            there[key] = there.get(key, b"") + body
+            there.setdefault(key, []).append(body)
     codes = walk.codes(_samples(rows, walk.header))
-    tails = [_tail(codes[key], there[key]) for key in walk.coded()]
+    tails = [_tail(codes[key], b"".join(there[key])) for key in walk.coded()]
     if None in tails:
         return None
     skeleton = b"".join(literal for literal, key, _ in walk.parts if not key)
@@ -174,11 +183,13 @@ def replay(rows: Bytes, plan: bytes) -> bytes:
     cursor.end()
     walk = _Walk.over(skeleton, whole=False)
     codes, keys = walk.codes(_samples(rows, walk.header)), walk.coded()
-    if len(keys) != n:
-        raise cursor.damaged(f"{len(keys)} blocks", n)
+    if len(keys) != n or int(lengths.sum()) != len(tails):
+        raise cursor.damaged(f"{len(keys)} blocks and their tails", (n, len(tails)))
     for (number, i), length in zip(keys, lengths.tolist(), strict=True):
         kept = walk.tiles[number].blocks[i].n_bytes - length
-        codes[number, i] = codes[number, i][: max(0, kept)] + tails[at : at + length]
+        if not 0 <= kept <= len(codes[number, i]):
+            raise cursor.damaged(f"a code of {kept} bytes and its tail", len(codes[number, i]))
+        codes[number, i] = codes[number, i][:kept] + tails[at : at + length]
         at += length
     done = dict.fromkeys(keys, 0)
     out = []
@@ -204,7 +215,7 @@ def _samples(rows: Bytes, header: Header) -> Ints:
     """Return samples (H, W, C) around zero."""
     if rows.size != math.prod(header.shape) * header.dtype.itemsize:
         raise Unsupported(f"rows of {rows.shape} bytes for samples {header.shape} {header.dtype}")
-    plain = np.ascontiguousarray(rows).view(header.dtype).reshape(header.shape)
+    plain = np.ascontiguousarray(rows).reshape(-1).view(header.dtype).reshape(header.shape)
     samples = plain.astype(np.int32)
     return samples if header.signed else samples - np.int32(1 << (header.bits - 1))
 
