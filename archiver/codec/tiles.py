@@ -42,12 +42,14 @@ class TileCodec(IntEnum):
     JPEG = 7  # a JPEG of the file, transcoded without loss
     DIFFERENCE = 8  # a base, the codec id and payload of what is left
     NARROW = 9  # how numbers stand for wide samples, the codec id and payload of the numbers
-    BORN = 10  # a JPEG that the samples were decoded from, the codec id and payload of the rest
+    FROM_JPEG = (
+        10  # a JPEG that the samples were decoded from, the codec id and payload of the rest
+    )
 
 
 _BY_MODEL = (TileCodec.LEARNED, TileCodec.ADAPTED)
 _NOT_REPEATED = (TileCodec.REPEATED, TileCodec.JPEG, TileCodec.DIFFERENCE)
-_NOT_NARROW = (*_NOT_REPEATED, TileCodec.NARROW, TileCodec.BORN)
+_NOT_NARROW = (*_NOT_REPEATED, TileCodec.NARROW, TileCodec.FROM_JPEG)
 _BORN_PAYS = 0.8  # of what JPEG XL takes: then no codec of samples comes near
 
 
@@ -89,7 +91,7 @@ def _inner(codec: int, payload: bytes) -> int:
         _, codec, payload = Base.split(payload)
     if codec == TileCodec.REPEATED and payload:
         codec, payload = payload[0], payload[1:]
-    if codec == TileCodec.BORN:
+    if codec == TileCodec.FROM_JPEG:
         return born.codec_of(payload)
     return narrow.codec_of(payload) if codec == TileCodec.NARROW else codec
 
@@ -186,7 +188,7 @@ class _Plain:
             if len(coded.payload) >= self.distinct.nbytes:  # a few samples
                 coded = _encode_classic(self.distinct, classic.EFFORT_ALONE)
         if self.born:
-            coded = Encoded(TileCodec.BORN, self.born.to_bytes(coded.codec) + coded.payload)
+            coded = Encoded(TileCodec.FROM_JPEG, self.born.to_bytes(coded.codec) + coded.payload)
         if self.is_repeated:
             coded = Encoded(TileCodec.REPEATED, bytes([coded.codec]) + coded.payload)
         return coded
@@ -225,7 +227,7 @@ def _jpeg_in(tile: Samples) -> Born | None:
 
 def _is_born(coded: Encoded) -> bool:
     inner = coded.payload[0] if coded.codec == TileCodec.REPEATED else coded.codec
-    return inner == TileCodec.BORN
+    return inner == TileCodec.FROM_JPEG
 
 
 def _has_equal_channels(tile: Samples) -> bool:
@@ -360,7 +362,7 @@ class _Inner:
             inside = how.dtype
             if codec in _NOT_NARROW:
                 raise IntegrityError(f"narrow tile: holds codec {codec}")
-        elif codec == TileCodec.BORN:
+        elif codec == TileCodec.FROM_JPEG:
             if not is_byte_tile(dtype, shape[2]):
                 raise IntegrityError(f"tile born as JPEG: of {shape} {dtype}")
             found, codec, payload = Born.split(payload, shape)

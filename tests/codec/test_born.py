@@ -66,7 +66,7 @@ def test_a_crop_of_a_decoded_jpeg_is_a_jpeg_again(mode: Mode, quality: int) -> N
     rows, columns = (s // 8 * 8 for s in found.samples.shape[:2])
     assert min(rows, columns) >= 144
     coded = roundtrip(tile)
-    assert coded.codec == TileCodec.BORN
+    assert coded.codec == TileCodec.FROM_JPEG
     plain = len(imagecodecs.jpegxl_encode(tile, lossless=True, effort=7))
     assert len(coded.payload) < 0.7 * plain
 
@@ -77,7 +77,7 @@ def test_grey(repeats: int) -> None:
     tile = np.repeat(through_jpeg(scene(1), 70)[3:, 2:], repeats, 2)
     coded = roundtrip(tile)
     codec = coded.codec if repeats == 1 else coded.payload[0]
-    assert codec == TileCodec.BORN
+    assert codec == TileCodec.FROM_JPEG
 
 
 def test_clipped_samples_are_seen_through() -> None:
@@ -85,7 +85,7 @@ def test_clipped_samples_are_seen_through() -> None:
     bright = (scene().astype(np.int64) * 2 - 120).clip(0, 255).astype(np.uint8)
     tile = through_jpeg(bright, 75, subsampling=0)
     assert ((tile == 255) | (tile == 0)).mean() > 0.05
-    assert roundtrip(tile).codec == TileCodec.BORN
+    assert roundtrip(tile).codec == TileCodec.FROM_JPEG
 
 
 def test_the_rest_is_no_image_to_adapt_to(tiny_model: bytes) -> None:
@@ -93,7 +93,7 @@ def test_the_rest_is_no_image_to_adapt_to(tiny_model: bytes) -> None:
     engine = Engine.open(tiny_model, device="cpu")
     tile = through_jpeg(scene(), 75)[11:, 2:].copy()
     coded = roundtrip(tile, engine)
-    assert coded.codec == TileCodec.BORN
+    assert coded.codec == TileCodec.FROM_JPEG
     assert tiles.learnable_parts(tile, coded, engine) == []
     assert len(tiles.learnable_parts(tile, tiles.stored(tile), engine)) == 1
 
@@ -111,7 +111,7 @@ def test_the_rest_is_no_image_to_adapt_to(tiny_model: bytes) -> None:
     ids=["no JPEG", "too small", "noise", "constant", "almost lossless", "scaled"],
 )
 def test_what_has_no_jpeg_in_it_is_coded_as_ever(make: Callable[[], np.ndarray]) -> None:
-    assert roundtrip(np.ascontiguousarray(make())).codec != TileCodec.BORN
+    assert roundtrip(np.ascontiguousarray(make())).codec != TileCodec.FROM_JPEG
 
 
 def test_damaged_payloads_are_refused_or_give_other_samples() -> None:
@@ -123,7 +123,7 @@ def test_damaged_payloads_are_refused_or_give_other_samples() -> None:
         damaged[rng.integers(len(whole) if rng.random() < 0.5 else 60)] = rng.integers(256)
         end = rng.integers(1, len(whole) + 1) if rng.random() < 0.3 else len(whole)
         with contextlib.suppress(ArchiverError):
-            tiles.decode([(TileCodec.BORN, bytes(damaged[:end]))], [tile.shape], [UINT8], None)
+            tiles.decode([(TileCodec.FROM_JPEG, bytes(damaged[:end]))], [tile.shape], [UINT8], None)
 
 
 def test_a_jpeg_larger_than_its_tile_is_refused() -> None:
@@ -131,15 +131,15 @@ def test_a_jpeg_larger_than_its_tile_is_refused() -> None:
     payload = roundtrip(tile).payload
     for shape in ((90, 104, 3), (96, 80, 3), (96, 104, 1)):
         with pytest.raises(IntegrityError, match="born as JPEG"):
-            tiles.decode([(TileCodec.BORN, payload)], [shape], [UINT8], None)
+            tiles.decode([(TileCodec.FROM_JPEG, payload)], [shape], [UINT8], None)
     with pytest.raises(IntegrityError, match="born as JPEG"):
-        tiles.decode([(TileCodec.BORN, payload)], [tile.shape], [np.dtype("<u2")], None)
+        tiles.decode([(TileCodec.FROM_JPEG, payload)], [tile.shape], [np.dtype("<u2")], None)
 
 
 @pytest.mark.parametrize("mode", Mode)
 def test_tiles_of_old_decode_to_the_same_samples(mode: Mode) -> None:
     stem = Path(__file__).parents[1] / "vectors" / "codec-v1" / f"born-{mode.name.lower()}"
     digest, *shape = stem.with_suffix(".sha256").read_text().split()
-    pair = (TileCodec.BORN, stem.with_suffix(".tile").read_bytes())
+    pair = (TileCodec.FROM_JPEG, stem.with_suffix(".tile").read_bytes())
     [tile] = tiles.decode([pair], [tuple(map(int, shape))], [UINT8], None)
     assert hashlib.sha256(tile.tobytes()).hexdigest() == digest
