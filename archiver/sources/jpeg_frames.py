@@ -23,6 +23,7 @@ from archiver.sources.packing import Bytes
 
 _SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
 _SOF3, _SOF55, _DHT, _SOS, _DRI = 0xC3, 0xF7, 0xC4, 0xDA, 0xDD
+_BY_SAMPLE = 2
 _MOST_SOI = 64  # places where a header may begin that are tried
 _BAND = 1 << 16  # samples coded at once
 Ints = NDArray[np.int64]
@@ -41,6 +42,7 @@ class Header:
     tables: dict[int, Table] = field(default_factory=dict)
     table_of: list[int] = field(default_factory=list)  # by component
     first: int = 0  # Ss: the predictor, or NEAR
+    interleave: int = 0  # Se: how JPEG-LS mixes components
     is_plain: bool = True  # no restarts, no point transform, samples of all components together
     size: int = 0
 
@@ -67,8 +69,9 @@ class Header:
             raise Unsupported("lossless JPEG with restarts, a point transform or several scans")
         if header.kind == _SOF3 and not 1 <= header.first < len(_RULES):
             raise Unsupported(f"lossless JPEG with predictor {header.first}")
-        if header.kind == _SOF55 and len(header.components) != 1:
-            raise Unsupported("JPEG-LS in colour")
+        is_grey = len(header.components) == 1
+        if header.kind == _SOF55 and not is_grey and header.interleave != _BY_SAMPLE:
+            raise Unsupported("JPEG-LS in colour, line by line")
         return header
 
     def _take(self, marker: int, body: bytes) -> None:
@@ -85,7 +88,7 @@ class Header:
         elif marker == _SOS:
             n = body[0]
             self.table_of = [selector >> 4 for selector in body[2 : 2 + 2 * n : 2]]
-            self.first = body[1 + 2 * n]
+            self.first, self.interleave = body[1 + 2 * n : 3 + 2 * n]
             self.is_plain &= n == len(self.components) and body[3 + 2 * n] == 0
 
     def _take_tables(self, body: bytes) -> None:
@@ -146,8 +149,8 @@ def encode(rows: Bytes, header: bytes) -> bytes:
     samples = np.ascontiguousarray(rows).view(how.dtype.newbyteorder("<")).reshape(how.shape)
     if how.kind == _SOF3:
         return b"".join(_scan(samples, how))
-    plane = samples[..., 0].astype(how.dtype)
-    stream = bytes(imagecodecs.jpegls_encode(plane, level=how.first))
+    plain = (samples[..., 0] if how.shape[2] == 1 else samples).astype(how.dtype)
+    stream = bytes(imagecodecs.jpegls_encode(plain, level=how.first))
     return stream[Header.of(stream).size : stream.rfind(_EOI)]
 
 

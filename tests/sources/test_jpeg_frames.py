@@ -116,6 +116,16 @@ def test_jpeg_ls_comes_back(tmp_path: Path, bits: int, fragments: int) -> None:
     np.testing.assert_array_equal(found, samples)
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_jpeg_ls_in_colour_comes_back(tmp_path: Path, bits: int) -> None:
+    """Components mixed sample by sample."""
+    samples = scene(bits, 3)
+    stream = bytes(imagecodecs.jpegls_encode(samples))
+    write(tmp_path / "x.dcm", stream, samples, JPEGLSLossless)
+    [found] = check(tmp_path / "x.dcm")
+    np.testing.assert_array_equal(found, samples)
+
+
 @pytest.mark.parametrize("fragments", [1, 4])
 def test_jpeg_frames_are_tiles(tmp_path: Path, fragments: int) -> None:
     samples = scene(8)
