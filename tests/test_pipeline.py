@@ -64,7 +64,7 @@ def photo(tmp_path: Path, rng: np.random.Generator) -> Path:
 
 @given(st.integers(1, 3000), st.integers(1, 300))
 def test_tiles_have_no_slivers(length: int, tile: int) -> None:
-    """Parts cover the length, none exceeds the tile, and they differ by less than their number."""
+    """Parts cover the length, none exceeds the tile, none is less than half of another."""
     parts = geometry.spans(length, geometry.tile_side(length, tile))
     assert sum(size for _, size in parts) == length
     sizes = [size for _, size in parts]

@@ -4,8 +4,8 @@
     channels 2      (0) (1)             channels 4    (0 1 2) (3)          more: each alone
 
 Tiles of one image are ordered by component, row, column.  All tiles of an image are of one size
-except the last of a row or column, which may be a little smaller: a side of 130 at tile 128 is cut
-into 65 + 65, never 128 + 2.
+except the last of a row or column, which may be smaller, but not by more than half: a side of 130
+at tile 128 is cut into 80 + 50, never 128 + 2.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from archiver.image import Image
 
 DEFAULT_TILE = 256
+MCU = 16  # side of the largest unit that a JPEG is coded in
 
 Component = tuple[int, ...]
 
@@ -30,9 +31,16 @@ def components(channels: int) -> tuple[Component, ...]:
 
 
 def tile_side(length: int, tile: int) -> int:
-    """Return the side that cuts ``length`` samples into equal parts of at most ``tile``."""
-    if length == 0:
-        return 0
+    """Return the side that cuts ``length`` samples into parts of at most ``tile``.
+
+    A multiple of what a JPEG is made of, if the last part is then no less than half the others:
+    samples that were decoded from one fall into tiles as they fell into its blocks.
+    """
+    if length <= tile:
+        return length
+    for side in range(tile // MCU * MCU, tile // 2, -MCU):
+        if 2 * (length % side or side) >= side:
+            return side
     return -(-length // -(-length // tile))
 
 
