@@ -81,12 +81,17 @@ def decode(found: Coefficients) -> NDArray[np.uint8]:
 
 def component(blocks: Ints, table: Ints) -> Ints:
     """Return the samples (H, W) of a component's blocks (rows, columns, 8, 8)."""
+    clipped: Ints = np.clip(unclipped(blocks, table), 0, MOST)
+    return clipped
+
+
+def unclipped(blocks: Ints, table: Ints) -> Ints:
+    """Return them as they are before the range is looked at."""
     values = (blocks * table).astype(np.int64)
     columns = _inverse(np.swapaxes(values, -1, -2), _FRACTION - _PASS)
     samples = _inverse(np.swapaxes(columns, -1, -2), _FRACTION + _PASS + 3) + MIDDLE
     rows, across = blocks.shape[:2]
-    clipped: Ints = np.clip(samples, 0, MOST)
-    return clipped.transpose(0, 2, 1, 3).reshape(rows * SIDE, across * SIDE)
+    return samples.transpose(0, 2, 1, 3).reshape(rows * SIDE, across * SIDE)
 
 
 def enlarged(plane: Ints, mode: Mode) -> Ints:

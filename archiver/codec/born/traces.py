@@ -8,7 +8,7 @@ estimated again.  Nothing here needs to be exact: it ends in coefficients that a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,11 @@ _CHROMA = np.full((SIDE, SIDE), 99)
 _CHROMA[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
 
 
+# What blue and red chroma, from the middle, add to red, green and blue; and the way back
+_FROM_CHROMA = np.array([[0, -0.344136, 1.772], [1.402, -0.714136, 0]])
+_TO_CHROMA = np.linalg.pinv(_FROM_CHROMA)
+
+
 @dataclass(frozen=True)
 class Found:
     """A JPEG in a tile: its coefficients, and where its first sample is."""
@@ -68,12 +73,12 @@ def find(tile: Uint8) -> Found | None:
         return None
     best, found = LEAST_EXACT, None
     for mode, tables in _candidates(tile, seen, grid):
+        if mode is Mode.RGB and best > _SURE:
+            break
         for row, column in _origins(grid, mode):
             one = _Fit(tile, mode, tables, row, column)
             if one.height and one.width and (exact := one.exact()) > best:
                 best, found = exact, one
-        if best > _SURE:
-            break
     return found.refined() if found else None
 
 
@@ -168,8 +173,8 @@ class _Fit:
         """Return the best coefficients; None if no baseline JPEG holds them."""
         best, found = self._share(self._found), self._found
         for _ in range(_ROUNDS):
-            found = self._estimate(self._declipped(found))
-            share = self._share(found)
+            shares = [(self._share(one), one) for one in self._again(found)]
+            share, found = max(shares, key=lambda pair: pair[0])
             if share <= best:
                 break
             best, self._found = share, found
@@ -182,35 +187,51 @@ class _Fit:
 
     def _estimate(self, samples: Floats) -> Coefficients:
         """Return the coefficients that samples (H, W, C) came from, most likely."""
-        if self._mode in (Mode.GREY, Mode.RGB):
-            planes = [samples[..., c] for c in range(samples.shape[2])]
-        else:
-            converted = _to_ycc(samples)
-            planes = [converted[..., 0]]
-            planes += [_reduced(converted[..., c], self._mode) for c in (1, 2)]
+        if not self._converts:
+            return self._of_planes([samples[..., c] for c in range(samples.shape[2])])
+        converted = _to_ycc(samples)
+        return self._of_components(*(converted[..., c] for c in range(3)))
+
+    def _again(self, found: Coefficients) -> Iterator[Coefficients]:
+        """Yield the coefficients, given what ``found`` says of clipped samples, and of the others.
+
+        What luma is known to be leaves less doubt of chroma, and the other way round; but faults
+        of one get into the other.
+        """
+        planes = [
+            pixels.unclipped(plane, self._tables[min(c, 1)]).astype(np.float64)
+            for c, plane in enumerate(found.planes)
+        ]
+        if not self._converts:
+            yield self._estimate(self._declipped(np.stack(planes, -1)))
+            return
+        luma, *chroma = planes
+        blue, red = (pixels.enlarged(p.astype(np.int64), self._mode) - MIDDLE for p in chroma)
+        colour = np.stack([blue, red], -1) @ _FROM_CHROMA
+        samples = self._declipped(luma[..., None] + colour)
+        yield self._estimate(samples)
+        of_chroma = (samples - np.clip(luma, 0, MOST)[..., None]) @ _TO_CHROMA + MIDDLE
+        of_luma = (samples - colour).mean(-1)
+        yield self._of_components(of_luma, of_chroma[..., 0], of_chroma[..., 1])
+
+    @property
+    def _converts(self) -> bool:
+        return self._mode not in (Mode.GREY, Mode.RGB)
+
+    def _of_components(self, luma: Floats, blue: Floats, red: Floats) -> Coefficients:
+        return self._of_planes([luma, *(_reduced(plane, self._mode) for plane in (blue, red))])
+
+    def _of_planes(self, planes: Sequence[Floats]) -> Coefficients:
         rounded = [
             np.rint(_forward(_blocks(plane)) / self._tables[min(c, 1)]).astype(np.int64)
             for c, plane in enumerate(planes)
         ]
         return Coefficients(self._mode, tuple(rounded), self._tables)
 
-    def _declipped(self, found: Coefficients) -> Floats:
-        """Return the samples with those beyond the range that were clipped, as ``found`` says."""
-        planes = [
-            pixels.component(plane, self._tables[min(c, 1)]).astype(np.float64)
-            for c, plane in enumerate(found.planes)
-        ]
-        raw = np.stack(planes, -1) if self._mode in (Mode.GREY, Mode.RGB) else self._to_rgb(planes)
+    def _declipped(self, raw: Floats) -> Floats:
+        """Return the samples, those that were clipped as ``raw`` (H, W, C) says."""
         is_beyond = ((self._part == MOST) & (raw > MOST)) | ((self._part == 0) & (raw < 0))
         return np.where(is_beyond, raw, self._part)
-
-    def _to_rgb(self, planes: list[Floats]) -> Floats:
-        blue, red = (
-            pixels.enlarged(plane.astype(np.int64), self._mode) - MIDDLE for plane in planes[1:]
-        )
-        luma = planes[0]
-        green = luma - 0.344136 * blue - 0.714136 * red
-        return np.stack([luma + 1.402 * red, green, luma + 1.772 * blue], -1)
 
 
 def _to_ycc(samples: NDArray[Any]) -> Floats:
