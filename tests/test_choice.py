@@ -16,8 +16,9 @@ from archiver.codec.engine import Engine
 from archiver.codec.finetune import Budget, finetune
 from archiver.errors import SourceError
 from archiver.image import Image as Raster
-from archiver.pipeline import Packed, choice, coding, open_file, pack_files, packing
+from archiver.pipeline import Packed, choice, coding, open_file, pack_files, packing, reread
 from archiver.pipeline.records import with_used_models
+from archiver.sources import parse
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,25 @@ def test_a_sample_is_spread_and_bounded() -> None:
     assert max(np.diff(found)) == min(np.diff(found))
     assert choice.learnable_tiles([floats], list(coding.all_places([floats], 32))) == []
     assert choice.sample([], 256) == []
+
+
+def test_a_sample_of_a_large_file_holds_no_empty_tiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most of a slide is glass: what stands for it is tissue, and for how much of it is told."""
+    samples = np.full((640, 640, 3), 240, np.uint8)
+    samples[320:, 480:] = ramp(3, 160)[:1].repeat(320, 0)  # an eighth
+    path = tmp_path / "a.bmp"
+    Image.fromarray(samples).save(path)
+    file = open_file.OpenFile(path, parse(path), reread.stamp(path))
+    file.places = list(coding.all_places(file.parsed.images, 32))
+    file.take_sample(32, 4 << 10, deep=False)
+    assert file.n_learnable == 400
+    monkeypatch.setattr(open_file, "LARGE_BYTES", 0)
+    file.take_sample(32, 4 << 10, deep=False)
+    assert len(file.sample) >= 4
+    assert all(tile is not None and tile.std() > 0 for tile in file.sample.values())
+    assert 25 <= file.n_learnable <= 75
 
 
 def test_a_sample_that_cannot_be_read_fails_its_file(

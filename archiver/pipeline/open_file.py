@@ -13,7 +13,7 @@ from archiver.codec import tiles as codec
 from archiver.codec.residue import ResidueCodec
 from archiver.codec.tiles import Encoded
 from archiver.image import Samples
-from archiver.pipeline import coding, reread
+from archiver.pipeline import choice, coding, reread
 from archiver.pipeline.geometry import Place
 from archiver.pipeline.neighbours import Difference
 from archiver.sources import ParsedFile
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from archiver.codec.engine import Engine
 
 LARGE_BYTES = 64 << 20  # a larger file goes to the shard while it is coded
+LOOKED_AT = 8  # times the tiles of a sample are looked at to find those that are not empty
 TILE_INDEX_BYTES = 16  # what a tile costs in the manifest, about
 
 
@@ -54,6 +55,22 @@ class OpenFile:
     def is_coded(self) -> bool:
         """Whether nothing is left to code."""
         return self.error is not None or len(self.tiles) == len(self.places)
+
+    def take_sample(self, tile: int, pixels: int, *, deep: bool) -> None:
+        """Choose tiles that stand for it; of a large file, maybe mostly glass, no empty ones.
+
+        SourceError if they cannot be read.
+        """
+        learnable = choice.learnable_tiles(self.parsed.images, self.places, deep=deep)
+        self.n_learnable = len(learnable)
+        self.sample = dict.fromkeys(choice.sample(learnable, tile, pixels))
+        if not self.is_large:
+            return
+        seen = choice.sample(learnable, tile, LOOKED_AT * pixels)
+        tiles = {number: self._sampled(number, None) for number in seen}
+        busy = [number for number in seen if (tiles[number] != tiles[number][:1, :1]).any()]
+        self.n_learnable = round(len(learnable) * len(busy) / max(1, len(seen)))
+        self.sample = {number: tiles[number] for number in choice.sample(busy, tile, pixels)}
 
     def whole_sample(self) -> dict[int, Samples]:
         """Return the tiles of its sample: of a large file some may lie beyond what was read."""

@@ -150,16 +150,14 @@ class _Packer:
         file.places = list(coding.all_places(file.parsed.images, self._tile))
         if self._engines:
             file.engine = self._engines[0]
-        if len(self._engines) > 1 or (self._engines and self._effort):
-            deep = self._engines[0].deep is not None
-            learnable = choice.learnable_tiles(file.parsed.images, file.places, deep=deep)
-            pixels = self._effort.sample_pixels if self._effort else choice.LEAST_PIXELS
-            file.sample = dict.fromkeys(choice.sample(learnable, self._tile, pixels))
-            file.n_learnable = len(learnable)
         self._queue.append(file)
         self._bytes += len(file.parsed.residue)
         neighbours = Neighbours(file.parsed.images, file.places)
         try:
+            if len(self._engines) > 1 or (self._engines and self._effort):
+                deep = self._engines[0].deep is not None
+                pixels = self._effort.sample_pixels if self._effort else choice.LEAST_PIXELS
+                file.take_sample(self._tile, pixels, deep=deep)
             for number, samples in enumerate(coding.read_tiles(file.parsed.images, self._tile)):
                 difference = neighbours.difference(number, samples)
                 self._await(WaitingTile(file, number, samples, difference))
