@@ -22,6 +22,7 @@ AS_IS, JPEG_XL, HEADLESS = 0, 1, 2  # forms; the last is JPEG XL without its hea
 _HEADER = 3
 _RECONSTRUCTION = b"jbrd"  # the box that has the JPEG's tables
 _MAX_HEAD = 1 << 16
+MAX_PLAIN_TABLES = 1 << 9  # bytes of that box for a JPEG without segments of its own
 MAX_PIXELS = 1 << 24  # of one under JPEG XL: libjxl takes some 12 bytes for each
 
 
@@ -56,6 +57,24 @@ def head_of(payload: bytes) -> bytes:
     if payload[:1] != bytes([JPEG_XL]) or box < 0:
         return b""
     return stream[: box + int.from_bytes(stream[box : box + 4], "big")]
+
+
+def is_bounded(payload: bytes, room: tuple[int, int]) -> bool:
+    """Whether a JPEG of standard segments alone, of at most ``room`` rows and columns, is inside.
+
+    What JPEG XL keeps of a JPEG's other segments, empty ones, may be gigabytes in a few bytes.
+    """
+    transcoded = payload[1 + _HEADER :]
+    if payload[:1] != bytes([JPEG_XL]):
+        return True
+    try:
+        height, width = jpegxl_sides.sides(transcoded)
+    except ValueError:
+        return False
+    box = transcoded.find(_RECONSTRUCTION)
+    length = int.from_bytes(transcoded[max(0, box - 4) : box], "big")
+    is_plain = transcoded.count(_RECONSTRUCTION) == 1 and 8 <= length <= MAX_PLAIN_TABLES
+    return is_plain and height <= room[0] and width <= room[1]
 
 
 def without_head(payload: bytes, head: bytes) -> bytes:

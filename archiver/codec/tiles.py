@@ -82,7 +82,7 @@ def is_adapted(codec: int, payload: bytes) -> bool:
 
 def is_constant(encoded: Encoded) -> bool:
     """Whether one value fills the tile, or each of its channels."""
-    return _inner(encoded.codec, encoded.payload) == TileCodec.CONSTANT
+    return not _is_born(encoded) and _inner(encoded.codec, encoded.payload) == TileCodec.CONSTANT
 
 
 def _inner(codec: int, payload: bytes) -> int:
@@ -201,8 +201,8 @@ def learnable_parts(tile: Samples, coded: Encoded, engine: Engine) -> list[NDArr
     """
     if not is_learnable(tile) or _inner(coded.codec, coded.payload) == TileCodec.CONSTANT:
         return []
-    if _is_born(coded):
-        return []  # what is left is no image
+    if _is_born(coded):  # what is left is no image
+        return []
     part = tile[..., :1] if coded.codec == TileCodec.REPEATED else tile
     if part.dtype == np.uint8:
         return [np.ascontiguousarray(part)]
@@ -221,11 +221,12 @@ def _jpeg_in(tile: Samples) -> Born | None:
         return None
     rest = _encode_classic(found.rest(tile), classic.EFFORT)
     plain = _encode_classic(tile, classic.EFFORT)
-    size = len(found.payload) + len(rest.payload)
+    size = len(found.to_bytes(rest.codec)) + len(rest.payload)
     return found if size < _BORN_PAYS * len(plain.payload) else None
 
 
 def _is_born(coded: Encoded) -> bool:
+    """Whether a JPEG is in it; what is left of a difference is not looked at."""
     inner = coded.payload[0] if coded.codec == TileCodec.REPEATED else coded.codec
     return inner == TileCodec.FROM_JPEG
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,3 +144,43 @@ def test_tiles_of_old_decode_to_the_same_samples(mode: Mode) -> None:
     pair = (TileCodec.FROM_JPEG, stem.with_suffix(".tile").read_bytes())
     [tile] = tiles.decode([pair], [tuple(map(int, shape))], [UINT8], None)
     assert hashlib.sha256(tile.tobytes()).hexdigest() == digest
+
+
+def test_markers_that_explode_are_refused_unread() -> None:
+    """Comments of zeros take three bytes each under JPEG XL, and gigabytes outside."""
+    inside = coefficients(Mode.FULL)
+    data = stream.to_bytes(inside)
+    comments = (b"\xff\xfe\xff\xff" + bytes(65533)) * 1000
+    bomb = bytes(imagecodecs.jpegxl_encode_jpeg(data[:2] + comments + data[2:]))
+    payload = bytes([1, 0, 0, 0]) + bomb
+    whole = Born(Mode.FULL, 0, 0, bytes(3), payload, pixels.decode(inside)).to_bytes(1) + bytes(3)
+    tracemalloc.start()
+    with pytest.raises(IntegrityError, match="no plain JPEG"):
+        tiles.decode([(TileCodec.FROM_JPEG, whole)], [(256, 256, 3)], [UINT8], None)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "change", [lambda d: d + b"more", lambda d: d[:-2], lambda d: d[:-2] + b"\0" + d[-2:]]
+)
+def test_a_jpeg_ends_where_its_scan_ends(change: Callable[[bytes], bytes]) -> None:
+    inside = coefficients(Mode.QUARTER)
+    with pytest.raises(IntegrityError, match="born as JPEG"):
+        stream.from_bytes(change(stream.to_bytes(inside)), inside.mode, inside.shape)
+
+
+def test_tables_may_look_like_markers() -> None:
+    """Where a header's parts are is known, not searched for."""
+    inside = coefficients(Mode.RGB)
+    inside.tables[0].reshape(-1)[pixels.ZIGZAG[10:14]] = [0xFF, 0xC0, 0xFF, 0xDA]
+    again = stream.from_bytes(stream.to_bytes(inside), inside.mode, inside.shape)
+    np.testing.assert_array_equal(again.tables[0], inside.tables[0])
+
+
+def test_an_exact_jpeg_is_not_constant() -> None:
+    """All that is left of it is, but the tile may still be the difference to another."""
+    tile = through_jpeg(scene(1, (192, 192)), 50)
+    coded = roundtrip(tile)
+    assert (coded.codec, coded.payload[-2]) == (TileCodec.FROM_JPEG, TileCodec.CONSTANT)
+    assert not tiles.is_constant(coded)

@@ -46,24 +46,22 @@ def from_bytes(stream: bytes, mode: Mode, room: tuple[int, int]) -> Coefficients
 
     IntegrityError if it did not, or if the JPEG has more rows or columns than ``room``.
     """
-    start = stream.find(b"\xff\xda")
-    frame = stream.find(b"\xff\xc0")
     try:
+        tables, frame = _tables(stream, mode)
         height, width = struct.unpack_from(">HH", stream, frame + 5)
-        tables = _tables(stream, 1 if mode is Mode.GREY else 2)
     except (struct.error, ValueError) as error:
         raise IntegrityError("tile born as JPEG: a JPEG without a header") from error
     down, across = (SIDE * factor for factor in mode.factors)
     if not (0 < height <= room[0] and 0 < width <= room[1]) or height % down or width % across:
         raise IntegrityError(f"tile born as JPEG: a JPEG of {height} x {width}")
     head = header(mode, (height, width), tables)
-    if frame < 0 or start < 0 or not stream.startswith(head):
+    if not stream.startswith(head) or not stream.endswith(_EOI):
         raise IntegrityError("tile born as JPEG: a JPEG of another kind")
     n_mcus = height // down * (width // across)
     components = np.tile(_components(mode), n_mcus)
     blocks = np.zeros((len(components), SIDE * SIDE), np.int64)
     symbols = np.frombuffer(_AC, np.uint8).astype(np.int64)
-    scan = np.frombuffer(stream, np.uint8)[len(head) :]
+    scan = np.frombuffer(stream, np.uint8)[len(head) : -len(_EOI)]
     if not _read(scan, components, symbols, blocks):
         raise IntegrityError("tile born as JPEG: its code does not decode")
     return Coefficients(mode, _planes(blocks, mode, (height, width)), tables)
@@ -94,15 +92,16 @@ def _segment(marker: int, body: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
 
 
-def _tables(stream: bytes, kinds: int) -> tuple[Ints, Ints]:
-    """Return the steps that a header states, one table or two."""
-    found, at = [], 0
-    for number in range(kinds):
-        at = stream.index(b"\xff\xdb\0\x43" + bytes([number]), at) + 5
+def _tables(stream: bytes, mode: Mode) -> tuple[tuple[Ints, Ints], int]:
+    """Return the steps that a header states, one table or two, and where they end."""
+    found = []
+    at = len(_SOI) + (len(_segment(0xEE, _ADOBE)) if mode is Mode.RGB else 0)
+    for _ in range(1 if mode is Mode.GREY else 2):
         steps = np.zeros(SIDE * SIDE, np.int64)
-        steps[ZIGZAG] = np.frombuffer(stream[at : at + 64], np.uint8)
+        steps[ZIGZAG] = np.frombuffer(stream[at + 5 : at + 5 + SIDE * SIDE], np.uint8)
         found.append(steps.reshape(SIDE, SIDE))
-    return found[0], found[-1]
+        at += 5 + SIDE * SIDE
+    return (found[0], found[-1]), at
 
 
 def _components(mode: Mode) -> NDArray[np.int64]:
@@ -260,4 +259,4 @@ def _read(scan: Bytes, components: Any, symbols: Any, blocks: Ints) -> Any:
                     return False
                 blocks[n, k] = _signed(value, size)
             k += 1
-    return True
+    return state[2] == scan.size and state[1] < 8

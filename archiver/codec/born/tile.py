@@ -49,6 +49,9 @@ class Born:
             return None
         data = _NO_HEADER + stream.to_bytes(found.coefficients)
         payload = jpeg_tiles.encode(jpeg_tiles.as_tile(data))
+        room = tile.shape[0] - found.row, tile.shape[1] - found.column
+        if not jpeg_tiles.is_bounded(payload, room) or jpeg_tiles.decode(payload) != data:
+            payload = jpeg_tiles.encode_as_is(jpeg_tiles.as_tile(data))
         samples = pixels.decode(found.coefficients)
         mode, no_levels = found.coefficients.mode, bytes(3)
         plain = cls(mode, found.row, found.column, no_levels, payload, samples)
@@ -101,11 +104,12 @@ class Born:
         mode, row, column, levels, _ = _HEADER.unpack_from(payload)
         if mode not in Mode._value2member_map_ or max(row, column) > MOST_PLACE:
             raise IntegrityError(f"tile born as JPEG: mode {mode} at {row}, {column}")
-        kept = payload[_HEADER.size : end]
-        data = jpeg_tiles.decode(kept)[len(_NO_HEADER) :]
-        room = shape[0] - row, shape[1] - column
+        kept, room = payload[_HEADER.size : end], (shape[0] - row, shape[1] - column)
         if Mode(mode).channels != shape[2]:
             raise IntegrityError(f"tile born as JPEG: mode {mode} in a tile of {shape}")
+        if not jpeg_tiles.is_bounded(kept, room):
+            raise IntegrityError(f"tile born as JPEG: no plain JPEG of at most {room} in it")
+        data = jpeg_tiles.decode(kept)[len(_NO_HEADER) :]
         samples = pixels.decode(stream.from_bytes(data, Mode(mode), room))
         found = cls(Mode(mode), row, column, levels, kept, samples)
         return found, payload[end], payload[end + 1 :]
