@@ -15,9 +15,9 @@ import pytest
 from jpegs import coefficients, scene, through_jpeg
 from PIL import Image
 
-from archiver.codec import tiles
-from archiver.codec.born import pixels, stream
-from archiver.codec.born.pixels import Mode
+from archiver.codec import jpeg_tiles, tiles
+from archiver.codec.born import pixels, stream, traces
+from archiver.codec.born.pixels import Coefficients, Mode
 from archiver.codec.born.tile import Born
 from archiver.codec.engine import Engine
 from archiver.codec.tiles import Encoded, TileCodec
@@ -184,3 +184,18 @@ def test_an_exact_jpeg_is_not_constant() -> None:
     coded = roundtrip(tile)
     assert (coded.codec, coded.payload[-2]) == (TileCodec.FROM_JPEG, TileCodec.CONSTANT)
     assert not tiles.is_constant(coded)
+
+
+@pytest.mark.parametrize("dc", [841, 1023])
+def test_what_libjxl_does_not_give_back_is_kept_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, dc: int
+) -> None:
+    """Coefficients beyond what samples have come back as others, or not at all."""
+    steps = traces._steps(traces._LUMA, 17)
+    plane = np.zeros((32, 64, 8, 8), np.int64)
+    plane[..., 0, 0] = np.resize(np.r_[-1023:1024], (32, 64)).clip(-dc, dc)
+    found = traces.Found(Coefficients(Mode.GREY, (plane,), (steps, steps)), 0, 0)
+    monkeypatch.setattr(traces, "find", lambda tile: found)
+    one = Born.find(np.zeros((256, 512, 1), np.uint8))
+    assert one is not None
+    assert one.payload[0] == jpeg_tiles.AS_IS
