@@ -42,9 +42,7 @@ class TileCodec(IntEnum):
     JPEG = 7  # a JPEG of the file, transcoded without loss
     DIFFERENCE = 8  # a base, the codec id and payload of what is left
     NARROW = 9  # how numbers stand for wide samples, the codec id and payload of the numbers
-    FROM_JPEG = (
-        10  # a JPEG that the samples were decoded from, the codec id and payload of the rest
-    )
+    FROM_JPEG = 10  # a JPEG that the samples came from, the codec id and payload of the rest
 
 
 _BY_MODEL = (TileCodec.LEARNED, TileCodec.ADAPTED)

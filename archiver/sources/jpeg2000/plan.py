@@ -109,15 +109,17 @@ class _Walk:
     def codes(self, samples: Ints) -> dict[Key, bytes]:
         """Return the code of every block of samples (H, W, C), as annex C.2.9 ends it."""
         return {
-            (number, block.number): _code(bands[block.resolution, block.band], block, style)
+            (number, block.number): _code(
+                bands[block.resolution, block.band], block, self.header.style
+            )
             for number, tile in self.tiles.items()
-            for bands, coded, style in self._bands(number, tile, samples)
+            for bands, coded in self._bands(number, tile, samples)
             for block in coded
         }
 
     def _bands(
         self, number: int, tile: Tile, samples: Ints
-    ) -> Iterator[tuple[dict[tuple[int, Band], Ints], list[Block], int]]:
+    ) -> Iterator[tuple[dict[tuple[int, Band], Ints], list[Block]]]:
         """Yield the sub-bands of the channels of a tile, and their blocks that have a code."""
         header = self.header
         coded: dict[int, list[Block]] = {}
@@ -130,8 +132,7 @@ class _Walk:
         if coded and header.colour:
             part = wavelet.decorrelated(part)
         for channel, blocks_of in coded.items():
-            bands = wavelet.bands(part[..., channel], top, left, header.levels)
-            yield bands, blocks_of, header.style
+            yield wavelet.bands(part[..., channel], top, left, header.levels), blocks_of
 
 
 def _code(band: Ints, block: Block, style: int) -> bytes:
