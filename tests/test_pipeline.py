@@ -69,7 +69,7 @@ def test_tiles_have_no_slivers(length: int, tile: int) -> None:
     assert sum(size for _, size in parts) == length
     sizes = [size for _, size in parts]
     assert max(sizes) <= tile
-    assert len(sizes) == -(-length // tile) or min(sizes) * 2 > max(sizes) or len(sizes) > tile
+    assert len(sizes) == -(-length // tile) or min(sizes) * 2 >= max(sizes) or len(sizes) > tile
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 6), st.integers(1, 50))
