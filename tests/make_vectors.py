@@ -28,6 +28,7 @@ from archiver.codec import (
     difference,
     finetune,
     jpeg_tiles,
+    learned,
     mgcf,
     model_delta,
     narrow,
@@ -38,6 +39,7 @@ from archiver.codec.batches import Shown
 from archiver.codec.born import pixels, stream
 from archiver.codec.born.pixels import Mode
 from archiver.codec.born.tile import Born
+from archiver.codec.encoded import Encoded, TileCodec
 from archiver.codec.engine import Engine
 from archiver.jobs import run
 from archiver.jobs.spec import PackSettings
@@ -91,11 +93,9 @@ def write(folder: Path) -> None:
     for name, samples in pictures().items():
         best = tiles.encode([samples], engine)[0]
         save(folder / f"{name}-best", samples, best)
-        if tiles.is_byte_tile(samples.dtype, samples.shape[2]):
+        if learned.is_byte_tile(samples.dtype, samples.shape[2]):
             payload = engine.encode([samples])[0]
-            save(
-                folder / f"{name}-learned", samples, tiles.Encoded(tiles.TileCodec.LEARNED, payload)
-            )
+            save(folder / f"{name}-learned", samples, Encoded(TileCodec.LEARNED, payload))
 
 
 def write_difference(folder: Path) -> None:
@@ -173,7 +173,7 @@ def write_series(folder: Path) -> None:
             [payload] = engine.encode([left])
         else:
             [payload] = deep_tiles.encode([left], engine)
-        coded = tiles.as_difference(taken, tiles.Encoded(tiles.TileCodec.LEARNED, payload))
+        coded = tiles.as_difference(taken, Encoded(TileCodec.LEARNED, payload))
         stem.with_suffix(".tile").write_bytes(coded.payload)
         stem.with_suffix(".base").write_bytes(other.tobytes())
         digest = hashlib.sha256(samples.tobytes()).hexdigest()
@@ -198,7 +198,7 @@ def write_narrow(folder: Path) -> None:
             [payload] = engine.encode([numbers])
         else:
             [payload] = deep_tiles.encode([numbers], engine)
-        stem.with_suffix(".tile").write_bytes(how.to_bytes(tiles.TileCodec.LEARNED) + payload)
+        stem.with_suffix(".tile").write_bytes(how.to_bytes(TileCodec.LEARNED) + payload)
         digest = hashlib.sha256(samples.tobytes()).hexdigest()
         stem.with_suffix(".sha256").write_text(f"{digest}\n")
 
@@ -216,14 +216,14 @@ def write_born(folder: Path) -> None:
         rest = np.zeros((inside.shape[0] + 7, inside.shape[1] + 9, mode.channels), np.uint8)
         rest[:5], rest[:, :2], rest[20, 20:40] = 9, 77, 255
         tile = one.plus(rest)
-        left = one.to_bytes(tiles.TileCodec.ZSTD) + classic.encode_zstd(rest)
+        left = one.to_bytes(TileCodec.ZSTD) + classic.encode_zstd(rest)
         stem.with_suffix(".tile").write_bytes(left)
         digest = hashlib.sha256(tile.tobytes()).hexdigest()
         shape = " ".join(map(str, tile.shape))
         stem.with_suffix(".sha256").write_text(f"{digest} {shape}\n")
 
 
-def save(stem: Path, samples: np.ndarray, encoded: tiles.Encoded) -> None:
+def save(stem: Path, samples: np.ndarray, encoded: Encoded) -> None:
     """Write STEM.bin (the payload) and STEM.json (what it decodes to)."""
     if stem.with_suffix(".bin").exists():
         return

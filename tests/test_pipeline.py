@@ -16,6 +16,7 @@ from archiver import sources
 from archiver.archive.shard import ShardWriter
 from archiver.archive.writer import ArchiveWriter
 from archiver.codec import pretrained, tiles
+from archiver.codec.encoded import TileCodec
 from archiver.codec.engine import Engine
 from archiver.errors import IntegrityError, UsageError
 from archiver.image import Image
@@ -116,7 +117,7 @@ def test_learned_tiles_are_recorded(archive: Path, photo: Path, engine: Engine) 
     table = packed.record.tiles
     assert table["offset"].tolist() == (np.cumsum(table["length"]) - table["length"]).tolist()
     assert int((table["height"] * table["width"]).sum()) == 70 * 50
-    assert set(table["model"][table["codec"] == tiles.TileCodec.LEARNED].tolist()) <= {0}
+    assert set(table["model"][table["codec"] == TileCodec.LEARNED].tolist()) <= {0}
 
 
 def test_same_content_is_coded_once(archive: Path, photo: Path, engine: Engine) -> None:
@@ -152,7 +153,7 @@ def test_tile_that_does_not_decode_falls_back(
     assert packed.record is not None
     assert packed.notices
     assert all("photo.png" in notice and "classic" in notice for notice in packed.notices)
-    assert tiles.TileCodec.LEARNED not in packed.record.tiles["codec"]
+    assert TileCodec.LEARNED not in packed.record.tiles["codec"]
 
 
 def test_files_never_grow(archive: Path, tmp_path: Path, rng: np.random.Generator) -> None:

@@ -17,7 +17,7 @@ from archiver.archive.shard import crc32c
 from archiver.codec import difference, pretrained, tiles
 from archiver.codec.classic import little_endian
 from archiver.codec.difference import Base
-from archiver.codec.tiles import Encoded, TileCodec
+from archiver.codec.encoded import Encoded, TileCodec
 from archiver.errors import IntegrityError
 from archiver.image import Image
 from archiver.jobs import run

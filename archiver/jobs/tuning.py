@@ -157,7 +157,7 @@ class _Tuning:
 
     def _tune(self, group: Group, steps: int, seconds: float) -> bytes | None:
         """Return a model tuned on the files of a group, beginning with the newest model made."""
-        from archiver.codec import finetune
+        from archiver.codec import finetune, learned
         from archiver.codec import tiles as codec
         from archiver.codec.batches import Shown
 
@@ -166,7 +166,7 @@ class _Tuning:
         tiles = [t.samples for t in self._sample.learned_from if t.file in group.files]
         base = self._engines[0]
         coded = codec.encode(tiles, base)
-        parts = [codec.learnable_parts(*pair, base) for pair in zip(tiles, coded, strict=True)]
+        parts = [learned.parts(*pair, base) for pair in zip(tiles, coded, strict=True)]
         learnt = [
             (Shown.of(part), 8.0 * len(one.payload) / len(each))
             for each, one in zip(parts, coded, strict=True)

@@ -1,6 +1,7 @@
-"""Own the adapter of one file: fine-tune a model on a sample of its tiles, keep it if it pays.
+"""Own what a model is adapted to one file by: how its tiles are turned, and an adapter if it pays.
 
-The heads come first, in seconds; that may be all, or what the tuning of all layers begins with.
+The heads of the model come first, in seconds; that may be all, or what the tuning of all layers
+begins with.
 
 A file adapts once, whatever its size: tiles of some ``SAMPLE_PIXELS``, spread over it, stand for
 all of them.  What an adapter saves is measured in bytes of coded tiles, its own included.
@@ -11,17 +12,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from archiver.codec import learned
 from archiver.codec import tiles as codec
 from archiver.codec.adaptation import Adaptation
-from archiver.codec.tiles import Encoded
+from archiver.codec.encoded import Encoded
+from archiver.codec.learned import UPRIGHT_ONLY, Turns
+from archiver.codec.turn import UPRIGHT
 from archiver.errors import FormatError
 from archiver.image import Samples
+from archiver.pipeline import turning
+from archiver.pipeline.turning import Part
 
 if TYPE_CHECKING:
     from archiver.codec.engine import Engine
@@ -56,11 +59,20 @@ class Effort:
 
 @dataclass(frozen=True)
 class Adapted:
-    """An engine for one file, what the archive has to keep of it, and the sample coded by it."""
+    """An engine for one file, what the archive has to keep of it, and the sample coded by it.
+
+    ``turns`` are those in which each tile of the file is given to the engine.
+    """
 
     engine: Engine
-    chunk: bytes
+    turns: Turns
     encoded: list[Encoded]
+    chunk: bytes = b""  # empty: no adapter
+
+    @property
+    def size(self) -> int:
+        """Bytes of the sample."""
+        return sum(len(one.payload) for one in self.encoded)
 
 
 def adapt(
@@ -69,39 +81,86 @@ def adapt(
     n_tiles: int,
     engine: Engine,
     effort: Effort,
-) -> Adapted | None:
-    """Adapt ``engine`` to a file of ``n_tiles``; None if that is in vain.
+) -> Adapted:
+    """Adapt ``engine`` to a file of ``n_tiles``, as far as that pays.
 
-    ``tiles`` are a sample of them, ``before`` how they are coded without an adapter.  What is found
+    ``tiles`` are a sample of them, ``before`` how they are coded as they are.  What is found
     depends on the machine (its kernels, its clock if ``effort`` bounds the time); what is stored
     decodes on every machine.
     """
     scale = n_tiles / max(1, len(tiles))
-    pairs = zip(tiles, before, strict=True)
-    parts = [codec.learnable_parts(tile, one, engine) for tile, one in pairs]
-    now = sum(len(one.payload) for part, one in zip(parts, before, strict=True) if part)
-    if scale * now < LEAST_BYTES:
-        return None
+    pairs = list(zip(tiles, before, strict=True))
+    parts = [learned.parts(tile, one, engine) for tile, one in pairs]
+    turned = _turned(tiles, before, [part for each in parts for part in each], engine)
+    sizes = [len(one.payload) for one in turned.encoded]
+    now = sum(size for part, size in zip(parts, sizes, strict=True) if part)
+    best = turned
+    if scale * now >= LEAST_BYTES:
+        [turn] = turned.turns
+        planes = [turn.on(part).turned(part) for each in parts for part in each]
+        best = _tuned(tiles, planes, scale, now, turned, effort)
+    if effort.passes != 0 and now:
+        return _every_side(tiles, best)
+    return best
+
+
+def _turned(
+    tiles: Sequence[Samples], before: Sequence[Encoded], parts: Sequence[Part], engine: Engine
+) -> Adapted:
+    """Return how the sample is coded in the turn that is best for it."""
+    upright = Adapted(engine, UPRIGHT_ONLY, list(before))
+    turn = turning.find(parts, engine)
+    if turn == UPRIGHT:
+        return upright
+    after = codec.encode(tiles, engine, [(turn,)] * len(tiles))
+    turned = Adapted(engine, (turn,), _smaller(before, after))
+    return turned if turned.size < upright.size else upright
+
+
+def _every_side(tiles: Sequence[Samples], found: Adapted) -> Adapted:
+    """Have every tile coded from all sides."""
+    turns = turning.sides_of(found.turns[0])
+    after = codec.encode(tiles, found.engine, [turns] * len(tiles))
+    return replace(found, turns=turns, encoded=_smaller(found.encoded, after))
+
+
+def _smaller(one: Sequence[Encoded], other: Sequence[Encoded]) -> list[Encoded]:
+    return [
+        min(pair, key=lambda coded: len(coded.payload)) for pair in zip(one, other, strict=True)
+    ]
+
+
+def _tuned(
+    tiles: Sequence[Samples],
+    planes: Sequence[Part],
+    scale: float,
+    now: int,
+    before: Adapted,
+    effort: Effort,
+) -> Adapted:
+    """Return the best of no adapter and those that are found; ``planes`` are as they are shown.
+
+    ``now`` is the size of the tiles that they are from.
+    """
     started = time.monotonic()
-    planes = [plane for part in parts for plane in part]
-    old = least = scale * sum(len(one.payload) for one in before)
-    best = None
-    for adapter, rates in _found(planes, scale, 8.0 * now, engine, effort):
+    old = least = scale * before.size
+    best = before
+    for adapter, rates in _found(planes, scale, 8.0 * now, before.engine, effort):
         try:
-            adapted = engine.adapted(adapter)
+            adapted = before.engine.adapted(adapter)
         except FormatError:  # a bound of exact arithmetic: rare, and no reason to fail
             continue
-        after = codec.encode(tiles, adapted)
+        after = codec.encode(tiles, adapted, [before.turns] * len(tiles))
         seconds = time.monotonic() - started
         chunk = Adaptation(adapter, round(old), seconds, rates).to_bytes()
         new = scale * sum(len(one.payload) for one in after) + len(chunk)
         if new < least:
-            best, least = Adapted(adapted, chunk, after), new
+            best, least = replace(before, engine=adapted, encoded=after, chunk=chunk), new
     return best
 
 
 def _found(
-    planes: Sequence[NDArray[np.generic]],
+    planes: Sequence[Part],
     scale: float,
     now: float,
     engine: Engine,

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from archiver.codec import learned
 from archiver.codec import tiles as codec
-from archiver.codec.tiles import Encoded
+from archiver.codec.encoded import Encoded
 from archiver.image import Image, Samples
 from archiver.pipeline.geometry import Place, components
 
@@ -35,8 +36,8 @@ def is_learnable(image: Image, place: Place, *, deep: bool) -> bool:
     if image.jpeg_tile:
         return False
     channels = len(components(image.channels)[place.component])
-    is_deep = deep and codec.is_deep_tile(image.dtype, channels)
-    return is_deep or codec.is_byte_tile(image.dtype, channels)
+    is_deep = deep and learned.is_deep_tile(image.dtype, channels)
+    return is_deep or learned.is_byte_tile(image.dtype, channels)
 
 
 def learnable_tiles(

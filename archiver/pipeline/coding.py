@@ -16,7 +16,7 @@ from archiver.archive.shard import ShardWriter, crc32c
 from archiver.codec import jpeg_tiles, residue
 from archiver.codec import tiles as codec
 from archiver.codec.classic import little_endian
-from archiver.codec.tiles import Encoded
+from archiver.codec.encoded import Encoded
 from archiver.errors import ArchiverError, IntegrityError, ParityError, SourceError
 from archiver.image import Image, Samples
 from archiver.pipeline.geometry import Place, components, places

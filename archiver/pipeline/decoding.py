@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from archiver.archive.reader import Archive
 from archiver.archive.shard import crc32c
-from archiver.codec import difference, jpeg_tiles
+from archiver.codec import difference, encoded, jpeg_tiles
 from archiver.codec import tiles as codec
 from archiver.codec.adaptation import Adaptation
 from archiver.codec.classic import little_endian
@@ -182,7 +182,7 @@ class TileDecoder:
         """Return what the payloads hold, not checked yet; whatever decodes them together."""
         groups: dict[Needed, dict[StoredTile, Opened]] = {}
         for tile, one in opened.items():
-            adapts = codec.is_adapted(one.codec, one.payload)
+            adapts = encoded.is_adapted(one.codec, one.payload)
             needed = tile.model, tile.beside.get(ResidueCodec.ADAPTATION) if adapts else None
             groups.setdefault(needed, {})[tile] = one
         results: dict[StoredTile, Result] = {}

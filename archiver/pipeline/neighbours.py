@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from archiver.codec import difference
-from archiver.codec.tiles import is_deep_tile
+from archiver.codec.learned import is_deep_tile
 from archiver.image import Image, Samples
 from archiver.pipeline.geometry import Place, components
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from archiver.archive.shard import Mark
 from archiver.codec import jpeg_tiles
 from archiver.codec import tiles as codec
+from archiver.codec.encoded import Encoded, TileCodec
+from archiver.codec.learned import UPRIGHT_ONLY, Turns
 from archiver.codec.residue import ResidueCodec
-from archiver.codec.tiles import Encoded
 from archiver.image import Samples
 from archiver.pipeline import choice, coding, reread
 from archiver.pipeline.geometry import Place
@@ -41,6 +42,7 @@ class OpenFile:
     engine: Engine | None = None
     encoded: dict[int, Encoded] = field(default_factory=dict)  # by tile, while it was chosen
     n_learnable: int = 0
+    turns: Turns = UPRIGHT_ONLY  # in which a model is given its tiles
     adaptation: bytes = b""
     jpeg_head: bytes = b""  # what its JPEG tiles begin with
     mark: Mark | None = None  # where the tiles of a large file begin in the shard
@@ -94,7 +96,7 @@ class OpenFile:
 
     def without_head(self, tile: coding.CodedTile) -> coding.CodedTile:
         """Return a JPEG tile without what its first one begins with, too."""
-        if tile.codec != codec.TileCodec.JPEG:
+        if tile.codec != TileCodec.JPEG:
             return tile
         self.jpeg_head = self.jpeg_head or jpeg_tiles.head_of(tile.payload)
         short = jpeg_tiles.without_head(tile.payload, self.jpeg_head)
@@ -125,8 +127,9 @@ class WaitingTile:
 
 def encoded(tiles: Sequence[WaitingTile], engine: Engine | None) -> list[Encoded]:
     """Return the smallest coding of every tile; what was coded for a choice is not coded again."""
-    todo = [one.samples for one in tiles if one.number not in one.file.encoded]
-    fresh = iter(codec.encode(todo, engine))
+    todo = [one for one in tiles if one.number not in one.file.encoded]
+    turns = [one.file.turns for one in todo]
+    fresh = iter(codec.encode([one.samples for one in todo], engine, turns))
     best = [
         one.file.encoded.pop(one.number) if one.number in one.file.encoded else next(fresh)
         for one in tiles
@@ -134,9 +137,10 @@ def encoded(tiles: Sequence[WaitingTile], engine: Engine | None) -> list[Encoded
     differing = [
         (i, one.difference)
         for i, one in enumerate(tiles)
-        if one.difference and not codec.is_constant(best[i])
+        if one.difference and not best[i].is_constant
     ]
-    lefts = codec.encode([difference.left for _, difference in differing], engine)
+    turns = [tiles[i].file.turns for i, _ in differing]
+    lefts = codec.encode([difference.left for _, difference in differing], engine, turns)
     for (i, difference), left in zip(differing, lefts, strict=True):
         found = codec.as_difference(difference.base, left)
         if len(found.payload) < len(best[i].payload):

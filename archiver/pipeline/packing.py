@@ -209,12 +209,11 @@ class _Packer:
     def _adapt(
         self, file: OpenFile, sample: dict[int, Samples], engine: Engine, effort: Effort
     ) -> None:
-        """Fine-tune the model on a file, if that pays."""
+        """Turn its tiles and fine-tune the model on a file, if that pays."""
         before = [file.encoded[number] for number in sample]
         found = adapt(list(sample.values()), before, file.n_learnable, engine, effort)
-        if found is not None:
-            file.engine, file.adaptation = found.engine, found.chunk
-            file.encoded = dict(zip(sample, found.encoded, strict=True))
+        file.engine, file.adaptation, file.turns = found.engine, found.chunk, found.turns
+        file.encoded = dict(zip(sample, found.encoded, strict=True))
 
     def _code_with(self, engine: Engine | None, waiting: Sequence[WaitingTile]) -> None:
         """Code tiles of files that take the same engine."""

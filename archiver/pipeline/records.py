@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from archiver.archive.records import TILE, ImageRecord, ObjectRecord, TileArray
-from archiver.codec.tiles import TileCodec
+from archiver.codec.encoded import TileCodec
 from archiver.image import Image
 from archiver.pipeline.coding import CodedTile
 from archiver.pipeline.geometry import Place, tile_shape

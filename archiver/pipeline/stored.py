@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from archiver.codec import tiles as codec
+from archiver.codec.encoded import TileCodec
 from archiver.errors import IntegrityError
 
 Key = tuple[int, int, int]  # component, first row, first column
@@ -50,7 +50,7 @@ class StoredTile:
     @property
     def is_jpeg(self) -> bool:
         """Whether it is kept as a JPEG."""
-        return self.codec == codec.TileCodec.JPEG
+        return self.codec == TileCodec.JPEG
 
     @property
     def n_pixels(self) -> int:

@@ -32,6 +32,7 @@ from rich.table import Table
 
 from archiver import sources
 from archiver.codec import classic, pretrained, tiles
+from archiver.codec.encoded import Encoded
 from archiver.codec.engine import Engine
 
 Encoder = Callable[[np.ndarray], bytes]
@@ -103,11 +104,11 @@ def _open(model: str) -> None:
     _engine = Engine.open(pretrained.load(model), device="cpu", threads=1)
 
 
-def _encode(part: list[np.ndarray]) -> list[tiles.Encoded]:
+def _encode(part: list[np.ndarray]) -> list[Encoded]:
     return tiles.encode(part, _engine)
 
 
-def _decode(job: tuple[list[tiles.Encoded], list[np.ndarray]]) -> int:
+def _decode(job: tuple[list[Encoded], list[np.ndarray]]) -> int:
     encoded, expected = job
     pairs = [(int(e.codec), e.payload) for e in encoded]
     decoded = tiles.decode(pairs, [t.shape for t in expected], [t.dtype for t in expected], _engine)

@@ -15,12 +15,12 @@ import pytest
 from jpegs import coefficients, scene, through_jpeg
 from PIL import Image
 
-from archiver.codec import jpeg_tiles, tiles
+from archiver.codec import jpeg_tiles, learned, tiles
 from archiver.codec.born import pixels, stream, traces
 from archiver.codec.born.pixels import Coefficients, Mode
 from archiver.codec.born.tile import Born
+from archiver.codec.encoded import Encoded, TileCodec
 from archiver.codec.engine import Engine
-from archiver.codec.tiles import Encoded, TileCodec
 from archiver.errors import ArchiverError, IntegrityError
 
 UINT8 = np.dtype(np.uint8)
@@ -95,8 +95,8 @@ def test_the_rest_is_no_image_to_adapt_to(tiny_model: bytes) -> None:
     tile = through_jpeg(scene(), 75)[11:, 2:].copy()
     coded = roundtrip(tile, engine)
     assert coded.codec == TileCodec.FROM_JPEG
-    assert tiles.learnable_parts(tile, coded, engine) == []
-    assert len(tiles.learnable_parts(tile, tiles.stored(tile), engine)) == 1
+    assert learned.parts(tile, coded, engine) == []
+    assert len(learned.parts(tile, tiles.stored(tile), engine)) == 1
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_an_exact_jpeg_is_not_constant() -> None:
     tile = through_jpeg(scene(1, (192, 192)), 50)
     coded = roundtrip(tile)
     assert (coded.codec, coded.payload[-2]) == (TileCodec.FROM_JPEG, TileCodec.CONSTANT)
-    assert not tiles.is_constant(coded)
+    assert not coded.is_constant
 
 
 @pytest.mark.parametrize("dc", [841, 1023])

@@ -23,8 +23,8 @@ from archiver.codec import (
     weights,
 )
 from archiver.codec.deep import MAX_SHIFT, Window
+from archiver.codec.encoded import TileCodec
 from archiver.codec.engine import Engine
-from archiver.codec.tiles import TileCodec
 from archiver.errors import ArchiverError, IntegrityError
 
 
@@ -152,7 +152,7 @@ def test_what_is_added_to_all_samples_costs_nothing() -> None:
 def test_tiles_of_16_bits_take_the_learned_codec(dtype: type, channels: int) -> None:
     flat = np.stack([plane(20 + c, 40, 40, noise=5) % 2000 for c in range(channels)], -1)
     tile = (flat.astype(np.int64) - (1000 if dtype == np.int16 else 0)).astype(dtype)
-    payload = tiles.deep_tiles.encode([tile], engine())[0]
+    payload = deep_tiles.encode([tile], engine())[0]
     [back] = tiles.decode([(TileCodec.LEARNED, payload)], [tile.shape], [tile.dtype], engine())
     assert back.dtype == tile.dtype
     np.testing.assert_array_equal(back, tile)
@@ -172,12 +172,12 @@ def test_a_model_without_the_port_leaves_them_to_others() -> None:
 def test_damaged_payloads_are_refused_or_decode_to_something(data: st.DataObject) -> None:
     """No damage crashes or hangs: it is an error, or samples (a CRC tells them apart)."""
     samples = np.stack([plane(40, 9, 9), plane(41, 9, 9), plane(42, 9, 9)], -1)
-    damaged = bytearray(tiles.deep_tiles.encode([samples], engine())[0])
+    damaged = bytearray(deep_tiles.encode([samples], engine())[0])
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     cut = bytes(damaged[: data.draw(st.integers(0, len(damaged)))])
     try:
-        [back] = tiles.deep_tiles.decode([cut], [samples.shape], engine())
+        [back] = deep_tiles.decode([cut], [samples.shape], engine())
     except ArchiverError:
         return
     assert back.shape == samples.shape

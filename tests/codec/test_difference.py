@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from archiver.codec import difference, tiles
 from archiver.codec.difference import Base
+from archiver.codec.encoded import TileCodec
 from archiver.errors import IntegrityError
 
 TYPES = ["u1", "i1", "u2", "i2"]
@@ -94,8 +95,8 @@ def test_floats_and_wide_integers_are_left_alone() -> None:
         (struct.pack("<IB", 1, 64), "u2"),
         (struct.pack("<IBB", 1, 0, 0), "u2"),
         (struct.pack("<IBB", 1, 65, 0), "u2"),
-        (struct.pack("<IBB", 1, 64, tiles.TileCodec.JPEG), "u2"),
-        (struct.pack("<IBB", 1, 64, tiles.TileCodec.DIFFERENCE) + bytes(6), "u2"),
+        (struct.pack("<IBB", 1, 64, TileCodec.JPEG), "u2"),
+        (struct.pack("<IBB", 1, 64, TileCodec.DIFFERENCE) + bytes(6), "u2"),
         (struct.pack("<IBB", 1, 64, 0) + bytes(4), "f4"),
         (struct.pack("<IBB", 1, 64, 0) + bytes(4), "u4"),
     ],
@@ -103,14 +104,14 @@ def test_floats_and_wide_integers_are_left_alone() -> None:
 def test_payloads_that_cannot_be_are_refused(payload: bytes, dtype: str) -> None:
     """Damage is an error, never samples."""
     with pytest.raises(IntegrityError):
-        tiles.opened(tiles.TileCodec.DIFFERENCE, payload, (1, 2, 1), np.dtype(dtype))
+        tiles.opened(TileCodec.DIFFERENCE, payload, (1, 2, 1), np.dtype(dtype))
 
 
 def test_huge_tiles_are_refused() -> None:
     """A reader would have to hold a whole chain of them."""
     payload = struct.pack("<IBB", 1, 64, 0)
     with pytest.raises(IntegrityError):
-        tiles.opened(tiles.TileCodec.DIFFERENCE, payload, (4096, 4096, 1), np.dtype("u2"))
+        tiles.opened(TileCodec.DIFFERENCE, payload, (4096, 4096, 1), np.dtype("u2"))
 
 
 @pytest.mark.parametrize("inside", [5, 7, 8])

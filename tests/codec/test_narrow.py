@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archiver.codec import narrow, tiles
+from archiver.codec.encoded import Encoded, TileCodec
 from archiver.codec.narrow import Narrow
-from archiver.codec.tiles import TileCodec
 from archiver.errors import IntegrityError
 
 SHAPE = (19, 23, 1)
@@ -24,7 +24,7 @@ def numbers(low: int, high: int, seed: int = 0) -> np.ndarray:
     return np.rint(low + (high - low) * (wave + 1.2) / 2.4).astype(np.int64)
 
 
-def roundtrip(tile: np.ndarray) -> tiles.Encoded:
+def roundtrip(tile: np.ndarray) -> Encoded:
     """Encode and decode without a model; the bits must be the same."""
     [coded] = tiles.encode([tile], None)
     [back] = tiles.decode([(coded.codec, coded.payload)], [tile.shape], [tile.dtype], None)

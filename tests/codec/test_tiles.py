@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archiver.codec import classic, residue, scan, tiles, weights
+from archiver.codec.encoded import Encoded, TileCodec
 from archiver.codec.engine import Engine
 from archiver.errors import ArchiverError, FormatError, IntegrityError
 
@@ -24,7 +25,7 @@ def engine(tiny_model: bytes) -> Engine:
     return Engine.open(tiny_model, device="cpu", threads=1)
 
 
-def roundtrip(samples: list[np.ndarray], engine: Engine | None) -> list[tiles.Encoded]:
+def roundtrip(samples: list[np.ndarray], engine: Engine | None) -> list[Encoded]:
     encoded = tiles.encode(samples, engine)
     pairs = [(int(e.codec), e.payload) for e in encoded]
     decoded = tiles.decode(pairs, [s.shape for s in samples], [s.dtype for s in samples], engine)
@@ -85,8 +86,8 @@ def test_smallest_codec_wins(engine: Engine) -> None:
     flat = np.full((64, 64, 3), 9, np.uint8)
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
     flat_tile, noise_tile = roundtrip([flat, noise], engine)
-    assert flat_tile == tiles.Encoded(tiles.TileCodec.REPEATED, bytes([1, 9]))
-    assert noise_tile.codec == tiles.TileCodec.STORED
+    assert flat_tile == Encoded(TileCodec.REPEATED, bytes([1, 9]))
+    assert noise_tile.codec == TileCodec.STORED
 
 
 def test_grey_in_rgb_is_coded_once(engine: Engine) -> None:
@@ -148,9 +149,9 @@ def test_damaged_payloads_end_in_an_error_or_in_other_samples_of_the_right_shape
     rng = np.random.default_rng(3)
     sample = np.add.outer(np.arange(12), np.arange(10)).astype(np.uint8)[..., None]
     payloads = {e.codec: e.payload for e in [*tiles.encode([sample], None)]}
-    payloads[tiles.TileCodec.LEARNED] = engine.encode([sample])[0]
-    payloads[tiles.TileCodec.ZSTD] = classic.encode_zstd(sample)
-    payloads[tiles.TileCodec.JPEGXL] = classic.encode_jpegxl(sample, effort=3) or b""
+    payloads[TileCodec.LEARNED] = engine.encode([sample])[0]
+    payloads[TileCodec.ZSTD] = classic.encode_zstd(sample)
+    payloads[TileCodec.JPEGXL] = classic.encode_jpegxl(sample, effort=3) or b""
     for codec, payload in payloads.items():
         for trial in range(60):
             damaged = bytearray(payload)

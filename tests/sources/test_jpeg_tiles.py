@@ -12,7 +12,7 @@ from PIL import Image
 
 from archiver.archive.reader import Archive
 from archiver.codec import jpeg_tiles, tiles
-from archiver.codec.tiles import TileCodec
+from archiver.codec.encoded import TileCodec
 from archiver.errors import ArchiverError, IntegrityError
 from archiver.jobs import run
 from archiver.jobs.spec import PackSettings

@@ -1,0 +1,84 @@
+"""Own what a coded tile is: a codec id and a payload, which may hold those of another codec.
+
+Codec ids are on disk: append only, never reuse.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from archiver.codec import narrow
+from archiver.codec.born import tile as born
+from archiver.codec.difference import Base
+from archiver.codec.turn import Turn
+
+
+class TileCodec(IntEnum):
+    """On-disk codec ids."""
+
+    STORED = 0  # little-endian samples
+    CONSTANT = 1  # one pixel
+    ZSTD = 2  # byte planes under zstd
+    JPEGXL = 3  # lossless JPEG XL codestream
+    LEARNED = 4  # range-coded digits under a model's predictions
+    REPEATED = 5  # equal channels: the codec id and payload of the first one
+    ADAPTED = 6  # as LEARNED, under the model with the increments of the file's adapter
+    JPEG = 7  # a JPEG of the file, transcoded without loss
+    DIFFERENCE = 8  # a base, the codec id and payload of what is left
+    NARROW = 9  # how numbers stand for wide samples, the codec id and payload of the numbers
+    FROM_JPEG = 10  # a JPEG that the samples came from, the codec id and payload of the rest
+    TURNED = 11  # a turn, the codec id (LEARNED or ADAPTED) and payload of the turned tile
+
+
+BY_MODEL = (TileCodec.LEARNED, TileCodec.ADAPTED)
+NOT_REPEATED = (TileCodec.REPEATED, TileCodec.JPEG, TileCodec.DIFFERENCE)
+NOT_NARROW = (*NOT_REPEATED, TileCodec.NARROW, TileCodec.FROM_JPEG)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A coded tile."""
+
+    codec: TileCodec
+    payload: bytes
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether decoding takes the engine that encoded it."""
+        return innermost(self.codec, self.payload) in BY_MODEL
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether one value fills the tile, or each of its channels."""
+        return not self.is_born and innermost(self.codec, self.payload) == TileCodec.CONSTANT
+
+    @property
+    def is_born(self) -> bool:
+        """Whether a JPEG is in it; what is left of a difference is not looked at."""
+        inner = self.payload[0] if self.codec == TileCodec.REPEATED else self.codec
+        return inner == TileCodec.FROM_JPEG
+
+    def turned(self, turn: Turn) -> Encoded:
+        """Return the coding of a tile, given that of the tile turned."""
+        if not turn.number:
+            return self
+        return Encoded(TileCodec.TURNED, turn.to_bytes(self.codec) + self.payload)
+
+
+def is_adapted(codec: int, payload: bytes) -> bool:
+    """Whether a tile takes the adapter of its file to decode."""
+    return innermost(codec, payload) == TileCodec.ADAPTED
+
+
+def innermost(codec: int, payload: bytes) -> int:
+    """Return the codec of what is really coded, whatever is around it."""
+    if codec == TileCodec.DIFFERENCE:
+        _, codec, payload = Base.split(payload)
+    if codec == TileCodec.REPEATED and payload:
+        codec, payload = payload[0], payload[1:]
+    if codec == TileCodec.FROM_JPEG:
+        codec, payload = born.split_codec(payload)
+    elif codec == TileCodec.NARROW:
+        codec, payload = narrow.split_codec(payload)
+    return payload[1] if codec == TileCodec.TURNED and len(payload) > 1 else codec
