@@ -76,14 +76,14 @@ def smallest(
     own = [{turn.on(tiles[i]) for turn in turns[i]} for i in open_ones]
     for turn in sorted({turn for each in own for turn in each}):
         chosen = [i for i, each in zip(open_ones, own, strict=True) if turn in each]
-        coded = _encode([turn.turned(tiles[i]) for i in chosen], engine)
+        coded = encode([turn.turned(tiles[i]) for i in chosen], engine)
         for i, one in zip(chosen, coded, strict=True):
             if one and len(one.turned(turn).payload) < len(best[i].payload):
                 best[i] = one.turned(turn)
     return best
 
 
-def _encode(tiles: Sequence[Samples], engine: Engine) -> list[Encoded | None]:
+def encode(tiles: Sequence[Samples], engine: Engine) -> list[Encoded | None]:
     """Return the coding of every tile by the model, None if it does not take it."""
     codec = TileCodec.LEARNED if engine.adapter is None else TileCodec.ADAPTED
     learned = [i for i, one in enumerate(tiles) if is_byte_tile(one.dtype, one.shape[2])]

@@ -128,6 +128,14 @@ class _Plain:
         return coded
 
 
+def shown(tile: Samples) -> Samples | None:
+    """Return what a model is given of a tile: one channel if all are equal; None if nothing."""
+    plain = _Plain.of(tile)
+    if plain.born or plain.narrow or not learned.is_learnable(plain.samples):
+        return None
+    return None if classic.encode_constant(plain.samples) is not None else plain.samples
+
+
 def _jpeg_in(tile: Samples) -> Born | None:
     """Return the JPEG that a tile was decoded from, if it pays to keep that instead."""
     is_byte = learned.is_byte_tile(tile.dtype, tile.shape[2])

@@ -1,4 +1,4 @@
-"""Own what a model is adapted to one file by: how its tiles are turned, and an adapter if it pays.
+"""Own the adapter of one file: fine-tune a model on a sample of its tiles, keep it if it pays.
 
 The heads of the model come first, in seconds; that may be all, or what the tuning of all layers
 begins with.
@@ -15,16 +15,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from archiver.codec import learned
 from archiver.codec import tiles as codec
 from archiver.codec.adaptation import Adaptation
 from archiver.codec.encoded import Encoded
-from archiver.codec.learned import UPRIGHT_ONLY, Turns
-from archiver.codec.turn import UPRIGHT
+from archiver.codec.learned import Turns
+from archiver.codec.turn import UPRIGHT, Turn
 from archiver.errors import FormatError
 from archiver.image import Samples
 from archiver.pipeline import turning
-from archiver.pipeline.turning import Part
 
 if TYPE_CHECKING:
     from archiver.codec.engine import Engine
@@ -81,40 +83,23 @@ def adapt(
     n_tiles: int,
     engine: Engine,
     effort: Effort,
+    turn: Turn = UPRIGHT,
 ) -> Adapted:
-    """Adapt ``engine`` to a file of ``n_tiles``, as far as that pays.
+    """Adapt ``engine`` to a file of ``n_tiles`` that are given to it in ``turn``, if that pays.
 
-    ``tiles`` are a sample of them, ``before`` how they are coded as they are.  What is found
+    ``tiles`` are a sample of them, ``before`` how they are coded without an adapter.  What is found
     depends on the machine (its kernels, its clock if ``effort`` bounds the time); what is stored
     decodes on every machine.
     """
     scale = n_tiles / max(1, len(tiles))
-    pairs = list(zip(tiles, before, strict=True))
+    pairs = zip(tiles, before, strict=True)
     parts = [learned.parts(tile, one, engine) for tile, one in pairs]
-    turned = _turned(tiles, before, [part for each in parts for part in each], engine)
-    sizes = [len(one.payload) for one in turned.encoded]
-    now = sum(size for part, size in zip(parts, sizes, strict=True) if part)
-    best = turned
+    now = sum(len(one.payload) for part, one in zip(parts, before, strict=True) if part)
+    best = Adapted(engine, (turn,), list(before))
     if scale * now >= LEAST_BYTES:
-        [turn] = turned.turns
         planes = [turn.on(part).turned(part) for each in parts for part in each]
-        best = _tuned(tiles, planes, scale, now, turned, effort)
-    if effort.passes != 0 and now:
-        return _every_side(tiles, best)
-    return best
-
-
-def _turned(
-    tiles: Sequence[Samples], before: Sequence[Encoded], parts: Sequence[Part], engine: Engine
-) -> Adapted:
-    """Return how the sample is coded in the turn that is best for it."""
-    upright = Adapted(engine, UPRIGHT_ONLY, list(before))
-    turn = turning.find(parts, engine)
-    if turn == UPRIGHT:
-        return upright
-    after = codec.encode(tiles, engine, [(turn,)] * len(tiles))
-    turned = Adapted(engine, (turn,), _smaller(before, after))
-    return turned if turned.size < upright.size else upright
+        best = _tuned(tiles, planes, scale, now, best, effort)
+    return _every_side(tiles, best) if effort.passes != 0 and now else best
 
 
 def _every_side(tiles: Sequence[Samples], found: Adapted) -> Adapted:
@@ -132,7 +117,7 @@ def _smaller(one: Sequence[Encoded], other: Sequence[Encoded]) -> list[Encoded]:
 
 def _tuned(
     tiles: Sequence[Samples],
-    planes: Sequence[Part],
+    planes: Sequence[NDArray[np.generic]],
     scale: float,
     now: int,
     before: Adapted,
@@ -160,7 +145,7 @@ def _tuned(
 
 
 def _found(
-    planes: Sequence[Part],
+    planes: Sequence[NDArray[np.generic]],
     scale: float,
     now: float,
     engine: Engine,

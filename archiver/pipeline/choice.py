@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from archiver.codec import learned
 from archiver.codec import tiles as codec
 from archiver.codec.encoded import Encoded
+from archiver.codec.learned import Turns
 from archiver.image import Image, Samples
 from archiver.pipeline.geometry import Place, components
 
@@ -62,13 +63,16 @@ def sample(learnable: Sequence[int], tile: int, pixels: int = LEAST_PIXELS) -> l
     return [learnable[(2 * i + 1) * n // (2 * count)] for i in range(count)]
 
 
-def choose(samples: Sequence[Mapping[int, Samples]], engines: Sequence[Engine]) -> list[Choice]:
-    """Return the choice for each file, given its sample: tile number -> samples.
+def choose(
+    samples: Sequence[Mapping[int, Samples]], engines: Sequence[Engine], turns: Sequence[Turns]
+) -> list[Choice]:
+    """Return the choice for each file, given its sample (tile number -> samples), and its turns.
 
     The first engine wins ties, and files without a sample.
     """
+    each_turns = [own for one, own in zip(samples, turns, strict=True) for _ in one]
     tiles = [tile for sampled in samples for tile in sampled.values()]
-    by_engine = codec.encode_each(tiles, engines)
+    by_engine = codec.encode_each(tiles, engines, each_turns)
     choices, start = [], 0
     for sampled in samples:
         coded = [each[start : start + len(sampled)] for each in by_engine]

@@ -19,7 +19,7 @@ from archiver.archive.records import ObjectRecord, ResidueRecord
 from archiver.archive.shard import ShardWriter
 from archiver.errors import SourceError
 from archiver.image import Samples
-from archiver.pipeline import choice, coding, reread
+from archiver.pipeline import choice, coding, reread, turning
 from archiver.pipeline.adapting import Effort, adapt
 from archiver.pipeline.geometry import DEFAULT_TILE, Place
 from archiver.pipeline.neighbours import Neighbours
@@ -198,7 +198,11 @@ class _Packer:
                 file.error = str(error)
         if not complete:
             return
-        choices = choice.choose([sample for _, sample in complete], self._engines)
+        if self._effort:
+            for file, sample in complete:
+                file.turns = (turning.find(list(sample.values()), self._engines[0]),)
+        samples, turns = [sample for _, sample in complete], [file.turns for file, _ in complete]
+        choices = choice.choose(samples, self._engines, turns)
         for (file, sample), chosen in zip(complete, choices, strict=True):
             file.sample = {}
             file.model, file.encoded = chosen.model, dict(chosen.encoded)
@@ -209,9 +213,10 @@ class _Packer:
     def _adapt(
         self, file: OpenFile, sample: dict[int, Samples], engine: Engine, effort: Effort
     ) -> None:
-        """Turn its tiles and fine-tune the model on a file, if that pays."""
+        """Fine-tune the model on a file, if that pays."""
         before = [file.encoded[number] for number in sample]
-        found = adapt(list(sample.values()), before, file.n_learnable, engine, effort)
+        [turn] = file.turns
+        found = adapt(list(sample.values()), before, file.n_learnable, engine, effort, turn)
         file.engine, file.adaptation, file.turns = found.engine, found.chunk, found.turns
         file.encoded = dict(zip(sample, found.encoded, strict=True))
 

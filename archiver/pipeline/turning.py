@@ -1,7 +1,8 @@
 """Own which way the tiles of a file are turned: the way in which a model codes a sample smallest.
 
-Small crops tell the eight sides apart, which differ by a hundredth or more in one photograph of
-two; then the orders of the channels, which matter where colours are not those of photographs.
+Of most photographs, one side takes a hundredth or more off the bytes of another.  Some small crops
+tell which sides are promising, larger ones which is best; then the orders of the channels, which
+matter where colours are not those of photographs.
 """
 
 from __future__ import annotations
@@ -9,27 +10,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from archiver.codec import learned
+from archiver.codec import tiles as codec
 from archiver.codec.turn import ORDERS, SIDES, UPRIGHT, Turn
+from archiver.image import Samples
 
 if TYPE_CHECKING:
     from archiver.codec.engine import Engine
 
-PIXELS = 1 << 16  # looked at, each 13 times
-CROP = 128  # side at most
+SMALL, LARGE = 64, 128  # side of a crop at most
+SMALL_PIXELS, LARGE_PIXELS = 1 << 14, 1 << 16  # of all crops
+KEPT = 3  # sides that are looked at in large crops
+LEAST_GAIN = 0.001  # of the bytes; less may be chance
 
-Part = NDArray[np.generic]  # (H, W, C) of 8 bits, or a plane (H, W) of more
 
-
-def find(parts: Sequence[Part], engine: Engine) -> Turn:
-    """Return the turn in which ``engine`` codes a sample of ``parts`` smallest."""
-    crops = _crops(parts)
-    best = _smallest([Turn(side) for side in range(SIDES)], crops, engine)
-    if not any(crop.shape[2:] == (3,) for crop in crops):
-        return best
-    return _smallest([best.ordered(order) for order in range(len(ORDERS))], crops, engine)
+def find(tiles: Sequence[Samples], engine: Engine) -> Turn:
+    """Return the turn in which ``engine`` codes some tiles of a file smallest."""
+    large = _Crops(tiles, LARGE, LARGE_PIXELS, engine)
+    small = _Crops(large.tiles, SMALL, SMALL_PIXELS, engine)
+    sides = sorted((Turn(number) for number in range(SIDES)), key=small.size)
+    best = min(sides[:KEPT], key=large.size)
+    if large.have_order:
+        best = min(map(best.ordered, range(len(ORDERS))), key=small.size, default=best)
+        best = min(best.ordered(0), best, key=large.size)
+    return best if large.size(best) < (1 - LEAST_GAIN) * large.size(UPRIGHT) else UPRIGHT
 
 
 def sides_of(turn: Turn) -> tuple[Turn, ...]:
@@ -38,30 +42,32 @@ def sides_of(turn: Turn) -> tuple[Turn, ...]:
     return tuple(Turn(side).ordered(order) for side in range(SIDES))
 
 
-def _crops(parts: Sequence[Part]) -> list[Part]:
-    """Return the middle of some parts, spread over all."""
-    if not parts:
-        return []
-    crops = [_middle(part) for part in parts]
-    count = max(1, PIXELS * len(crops) // sum(crop.shape[0] * crop.shape[1] for crop in crops))
-    n = len(crops)
-    return crops if count >= n else [crops[(2 * i + 1) * n // (2 * count)] for i in range(count)]
+class _Crops:
+    """The middle of some tiles, spread over all, and their size in turns that were looked at."""
+
+    def __init__(self, tiles: Sequence[Samples], side: int, pixels: int, engine: Engine) -> None:
+        shown = (codec.shown(_middle(tile, side)) for tile in tiles)
+        crops = [one for one in shown if one is not None]
+        n, total = len(crops), sum(one.shape[0] * one.shape[1] for one in crops)
+        count = min(n, max(1, pixels * n // total)) if n else 0
+        self.tiles = [crops[(2 * i + 1) * n // (2 * count)] for i in range(count)]
+        self._engine = engine
+        self._sizes: dict[Turn, int] = {}
+
+    @property
+    def have_order(self) -> bool:
+        """Whether the order of channels can matter."""
+        return any(Turn(SIDES).on(tile).number for tile in self.tiles)
+
+    def size(self, turn: Turn) -> int:
+        """Return the bytes of all crops."""
+        if turn not in self._sizes:
+            turned = [turn.on(one).turned(one) for one in self.tiles]
+            coded = learned.encode(turned, self._engine)
+            self._sizes[turn] = sum(len(one.payload) for one in coded if one)
+        return self._sizes[turn]
 
 
-def _middle(part: Part) -> Part:
-    top, left = (max(0, n - CROP) // 2 for n in part.shape[:2])
-    return part[top : top + CROP, left : left + CROP]
-
-
-def _smallest(turns: Sequence[Turn], crops: Sequence[Part], engine: Engine) -> Turn:
-    """Return the first of the turns that take the fewest bytes."""
-    if not crops:
-        return UPRIGHT
-    return min(turns, key=lambda turn: _size(turn, crops, engine))
-
-
-def _size(turn: Turn, crops: Sequence[Part], engine: Engine) -> int:
-    turned = [turn.on(one).turned(one) for one in crops]
-    byte = [one.astype(np.uint8, copy=False) for one in turned if one.dtype.itemsize == 1]
-    deep = [one.astype(np.uint16, copy=False) for one in turned if one.dtype.itemsize == 2]
-    return sum(len(one) for one in engine.encode(byte) + engine.encode_deep(deep))
+def _middle(tile: Samples, side: int) -> Samples:
+    top, left = (max(0, n - side) // 2 for n in tile.shape[:2])
+    return tile[top : top + side, left : left + side]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from archiver.codec import (
     cpu,
+    deep_tiles,
     mgcf,
     mixture,
     pretrained,
