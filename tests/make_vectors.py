@@ -33,6 +33,7 @@ from archiver.codec import (
     model_delta,
     narrow,
     tiles,
+    turn,
     weights,
 )
 from archiver.codec.batches import Shown
@@ -223,6 +224,25 @@ def write_born(folder: Path) -> None:
         stem.with_suffix(".sha256").write_text(f"{digest} {shape}\n")
 
 
+def write_turned(folder: Path) -> None:
+    """Write tiles coded from other sides by the deep model, their SHA-256, type and shape."""
+    engine = Engine.open((folder / "deep.model").read_bytes(), device="cpu", threads=1)
+    ramp = pictures()["01-rgb-ramp"][:9, :14]
+    deep = (ramp[..., :1].astype(np.uint16) * 131) ^ 5
+    cases = {"rgb-7": ramp, "rgb-42": ramp, "rgb-12": ramp, "grey-5": ramp[..., :1], "deep-6": deep}
+    for name, samples in cases.items():
+        stem = folder / f"turned-{name}"
+        if stem.with_suffix(".tile").exists():
+            continue
+        how = turn.Turn(int(name.split("-")[1]))
+        [coded] = learned.encode([how.turned(samples)], engine)
+        assert coded is not None
+        stem.with_suffix(".tile").write_bytes(coded.turned(how).payload)
+        digest = hashlib.sha256(samples.tobytes()).hexdigest()
+        words = digest, samples.dtype.str[1:], *samples.shape
+        stem.with_suffix(".sha256").write_text(" ".join(map(str, words)) + "\n")
+
+
 def save(stem: Path, samples: np.ndarray, encoded: Encoded) -> None:
     """Write STEM.bin (the payload) and STEM.json (what it decodes to)."""
     if stem.with_suffix(".bin").exists():
@@ -283,4 +303,5 @@ if __name__ == "__main__":
     write_series(vectors / "codec-v1")
     write_narrow(vectors / "codec-v1")
     write_born(vectors / "codec-v1")
+    write_turned(vectors / "codec-v1")
     write_archive(vectors / f"archive-v1-by-{archiver.__version__}")

@@ -113,6 +113,33 @@ def test_a_deep_tile_reads_from_the_text_alone(bits: int) -> None:
     assert digest == (folder / f"deep-{bits}.sha256").read_text().strip()
 
 
+@pytest.mark.parametrize("name", ["rgb-7", "rgb-42", "rgb-12", "grey-5", "deep-6"])
+def test_a_turned_tile_reads_from_the_text_alone(name: str) -> None:
+    """The turn and the payload of the tile turned give the tile."""
+    stem = Path(__file__).parent / "vectors" / "codec-v1" / f"turned-{name}"
+    digest, dtype, *words = stem.with_suffix(".sha256").read_text().split()
+    height, width, channels = map(int, words)
+    model = (stem.parent / "deep.model").read_bytes()
+    payload = stem.with_suffix(".tile").read_bytes()
+    side, order = payload[0] % 8, ["012", "021", "102", "120", "201", "210"][payload[0] // 8]
+    if side & 4:
+        height, width = width, height
+    if dtype == "u2":
+        found = DeepDecoder(model, height, width, payload[1:]).decode_deep()[..., None]
+    else:
+        found = Decoder(model, height, width, channels).decode(payload[1:])
+    tile = np.empty_like(found)
+    for c in range(channels):
+        tile[..., int(order[c])] = found[..., c]
+    if side & 2:
+        tile = tile[:, ::-1]
+    if side & 1:
+        tile = tile[::-1]
+    if side & 4:
+        tile = tile.transpose(1, 0, 2)
+    assert hashlib.sha256(tile.astype("<" + dtype).tobytes()).hexdigest() == digest
+
+
 def header_of(model: bytes) -> tuple[dict[str, Any], bytes]:
     (length,) = struct.unpack_from("<I", model, 12)
     body = model[16 + length : -4]

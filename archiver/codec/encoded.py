@@ -11,7 +11,7 @@ from enum import IntEnum
 from archiver.codec import narrow
 from archiver.codec.born import tile as born
 from archiver.codec.difference import Base
-from archiver.codec.turn import Turn
+from archiver.codec.turn import UPRIGHT, Turn
 
 
 class TileCodec(IntEnum):
@@ -28,10 +28,16 @@ class TileCodec(IntEnum):
     DIFFERENCE = 8  # a base, the codec id and payload of what is left
     NARROW = 9  # how numbers stand for wide samples, the codec id and payload of the numbers
     FROM_JPEG = 10  # a JPEG that the samples came from, the codec id and payload of the rest
-    TURNED = 11  # a turn, the codec id (LEARNED or ADAPTED) and payload of the turned tile
+    LEARNED_TURNED = 11  # a turn, and as LEARNED of the tile turned
+    ADAPTED_TURNED = 12  # a turn, and as ADAPTED of the tile turned
 
 
 BY_MODEL = (TileCodec.LEARNED, TileCodec.ADAPTED)
+UPRIGHT_OF: dict[int, TileCodec] = {  # what a turned tile is coded as
+    TileCodec.LEARNED_TURNED: TileCodec.LEARNED,
+    TileCodec.ADAPTED_TURNED: TileCodec.ADAPTED,
+}
+_TURNED_OF = {upright: turned for turned, upright in UPRIGHT_OF.items()}
 NOT_REPEATED = (TileCodec.REPEATED, TileCodec.JPEG, TileCodec.DIFFERENCE)
 NOT_NARROW = (*NOT_REPEATED, TileCodec.NARROW, TileCodec.FROM_JPEG)
 
@@ -61,9 +67,9 @@ class Encoded:
 
     def turned(self, turn: Turn) -> Encoded:
         """Return the coding of a tile, given that of the tile turned."""
-        if not turn.number:
+        if turn == UPRIGHT:
             return self
-        return Encoded(TileCodec.TURNED, turn.to_bytes(self.codec) + self.payload)
+        return Encoded(TileCodec(_TURNED_OF[self.codec]), turn.to_bytes() + self.payload)
 
 
 def is_adapted(codec: int, payload: bytes) -> bool:
@@ -78,7 +84,7 @@ def innermost(codec: int, payload: bytes) -> int:
     if codec == TileCodec.REPEATED and payload:
         codec, payload = payload[0], payload[1:]
     if codec == TileCodec.FROM_JPEG:
-        codec, payload = born.split_codec(payload)
+        codec = born.codec_of(payload)
     elif codec == TileCodec.NARROW:
-        codec, payload = narrow.split_codec(payload)
-    return payload[1] if codec == TileCodec.TURNED and len(payload) > 1 else codec
+        codec = narrow.codec_of(payload)
+    return UPRIGHT_OF.get(codec, codec)

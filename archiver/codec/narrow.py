@@ -89,11 +89,9 @@ class Narrow:
         return found, codec, payload[_HEADER.size :]
 
 
-def split_codec(payload: bytes) -> tuple[int, bytes]:
-    """Return codec id and payload of the numbers; id -1 of a payload too short for one."""
-    if len(payload) < _HEADER.size:
-        return -1, b""
-    return payload[_HEADER.size - 1], payload[_HEADER.size :]
+def codec_of(payload: bytes) -> int:
+    """Return the codec id of the numbers; -1 of a payload that is too short for one."""
+    return payload[_HEADER.size - 1] if len(payload) >= _HEADER.size else -1
 
 
 def is_wide(dtype: np.dtype[np.generic]) -> bool:

@@ -16,7 +16,14 @@ import numpy as np
 from archiver.codec import classic, difference, jpeg_tiles, learned, narrow
 from archiver.codec.born.tile import Born
 from archiver.codec.difference import Base
-from archiver.codec.encoded import BY_MODEL, NOT_NARROW, NOT_REPEATED, Encoded, TileCodec
+from archiver.codec.encoded import (
+    BY_MODEL,
+    NOT_NARROW,
+    NOT_REPEATED,
+    UPRIGHT_OF,
+    Encoded,
+    TileCodec,
+)
 from archiver.codec.learned import Shape, Turns
 from archiver.codec.narrow import Narrow
 from archiver.codec.turn import UPRIGHT, Turn
@@ -250,11 +257,9 @@ class _Inner:
             found, codec, payload = Born.split(payload, shape)
             if codec in NOT_NARROW:
                 raise IntegrityError(f"tile born as JPEG: holds codec {codec}")
-        if codec == TileCodec.TURNED:
-            turn, codec, payload = Turn.split(payload, shape[2])
-            if codec not in BY_MODEL:
-                raise IntegrityError(f"turned tile: holds codec {codec}")
-            shape = turn.shape(shape)
+        if codec in UPRIGHT_OF:
+            turn, payload = Turn.split(payload, shape[2])
+            codec, shape = UPRIGHT_OF[codec], turn.shape(shape)
         return cls(codec, payload, shape, inside, repeats, how, dtype, found, turn)
 
     def classic(self) -> Samples:

@@ -2,7 +2,7 @@
 
 A model foresees a pixel from those above it and to the left.  Few images are alike in all
 directions: cameras, scanners and resampling treat rows and columns differently, light comes from
-one side.  Which way is foreseen best costs two bytes to say, and nothing to decode.
+one side.  Which way is foreseen best costs a byte to say, and nothing to decode.
 
 FORMAT.md, "Turned tiles".
 """
@@ -32,15 +32,16 @@ class Turn:
     number: int = 0
 
     @classmethod
-    def split(cls, payload: bytes, channels: int) -> tuple[Turn, int, bytes]:
-        """Return turn, codec and payload of a turned tile; IntegrityError if there is none."""
-        if len(payload) < 2 or not 0 < payload[0] < SIDES * (len(ORDERS) if channels == 3 else 1):
-            raise IntegrityError(f"turned tile of {channels} channels: begins with {payload[:2]!r}")
-        return cls(payload[0]), payload[1], payload[2:]
+    def split(cls, payload: bytes, channels: int) -> tuple[Turn, bytes]:
+        """Return the turn of a tile, and its payload; IntegrityError if there is none."""
+        turns = SIDES * (len(ORDERS) if channels == 3 else 1)
+        if not payload or not 0 < payload[0] < turns:
+            raise IntegrityError(f"turned tile of {channels} channels: begins with {payload[:1]!r}")
+        return cls(payload[0]), payload[1:]
 
-    def to_bytes(self, codec: int) -> bytes:
-        """Return what stands before the payload of the tile, turned, under that codec."""
-        return bytes([self.number, codec])
+    def to_bytes(self) -> bytes:
+        """Return what stands before the payload of the tile, turned."""
+        return bytes([self.number])
 
     def on(self, tile: Samples) -> Turn:
         """Return the turn that a tile, or a plane of one, takes: only 8-bit RGB has an order."""

@@ -123,10 +123,10 @@ def _comes_back(payload: bytes, data: bytes) -> bool:
         return False
 
 
-def split_codec(payload: bytes) -> tuple[int, bytes]:
-    """Return codec id and payload of the rest; id -1 of a payload too short for one."""
+def codec_of(payload: bytes) -> int:
+    """Return the codec id of the rest; -1 of a payload that is too short for one."""
     end = _end(payload)
-    return (payload[end], payload[end + 1 :]) if end < len(payload) else (-1, b"")
+    return payload[end] if end < len(payload) else -1
 
 
 def _end(payload: bytes) -> int:
