@@ -64,8 +64,3 @@ def test_colours_in_another_order_are_put_right(engine: Engine) -> None:
 def test_what_no_model_codes_stays_upright(engine: Engine, tile: np.ndarray) -> None:
     assert turning.find([tile], engine) == UPRIGHT
     assert turning.find([], engine) == UPRIGHT
-
-
-def test_all_sides_keep_the_order_of_channels() -> None:
-    sides = turning.sides_of(Turn(42))
-    assert [turn.number for turn in sides] == list(range(40, 48))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,11 +22,10 @@ from archiver.codec import learned
 from archiver.codec import tiles as codec
 from archiver.codec.adaptation import Adaptation
 from archiver.codec.encoded import Encoded
-from archiver.codec.learned import Turns
+from archiver.codec.learned import UPRIGHT_ONLY, Turns
 from archiver.codec.turn import UPRIGHT, Turn
 from archiver.errors import FormatError
 from archiver.image import Samples
-from archiver.pipeline import turning
 
 if TYPE_CHECKING:
     from archiver.codec.engine import Engine
@@ -58,6 +57,13 @@ class Effort:
         """How much of a file stands for all of it, at least."""
         return HEAD_PIXELS if self.passes == 0 else SAMPLE_PIXELS
 
+    def turns(self, found: Turn) -> Turns:
+        """Return the turns of tiles without an adapter, given the one that was found for a file.
+
+        Who asks for all that there is never gets more bytes than without a turn.
+        """
+        return (found,) if self.passes == 0 or found == UPRIGHT else (UPRIGHT, found)
+
 
 @dataclass(frozen=True)
 class Adapted:
@@ -83,36 +89,23 @@ def adapt(
     n_tiles: int,
     engine: Engine,
     effort: Effort,
-    turn: Turn = UPRIGHT,
+    turns: Turns = UPRIGHT_ONLY,
 ) -> Adapted:
-    """Adapt ``engine`` to a file of ``n_tiles`` that are given to it in ``turn``, if that pays.
+    """Adapt ``engine`` to a file of ``n_tiles``, if that pays.
 
-    ``tiles`` are a sample of them, ``before`` how they are coded without an adapter.  What is found
-    depends on the machine (its kernels, its clock if ``effort`` bounds the time); what is stored
-    decodes on every machine.
+    ``tiles`` are a sample of them, ``before`` how they are coded without an adapter in ``turns``.
+    An adapter is for the last of those.  What is found depends on the machine (its kernels, its
+    clock if ``effort`` bounds the time); what is stored decodes on every machine.
     """
     scale = n_tiles / max(1, len(tiles))
     pairs = zip(tiles, before, strict=True)
     parts = [learned.parts(tile, one, engine) for tile, one in pairs]
     now = sum(len(one.payload) for part, one in zip(parts, before, strict=True) if part)
-    best = Adapted(engine, (turn,), list(before))
-    if scale * now >= LEAST_BYTES:
-        planes = [turn.on(part).turned(part) for each in parts for part in each]
-        best = _tuned(tiles, planes, scale, now, best, effort)
-    return _every_side(tiles, best) if effort.passes != 0 and now else best
-
-
-def _every_side(tiles: Sequence[Samples], found: Adapted) -> Adapted:
-    """Have every tile coded from all sides."""
-    turns = turning.sides_of(found.turns[0])
-    after = codec.encode(tiles, found.engine, [turns] * len(tiles))
-    return replace(found, turns=turns, encoded=_smaller(found.encoded, after))
-
-
-def _smaller(one: Sequence[Encoded], other: Sequence[Encoded]) -> list[Encoded]:
-    return [
-        min(pair, key=lambda coded: len(coded.payload)) for pair in zip(one, other, strict=True)
-    ]
+    plain = Adapted(engine, turns, list(before))
+    if scale * now < LEAST_BYTES:
+        return plain
+    planes = [turns[-1].on(part).turned(part) for each in parts for part in each]
+    return _tuned(tiles, planes, scale, now, plain, effort)
 
 
 def _tuned(
@@ -129,18 +122,18 @@ def _tuned(
     """
     started = time.monotonic()
     old = least = scale * before.size
-    best = before
+    best, turns = before, before.turns[-1:]
     for adapter, rates in _found(planes, scale, 8.0 * now, before.engine, effort):
         try:
             adapted = before.engine.adapted(adapter)
         except FormatError:  # a bound of exact arithmetic: rare, and no reason to fail
             continue
-        after = codec.encode(tiles, adapted, [before.turns] * len(tiles))
+        after = codec.encode(tiles, adapted, [turns] * len(tiles))
         seconds = time.monotonic() - started
         chunk = Adaptation(adapter, round(old), seconds, rates).to_bytes()
         new = scale * sum(len(one.payload) for one in after) + len(chunk)
         if new < least:
-            best, least = replace(before, engine=adapted, encoded=after, chunk=chunk), new
+            best, least = Adapted(adapted, turns, after, chunk), new
     return best
 
 

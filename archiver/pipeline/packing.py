@@ -200,7 +200,8 @@ class _Packer:
             return
         if self._effort:
             for file, sample in complete:
-                file.turns = (turning.find(list(sample.values()), self._engines[0]),)
+                turn = turning.find(list(sample.values()), self._engines[0])
+                file.turns = self._effort.turns(turn)
         samples, turns = [sample for _, sample in complete], [file.turns for file, _ in complete]
         choices = choice.choose(samples, self._engines, turns)
         for (file, sample), chosen in zip(complete, choices, strict=True):
@@ -215,8 +216,8 @@ class _Packer:
     ) -> None:
         """Fine-tune the model on a file, if that pays."""
         before = [file.encoded[number] for number in sample]
-        [turn] = file.turns
-        found = adapt(list(sample.values()), before, file.n_learnable, engine, effort, turn)
+        tiles = list(sample.values())
+        found = adapt(tiles, before, file.n_learnable, engine, effort, file.turns)
         file.engine, file.adaptation, file.turns = found.engine, found.chunk, found.turns
         file.encoded = dict(zip(sample, found.encoded, strict=True))
 

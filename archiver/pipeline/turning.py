@@ -36,12 +36,6 @@ def find(tiles: Sequence[Samples], engine: Engine) -> Turn:
     return best if large.size(best) < (1 - LEAST_GAIN) * large.size(UPRIGHT) else UPRIGHT
 
 
-def sides_of(turn: Turn) -> tuple[Turn, ...]:
-    """Return all sides, with channels in the order of ``turn``."""
-    order = turn.number // SIDES
-    return tuple(Turn(side).ordered(order) for side in range(SIDES))
-
-
 class _Crops:
     """The middle of some tiles, spread over all, and their size in turns that were looked at."""
 
