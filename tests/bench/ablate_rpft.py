@@ -34,6 +34,8 @@ CASES: dict[str, Settings | None] = {
     "T = 50": replace(DEFAULT, passes=50),
     "T = 100": replace(DEFAULT, passes=100),
     "T = 25, all patches at every pass": replace(DEFAULT, passes=25, progressive=False),
+    "T = 25, from 40 % of the patches on": replace(DEFAULT, passes=25, first_share=0.4),
+    "T = 25, from 60 % of the patches on": replace(DEFAULT, passes=25, first_share=0.6),
     "T = 50, all patches at every pass": replace(DEFAULT, passes=50, progressive=False),
     "T = 25, rising order": replace(DEFAULT, passes=25, order="rising"),
     "T = 25, random order": replace(DEFAULT, passes=25, order="random"),
@@ -66,13 +68,15 @@ def main() -> None:
     parser.add_argument("images", nargs="+", type=Path)
     parser.add_argument("--model", default=pretrained.SMALL)
     parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--case", action="append", help="only this one, beside T = 0; repeatable")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     engine = Engine.open(pretrained.load(asked.model), device="cpu")
     crops = [crop(path, asked.side) for path in asked.images]
     table = Table("case", "payload", "adapters", "total", "change", "seconds")
     base = 0
-    for name, settings in CASES.items():
+    for name in ["T = 0", *(asked.case or list(CASES)[1:])]:
+        settings = CASES[name]
         parts = [run(image, engine, settings) for image in crops]
         payload, adapter, seconds = (sum(column) for column in zip(*parts, strict=True))
         total = payload + adapter
