@@ -120,7 +120,7 @@ def adapt(
     n_pixels, n_kept = (sum(one.samples.size for one in some) for some in (patches, kept))
     stands_for = n_pixels / max(1, n_kept)
     ranks, sizes = Ranks(0, 0, rank), engine.net.architecture
-    with devices.training(None):
+    with devices.training(engine.threads):
         runs = [
             _Run(engine.net, pixels, ranks, scale * stands_for, rng)
             for pixels in pixels_of(engine, kept)

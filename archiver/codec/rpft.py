@@ -75,15 +75,16 @@ def adapt(
     *,
     scale: float = 1.0,
     device: str = "cpu",
+    threads: int | None = None,
 ) -> Adapter:
     """Return the adapter for ``patches`` that represent an image.
 
     ``net`` is a coding network on the CPU; ``device`` is where to train.  ``scale`` is how many
     times the patches' bits the whole image has, if they are a sample of it.  ``start`` is what
-    the heads have learned before.
+    the heads have learned before.  ``threads`` None leaves torch's setting as it is.
     """
     begin = start or Learned({}, settings.ranks, 0.0, 1.0, net.architecture)
-    with devices.training(None):
+    with devices.training(threads):
         trainer = _Trainer(net, patches, settings, begin, scale, device)
         return _adapted(trainer, settings, on_pass)
 

@@ -164,7 +164,14 @@ def _found(
         effort.passes or _passes(len(patches)), RATE / dim, seconds=seconds, ranks=ranks
     )
     adapter = rpft.adapt(
-        engine.net, patches, settings, passes.append, first, scale=scale, device=str(engine.device)
+        engine.net,
+        patches,
+        settings,
+        passes.append,
+        first,
+        scale=scale,
+        device=str(engine.device),
+        threads=engine.threads,
     )
     if not adapter.is_zero:
         yield (
