@@ -229,7 +229,9 @@ def write_turned(folder: Path) -> None:
     engine = Engine.open((folder / "deep.model").read_bytes(), device="cpu", threads=1)
     ramp = pictures()["01-rgb-ramp"][:9, :14]
     deep = (ramp[..., :1].astype(np.uint16) * 131) ^ 5
-    cases = {"rgb-7": ramp, "rgb-42": ramp, "rgb-12": ramp, "grey-5": ramp[..., :1], "deep-6": deep}
+    colours = {f"rgb-{number}": ramp for number in (7, 12, 29, 38, 42)}
+    wide = ramp.astype(np.int16) * 99 - 9000
+    cases = colours | {"grey-5": ramp[..., :1], "deep-6": deep, "signed-3": wide}
     for name, samples in cases.items():
         stem = folder / f"turned-{name}"
         if stem.with_suffix(".tile").exists():

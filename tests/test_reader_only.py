@@ -113,7 +113,9 @@ def test_a_deep_tile_reads_from_the_text_alone(bits: int) -> None:
     assert digest == (folder / f"deep-{bits}.sha256").read_text().strip()
 
 
-@pytest.mark.parametrize("name", ["rgb-7", "rgb-42", "rgb-12", "grey-5", "deep-6"])
+@pytest.mark.parametrize(
+    "name", ["rgb-7", "rgb-12", "rgb-29", "rgb-38", "rgb-42", "grey-5", "deep-6"]
+)
 def test_a_turned_tile_reads_from_the_text_alone(name: str) -> None:
     """The turn and the payload of the tile turned give the tile."""
     stem = Path(__file__).parent / "vectors" / "codec-v1" / f"turned-{name}"

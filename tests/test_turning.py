@@ -1,14 +1,20 @@
-"""Which way a file is turned: the same whichever way it comes, and never for the worse."""
+"""Which way a file is turned: as well whichever way it comes; turned files come back."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image as Pillow
 
 from archiver.codec import learned, pretrained
 from archiver.codec.engine import Engine
 from archiver.codec.turn import SIDES, UPRIGHT, Turn
-from archiver.pipeline import turning
+from archiver.jobs import run
+from archiver.jobs.spec import PackSettings
+from archiver.pipeline import adapting, open_archive, turning
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +70,47 @@ def test_colours_in_another_order_are_put_right(engine: Engine) -> None:
 def test_what_no_model_codes_stays_upright(engine: Engine, tile: np.ndarray) -> None:
     assert turning.find([tile], engine) == UPRIGHT
     assert turning.find([], engine) == UPRIGHT
+
+
+@pytest.mark.parametrize(("profile", "fits"), [("balanced", True), ("max", True), ("max", False)])
+def test_a_turned_file_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: str, fits: bool
+) -> None:
+    """Packed in a turn, with and without an adapter: verified, restored, read by region."""
+    monkeypatch.setattr("archiver.codec.classic.encode_jpegxl", lambda *_, **__: None)
+    monkeypatch.setattr(adapting, "LEAST_BYTES", 1000 if fits else 1 << 30)
+    monkeypatch.setattr(turning, "find", lambda tiles, engine: Turn(29))
+    source, archive = tmp_path / "source", tmp_path / "a.archive"
+    source.mkdir()
+    colour = trails()
+    rng = np.random.default_rng(5)
+    deep = [(colour[..., c] * 90 + rng.integers(0, 99, (96, 96))).astype("<u2") for c in (0, 0, 0)]
+    Pillow.fromarray(colour).save(source / "colour.png")
+    tifffile.imwrite(source / "slices.tif", np.stack(deep), photometric="minisblack")
+    how = PackSettings(
+        profile=profile, model=pretrained.SMALL, workers=0, tile=64, adapt_steps=2 if fits else 1
+    )
+    summary = run.pack(source, archive, how)
+    name = "adapted_turned" if fits else "learned_turned"
+    assert summary.tiles[name] >= (4 if fits else 1)
+    assert not run.verify(archive, workers=0).problems
+    region = open_archive(archive).entry("colour.png").read((10, 50, 60, 40))
+    np.testing.assert_array_equal(region, colour[10:70, 50:90])
+    run.unpack(archive, tmp_path / "out", workers=0)
+    for path in source.iterdir():
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_max_never_takes_more_than_upright(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn that was a mistake costs nothing under `max`: every tile has the choice."""
+    monkeypatch.setattr("archiver.codec.classic.encode_jpegxl", lambda *_, **__: None)
+    sizes = {}
+    source = tmp_path / "source"
+    source.mkdir()
+    Pillow.fromarray(trails()).save(source / "a.png")
+    for number in range(SIDES):
+        monkeypatch.setattr(turning, "find", lambda tiles, engine, n=number: Turn(n))
+        how = PackSettings(profile="max", model=pretrained.SMALL, workers=0, adapt_steps=1)
+        sizes[number] = run.pack(source, tmp_path / f"{number}.archive", how).payload_bytes
+    assert max(sizes.values()) == sizes[0]
+    assert min(sizes.values()) < sizes[0]

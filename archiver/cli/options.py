@@ -84,7 +84,7 @@ adapt_steps = click.option(
     type=int,
     metavar="N",
     help="Tune the archive model for at most N steps and, with max, image adapters for N passes (at"
-    " most 100); 0: fit nothing to the images.  [default: up to 2000, in about a"
+    " most 100); 0: fit nothing to the images, and turn none.  [default: up to 2000, in about a"
     " fifth of the time that coding takes; 12 to 36 passes]",
 )
 adapt_seconds = click.option(
@@ -92,7 +92,7 @@ adapt_seconds = click.option(
     type=float,
     metavar="S",
     help="Tune a model, and the adapter of an image, for at most S seconds each; 0: fit nothing"
-    " to the images.",
+    " to the images, and turn none.",
 )
 dry_run = click.option(
     "--dry-run", is_flag=True, help="Scan and say what would be packed; write nothing."

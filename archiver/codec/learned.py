@@ -115,7 +115,8 @@ def decode(
     own = BY_MODEL[engine.adapter is not None]
     for (codec, _), shape, dtype in zip(coded, shapes, dtypes, strict=True):
         if codec != own:
-            raise IntegrityError(f"tile of codec {own.name}: expected, found codec {codec}")
+            words = ("without", "with") if own == TileCodec.LEARNED else ("with", "without")
+            raise IntegrityError("learned tile: read {} an adapter, coded {} one".format(*words))
         if not _is_possible(shape, dtype):
             raise FormatError(
                 f"learned tile of shape {shape} {dtype}: expected 8 or 16 bit, 1 or 3 channels"

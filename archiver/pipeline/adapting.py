@@ -60,7 +60,7 @@ class Effort:
     def turns(self, found: Turn) -> Turns:
         """Return the turns of tiles without an adapter, given the one that was found for a file.
 
-        Who asks for all that there is never gets more bytes than without a turn.
+        Who asks for all that there is gets no more bytes than from the model as it is, upright.
         """
         return (found,) if self.passes == 0 or found == UPRIGHT else (UPRIGHT, found)
 

@@ -33,7 +33,8 @@ def find(tiles: Sequence[Samples], engine: Engine) -> Turn:
     if large.have_order:
         best = min(map(best.ordered, range(len(ORDERS))), key=small.size, default=best)
         best = min(best.ordered(0), best, key=large.size)
-    return best if large.size(best) < (1 - LEAST_GAIN) * large.size(UPRIGHT) else UPRIGHT
+    size = large.size(best) + len(large.tiles)  # a turn takes a byte of each tile
+    return best if size < (1 - LEAST_GAIN) * large.size(UPRIGHT) else UPRIGHT
 
 
 class _Crops:

@@ -15,6 +15,7 @@ from archiver.codec.turn import ORDERS, SIDES, UPRIGHT, Turn
 from archiver.errors import ArchiverError, IntegrityError
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "codec-v1"
+GOLDEN = sorted(path.stem for path in VECTORS.glob("turned-*.tile"))
 ALL = [Turn(number) for number in range(SIDES * len(ORDERS))]
 
 
@@ -109,10 +110,12 @@ def test_damage_is_an_error_or_other_samples(engine: Engine) -> None:
             assert back.shape == tile.shape
 
 
-@pytest.mark.parametrize("name", ["rgb-7", "rgb-42", "rgb-12", "grey-5", "deep-6"])
+@pytest.mark.parametrize(
+    "name", ["rgb-7", "rgb-12", "rgb-29", "rgb-38", "rgb-42", "grey-5", "deep-6", "signed-3"]
+)
 def test_golden_vectors_decode(engine: Engine, name: str) -> None:
     """Payloads written when turned tiles were new decode to the same samples."""
-    stem = VECTORS / f"turned-{name}"
+    stem = VECTORS / name
     digest, dtype, *sides = stem.with_suffix(".sha256").read_text().split()
     pair = (TileCodec.LEARNED_TURNED, stem.with_suffix(".tile").read_bytes())
     [samples] = tiles.decode([pair], [tuple(map(int, sides))], [np.dtype(dtype)], engine)
