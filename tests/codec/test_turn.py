@@ -110,9 +110,7 @@ def test_damage_is_an_error_or_other_samples(engine: Engine) -> None:
             assert back.shape == tile.shape
 
 
-@pytest.mark.parametrize(
-    "name", ["rgb-7", "rgb-12", "rgb-29", "rgb-38", "rgb-42", "grey-5", "deep-6", "signed-3"]
-)
+@pytest.mark.parametrize("name", GOLDEN)
 def test_golden_vectors_decode(engine: Engine, name: str) -> None:
     """Payloads written when turned tiles were new decode to the same samples."""
     stem = VECTORS / name
