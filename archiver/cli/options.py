@@ -77,7 +77,7 @@ tile = click.option(
     type=int,
     metavar="N",
     help="Side of the tiles, in samples.  Larger packs a little better; smaller reads regions"
-    " faster.  [default: chosen by measurement]",
+    " faster.  [default: 256; 512 with max]",
 )
 adapt_steps = click.option(
     "--adapt-steps",

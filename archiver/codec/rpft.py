@@ -34,7 +34,7 @@ class Settings:
 
     passes: int = 12  # T
     rate: float = 1.0  # of Adam, in steps of a factor
-    first_share: float = 0.2  # b: of the patches, at the start
+    first_share: float = 0.55  # b: of the patches, at the start
     last_passes: float = 0.1  # d: of the passes, over all patches
     exponent: float = 1.0  # e
     progressive: bool = True  # False: all patches at every pass

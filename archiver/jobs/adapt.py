@@ -25,7 +25,7 @@ from archiver.jobs.events import Adaptation, OnEvent, Tuning
 from archiver.jobs.plan import Item
 from archiver.jobs.spec import PackSettings
 from archiver.jobs.tuning import Tuned, TuneTask
-from archiver.pipeline import DEFAULT_TILE, sampling
+from archiver.pipeline import sampling
 
 MAX_MODELS = 4  # archive models that a file may choose from
 OFF = "off: the base model codes all"
@@ -78,7 +78,7 @@ def _task(
         total_bytes=sum(item.size for item in files),
         base=base,
         known=known,
-        tile=settings.tile or DEFAULT_TILE,
+        tile=settings.tile_side,
         steps=settings.adapt_steps,
         seconds=settings.adapt_seconds,
         parallel=workers.size,

@@ -34,7 +34,7 @@ from archiver.jobs.spec import PackSettings
 from archiver.jobs.tally import Tally, stored_bytes
 from archiver.jobs.unpack import unpack
 from archiver.jobs.verify import verify
-from archiver.pipeline import DEFAULT_TILE, disk
+from archiver.pipeline import disk
 
 __all__ = ["pack", "unpack", "verify"]
 
@@ -144,7 +144,7 @@ class _Pack:
             archive=self.archive.resolve(),
             items=items,
             models=models,
-            tile=self.settings.tile or DEFAULT_TILE,
+            tile=self.settings.tile_side,
             fidelity=self.settings.fidelity,
             profile=self.settings.profile,
             effort=self.settings.effort,
@@ -257,7 +257,7 @@ class _Pack:
             **self.settings.recorded(),
             "model": self._model_name,
             "model_sha256": hashlib.sha256(self._model).hexdigest(),
-            "tile": self.settings.tile or DEFAULT_TILE,
+            "tile": self.settings.tile_side,
             "adaptation": self._adaptation.reason,
             "failed": len(self._tally.failures),
             "seconds": round(time.monotonic() - self._started, 3),

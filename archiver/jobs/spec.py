@@ -26,7 +26,7 @@ _OF_THE_MACHINE = ("workers", "scheduler", "dry_run")
 class PackSettings:
     """What ``archiver pack`` was asked to do; wrong values raise `UsageError` at once.
 
-    ``model`` None is the default base model, ``tile`` None the default tile side.  ``workers`` 0
+    ``model`` None is the default base model, ``tile`` None the tile side of the profile.  ``workers`` 0
     runs in this process, None starts a local cluster sized to the machine; ``scheduler`` joins a
     running Dask scheduler instead.  ``include`` and ``exclude`` are globs on paths inside SOURCE;
     an empty ``include`` means everything.  ``adapt_steps`` and ``adapt_seconds`` bound the tuning
@@ -64,6 +64,13 @@ class PackSettings:
     def tunes(self) -> bool:
         """True if new models may be tuned: neither bound is 0."""
         return self.adapts and self.adapt_steps != 0 and self.adapt_seconds != 0
+
+    @property
+    def tile_side(self) -> int:
+        """The side of tiles at most: as asked, else as the profile has it."""
+        from archiver.pipeline import DEFAULT_TILE, LARGE_TILE
+
+        return self.tile or (LARGE_TILE if self.profile == "max" else DEFAULT_TILE)
 
     @property
     def effort(self) -> Effort | None:

@@ -7,7 +7,7 @@ reading     the view of an archive: entries, images, regions
 """
 
 from archiver.pipeline.adapting import Effort
-from archiver.pipeline.geometry import DEFAULT_TILE
+from archiver.pipeline.geometry import DEFAULT_TILE, LARGE_TILE
 from archiver.pipeline.open_file import LARGE_BYTES
 from archiver.pipeline.packing import Failure, Packed, pack_content, pack_files
 from archiver.pipeline.reading import Entry, ImageInfo, OpenArchive, Totals, open_archive
@@ -15,6 +15,7 @@ from archiver.pipeline.reading import Entry, ImageInfo, OpenArchive, Totals, ope
 __all__ = [
     "DEFAULT_TILE",
     "LARGE_BYTES",
+    "LARGE_TILE",
     "Effort",
     "Entry",
     "Failure",

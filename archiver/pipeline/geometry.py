@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from archiver.image import Image
 
 DEFAULT_TILE = 256
+LARGE_TILE = 512  # a quarter of a percent less; regions take four times as long to read
 MCU = 16  # side of the largest unit that a JPEG is coded in
 
 Component = tuple[int, ...]

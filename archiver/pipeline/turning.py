@@ -7,7 +7,7 @@ matter where colours are not those of photographs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from archiver.codec import learned
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from archiver.codec.engine import Engine
 
 SMALL, LARGE = 64, 128  # side of a crop at most
+CELL = 256  # side of a part of a tile that a crop is taken from
 SMALL_PIXELS, LARGE_PIXELS = 1 << 14, 1 << 16  # of all crops
 KEPT = 3  # sides that are looked at in large crops
 LEAST_GAIN = 0.001  # of the bytes; less may be chance
@@ -41,7 +42,7 @@ class _Crops:
     """The middle of some tiles, spread over all, and their size in turns that were looked at."""
 
     def __init__(self, tiles: Sequence[Samples], side: int, pixels: int, engine: Engine) -> None:
-        shown = (codec.shown(_middle(tile, side)) for tile in tiles)
+        shown = (codec.shown(_middle(cell, side)) for tile in tiles for cell in _cells(tile))
         crops = [one for one in shown if one is not None]
         n, total = len(crops), sum(one.shape[0] * one.shape[1] for one in crops)
         count = min(n, max(1, pixels * n // total)) if n else 0
@@ -61,6 +62,12 @@ class _Crops:
             coded = learned.encode(turned, self._engine)
             self._sizes[turn] = sum(len(one.payload) for one in coded if one)
         return self._sizes[turn]
+
+
+def _cells(tile: Samples) -> Iterator[Samples]:
+    for row in range(0, tile.shape[0], CELL):
+        for column in range(0, tile.shape[1], CELL):
+            yield tile[row : row + CELL, column : column + CELL]
 
 
 def _middle(tile: Samples, side: int) -> Samples:

@@ -35,7 +35,7 @@ CASES: dict[str, Settings | None] = {
     "T = 100": replace(DEFAULT, passes=100),
     "T = 25, all patches at every pass": replace(DEFAULT, passes=25, progressive=False),
     "T = 25, from 40 % of the patches on": replace(DEFAULT, passes=25, first_share=0.4),
-    "T = 25, from 60 % of the patches on": replace(DEFAULT, passes=25, first_share=0.6),
+    "T = 25, from 55 % of the patches on": replace(DEFAULT, passes=25, first_share=0.55),
     "T = 50, all patches at every pass": replace(DEFAULT, passes=50, progressive=False),
     "T = 25, rising order": replace(DEFAULT, passes=25, order="rising"),
     "T = 25, random order": replace(DEFAULT, passes=25, order="random"),
