@@ -26,11 +26,12 @@ _OF_THE_MACHINE = ("workers", "scheduler", "dry_run")
 class PackSettings:
     """What ``archiver pack`` was asked to do; wrong values raise `UsageError` at once.
 
-    ``model`` None is the default base model, ``tile`` None the tile side of the profile.  ``workers`` 0
-    runs in this process, None starts a local cluster sized to the machine; ``scheduler`` joins a
-    running Dask scheduler instead.  ``include`` and ``exclude`` are globs on paths inside SOURCE;
-    an empty ``include`` means everything.  ``adapt_steps`` and ``adapt_seconds`` bound the tuning
-    of models on the data; without both it takes a part of the time of coding, with 0 there is none.
+    ``model`` None is the default base model, ``tile`` None the tile side of the profile.
+    ``workers`` 0 runs in this process, None starts a local cluster sized to the machine;
+    ``scheduler`` joins a running Dask scheduler instead.  ``include`` and ``exclude`` are globs on
+    paths inside SOURCE; an empty ``include`` means everything.  ``adapt_steps`` and
+    ``adapt_seconds`` bound the tuning of models on the data; without both it takes a part of the
+    time of coding, with 0 there is none.
     """
 
     profile: str = "balanced"
