@@ -183,9 +183,7 @@ def test_int8_that_fails_is_replaced_by_float32(
     assert engine.encode(make_tiles()[:4]) == expected
 
 
-def test_a_decoder_that_fails_is_given_up_too(
-    model: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_decoder_that_fails_is_given_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong wavefront is a fault of the machine, whatever it raises: float32 takes over."""
     monkeypatch.setattr(products, "has_int8", lambda: True)
     exact = cpu.CpuCoder.decode
@@ -196,7 +194,7 @@ def test_a_decoder_that_fails_is_given_up_too(
         return exact(self, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(cpu.CpuCoder, "decode", wrong)
-    engine = Engine.open(model, device="cpu")
+    engine = Engine.open(pretrained.load(pretrained.SMALL), device="cpu")
     assert isinstance(engine.coder, cpu.CpuCoder)
     assert engine.coder.kind == torch.float32
 
