@@ -19,9 +19,11 @@ from archiver.archive import layout
 from archiver.archive.model_files import info_of
 from archiver.archive.reader import Archive
 from archiver.archive.writer import ArchiveWriter
+from archiver.codec.turn import UPRIGHT
 from archiver.jobs import adapt, run, tuning
 from archiver.jobs.events import Event, FileDone, Planned, Summary, Tuning
 from archiver.jobs.spec import PackSettings
+from archiver.pipeline import turning
 from archiver.report.summary import pack_shown
 
 STEPS = 50
@@ -30,9 +32,10 @@ HERE = PackSettings(workers=0, adapt_steps=STEPS, tile=64)
 
 @pytest.fixture(autouse=True, scope="module")
 def _weak_rivals() -> Iterator[None]:
-    """Do without JPEG XL: 50 steps from random weights do not beat it."""
+    """Do without JPEG XL, which 50 steps from random weights do not beat, and without turns."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("archiver.codec.classic.encode_jpegxl", lambda *_, **__: None)
+        patch.setattr(turning, "find", lambda tiles, engine: UPRIGHT)
         yield
 
 
