@@ -72,7 +72,11 @@ def smallest(
     best = list(others)
     if engine is None:
         return best
-    open_ones = [i for i, one in enumerate(best) if one.codec != TileCodec.CONSTANT]
+    open_ones = [
+        i
+        for i, (tile, one) in enumerate(zip(tiles, best, strict=True))
+        if is_learnable(tile) and one.codec != TileCodec.CONSTANT
+    ]
     own = [{turn.on(tiles[i]) for turn in turns[i]} for i in open_ones]
     for turn in sorted({turn for each in own for turn in each}):
         chosen = [i for i, each in zip(open_ones, own, strict=True) if turn in each]
