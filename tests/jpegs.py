@@ -39,3 +39,33 @@ def coefficients(mode: Mode, seed: int = 0) -> Coefficients:
         planes.append(plane)
     luma, chroma = rng.integers(1, 30, (8, 8)), rng.integers(1, 40, (8, 8))
     return Coefficients(mode, tuple(planes), (luma, luma if mode is Mode.GREY else chroma))
+
+
+def saved(samples: np.ndarray, quality: int, mode: str | None = None, **how: object) -> bytes:
+    """Return samples as a JPEG file."""
+    file = io.BytesIO()
+    picture = Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
+    picture = picture.convert(mode) if mode else picture
+    picture.save(file, "JPEG", quality=quality, **how)
+    return file.getvalue()
+
+
+def jpeg_files() -> dict[str, bytes]:
+    """Return a JPEG of every kind whose coefficients are coded, small ones."""
+    small, rng = scene(3, (45, 61)), np.random.default_rng(3)
+    noise = rng.integers(0, 256, (24, 24, 3), np.uint8)
+    return {
+        "grey": saved(small[..., :1], 90),
+        "full": saved(small, 80, subsampling=0),
+        "wide": saved(small, 50, subsampling=1),
+        "quarter": saved(small, 75, subsampling=2, optimize=True),
+        "rgb": saved(small, 85, keep_rgb=True),
+        "cmyk": saved(small, 60, "CMYK"),
+        "restarts": saved(small, 70, restart_marker_blocks=2),
+        "noise": saved(noise, 100, subsampling=0, qtables=[[1] * 64] * 2),
+        "flat": saved(np.full((16, 40, 3), 77, np.uint8), 75),
+        "tail": saved(small[:20, :20], 30, comment=b"a comment") + b"more, after its end",
+        "primed-0": saved(small[:32, :32], 75),
+        "primed-1": saved(small[8:40, 24:56], 75),
+        "primed-2": saved(small[10:42, 20:52], 65),
+    }

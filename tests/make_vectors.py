@@ -12,12 +12,14 @@ import hashlib
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import tifffile
 import torch
-from jpegs import coefficients
+from jpegs import coefficients, jpeg_files
 from PIL import Image
 
 import archiver
@@ -37,9 +39,11 @@ from archiver.codec import (
     weights,
 )
 from archiver.codec.batches import Shown
-from archiver.codec.born import pixels, stream
+from archiver.codec.born import coded, pixels, stream
 from archiver.codec.born.pixels import Mode
 from archiver.codec.born.tile import Born
+from archiver.codec.dct import standard
+from archiver.codec.dct.mixing import Memory
 from archiver.codec.encoded import Encoded, TileCodec
 from archiver.codec.engine import Engine
 from archiver.jobs import run
@@ -211,8 +215,8 @@ def write_born(folder: Path) -> None:
         if stem.with_suffix(".tile").exists():
             continue
         inside = coefficients(mode, 9)
-        jpeg = bytes(3) + stream.to_bytes(inside)
-        payload = jpeg_tiles.encode(jpeg_tiles.as_tile(jpeg))
+        transcoded = bytes(imagecodecs.jpegxl_encode_jpeg(stream.to_bytes(inside)))
+        payload = bytes([jpeg_tiles.Form.JPEG_XL, 0, 0, 0]) + transcoded
         one = Born(mode, 5, 2, b"\x09\x00\xc8", payload, pixels.decode(inside))
         rest = np.zeros((inside.shape[0] + 7, inside.shape[1] + 9, mode.channels), np.uint8)
         rest[:5], rest[:, :2], rest[20, 20:40] = 9, 77, 255
@@ -222,6 +226,40 @@ def write_born(folder: Path) -> None:
         digest = hashlib.sha256(tile.tobytes()).hexdigest()
         shape = " ".join(map(str, tile.shape))
         stem.with_suffix(".sha256").write_text(f"{digest} {shape}\n")
+
+
+def write_bare(folder: Path) -> None:
+    """Write tiles that were decoded from a JPEG of standard steps, which is kept without header."""
+    for mode, quality in zip(Mode, (20, 60, 75, 90, 45), strict=True):
+        stem = folder / f"born-bare-{mode.name.lower()}"
+        if stem.with_suffix(".tile").exists():
+            continue
+        luma = standard.steps(standard.LUMA, quality)
+        chroma = standard.steps(standard.CHROMA, quality)
+        others = luma if mode in (Mode.GREY, Mode.RGB) else chroma
+        inside = replace(coefficients(mode, 9), tables=(luma, others))
+        payload = bytes([7, 0, 0, 0]) + coded.encode(inside)
+        one = Born(mode, 1, 4, b"\x07\x03\xff", payload, pixels.decode(inside))
+        rest = np.zeros((inside.shape[0] + 2, inside.shape[1] + 5, mode.channels), np.uint8)
+        rest[:1], rest[20, 20:40] = 9, 255
+        left = one.to_bytes(TileCodec.ZSTD) + classic.encode_zstd(rest)
+        stem.with_suffix(".tile").write_bytes(left)
+        digest = hashlib.sha256(one.plus(rest).tobytes()).hexdigest()
+        shape = " ".join(map(str, rest.shape))
+        stem.with_suffix(".sha256").write_text(f"{digest} {shape}\n")
+
+
+def write_jpegs(folder: Path) -> None:
+    """Write JPEG tiles as coded coefficients, and their SHA-256; the primed ones in a chain."""
+    memory = Memory.fresh()
+    for name, data in jpeg_files().items():
+        stem = folder / f"jpeg-{name}"
+        if stem.with_suffix(".tile").exists():
+            continue
+        tile = jpeg_tiles.as_tile(bytes([1, 0, 0]) + data)
+        how = memory if name.startswith("primed") else None
+        stem.with_suffix(".tile").write_bytes(jpeg_tiles.encode_coefficients(tile, how))
+        stem.with_suffix(".sha256").write_text(hashlib.sha256(tile.tobytes()).hexdigest() + "\n")
 
 
 def write_turned(folder: Path) -> None:
@@ -305,5 +343,7 @@ if __name__ == "__main__":
     write_series(vectors / "codec-v1")
     write_narrow(vectors / "codec-v1")
     write_born(vectors / "codec-v1")
+    write_bare(vectors / "codec-v1")
+    write_jpegs(vectors / "codec-v1")
     write_turned(vectors / "codec-v1")
     write_archive(vectors / f"archive-v1-by-{archiver.__version__}")

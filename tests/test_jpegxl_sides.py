@@ -56,16 +56,17 @@ def test_a_stream_of_another_size_is_refused_before_it_is_decoded(
         decode_jpegxl(payload, (64, 64, 1), np.dtype(np.uint8))
 
 
-def test_a_huge_jpeg_stays_as_it_is_and_none_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = b"\0\0\0" + imagecodecs.jpeg8_encode(flat(4104, 4104))
-    tile = jpeg_tiles.as_tile(data)
-    payload = jpeg_tiles.encode(tile)
-    assert payload[0] == jpeg_tiles.AS_IS
-    assert jpeg_tiles.decode(payload) == data
+def test_a_huge_jpeg_is_nothing_for_libjxl(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b"\0\0\0" + imagecodecs.jpeg8_encode(flat(104, 104))
     transcoded = bytes(imagecodecs.jpegxl_encode_jpeg(data[3:]))
+    monkeypatch.setattr(jpeg_tiles, "MAX_PIXELS", 104 * 104 - 1)
+    monkeypatch.setattr(imagecodecs, "jpegxl_encode_jpeg", lambda *_: pytest.fail("encoded"))
+    payload = jpeg_tiles.encode(jpeg_tiles.as_tile(data))
+    assert payload[0] == jpeg_tiles.Form.COEFFICIENTS
+    assert jpeg_tiles.decode(payload) == data
     monkeypatch.setattr(imagecodecs, "jpegxl_decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
     with pytest.raises(IntegrityError, match="pixels"):
-        jpeg_tiles.decode(bytes([jpeg_tiles.JPEG_XL]) + data[:3] + transcoded)
+        jpeg_tiles.decode(bytes([jpeg_tiles.Form.JPEG_XL]) + data[:3] + transcoded)
 
 
 def test_jpeg_tiles_too_large_for_libjxl_are_not_given_to_it(

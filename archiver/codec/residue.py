@@ -20,9 +20,11 @@ class ResidueCodec(IntEnum):
     ZSTD = 1
     ADAPTATION = 2  # no part of the residue: what adapts the model to the file's images
     JPEG_HEAD = 3  # no part of it: what the JPEG tiles of the file begin with
+    JPEG_KEYS = 4  # no part of it: which JPEG tiles of the file teach the others
 
 
-BESIDE = (ResidueCodec.ADAPTATION, ResidueCodec.JPEG_HEAD)  # what tiles need; one each, at most
+# what tiles need; one each, at most
+BESIDE = (ResidueCodec.ADAPTATION, ResidueCodec.JPEG_HEAD, ResidueCodec.JPEG_KEYS)
 
 
 def compress(data: bytes) -> tuple[ResidueCodec, bytes]:

@@ -16,15 +16,18 @@ from archiver.archive.shard import ShardWriter, crc32c
 from archiver.codec import jpeg_tiles, residue
 from archiver.codec import tiles as codec
 from archiver.codec.classic import little_endian
-from archiver.codec.encoded import Encoded
+from archiver.codec.encoded import Encoded, TileCodec
 from archiver.errors import ArchiverError, IntegrityError, ParityError, SourceError
 from archiver.image import Image, Samples
 from archiver.pipeline.geometry import Place, components, places
+from archiver.pipeline.priming import Primer
 
 if TYPE_CHECKING:
     from archiver.codec.engine import Engine
 
 log = logging.getLogger(__name__)
+
+Priming = tuple[Primer | None, int]  # and the number of the tile in its file
 
 WINDOW_SAMPLES = 1 << 22  # read from a source at once
 
@@ -125,15 +128,17 @@ def checked(
     encoded: Sequence[Encoded],
     engine: Engine | None,
     bases: Sequence[Samples | None],
+    primers: Sequence[Priming],
 ) -> list[CodedTile]:
     """Return the codings of ``tiles`` that decode to their samples again, others classic.
 
-    ``bases`` are the tiles that they are differences to, if they are.
+    ``bases`` are the tiles that they are differences to, if they are; ``primers`` what JPEG tiles
+    learned from, if they did, and their numbers in their files.
     """
     if not tiles:
         return []
     coded = []
-    good = _decodes(tiles, encoded, engine, bases)
+    good = _come_back(tiles, encoded, engine, bases, primers)
     for tile, one, is_good in zip(tiles, encoded, good, strict=True):
         notice = ""
         if not is_good:
@@ -142,6 +147,24 @@ def checked(
         crc = crc32c(little_endian(tile))
         coded.append(CodedTile(int(one.codec), one.payload, crc, one.needs_model, notice))
     return coded
+
+
+def _come_back(
+    tiles: Sequence[Samples],
+    encoded: Sequence[Encoded],
+    engine: Engine | None,
+    bases: Sequence[Samples | None],
+    primers: Sequence[Priming],
+) -> list[bool]:
+    """Return which tiles decode to the same bytes."""
+    good: dict[int, bool] = {}
+    for i, (one, (primer, number)) in enumerate(zip(encoded, primers, strict=True)):
+        if primer and one.codec == TileCodec.JPEG and jpeg_tiles.is_primed(one.payload):
+            good[i] = primer.decodes(number, one.payload, tiles[i].tobytes())
+    rest = [i for i in range(len(tiles)) if i not in good]
+    parts = [tiles[i] for i in rest], [encoded[i] for i in rest], engine, [bases[i] for i in rest]
+    good |= zip(rest, _decodes(*parts), strict=True)
+    return [good[i] for i in range(len(tiles))]
 
 
 def _decodes(

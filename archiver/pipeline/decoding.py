@@ -22,6 +22,7 @@ from archiver.codec.tiles import Opened
 from archiver.errors import ArchiverError, FormatError, IntegrityError
 from archiver.image import Samples
 from archiver.pipeline import engines
+from archiver.pipeline.priming import Primer
 from archiver.pipeline.stored import Payload, StoredTile
 from archiver.pipeline.tile_cache import TileCache
 from archiver.sources.jpeg_tile import JpegTile
@@ -83,6 +84,7 @@ class TileDecoder:
         self._archive = archive
         self._threads = threads
         self.cache = TileCache()
+        self._primer: tuple[int, Primer] | None = None  # of the object that was read last
 
     def decode(self, tiles: Sequence[StoredTile], *, keep: bool = False) -> list[Result]:
         """Return the samples of each tile, or what is wrong with it; not to be written to.
@@ -94,16 +96,38 @@ class TileDecoder:
     def jpeg_tile(self, tile: StoredTile) -> bytes:
         """Return a JPEG tile as it was given to the archive; IntegrityError if it is damaged."""
         try:
-            payload = self._archive.payload(tile.shard, tile.offset, tile.length, tile.crc32c)
-            if jpeg_tiles.is_headless(payload):
-                payload = jpeg_tiles.with_head(payload, self._jpeg_head(tile))
-            [found] = codec.decode([(tile.codec, payload)], [tile.shape], [tile.dtype], None)
-            data = found.tobytes()
+            payload = self._jpeg_payload(tile)
+            is_primed = jpeg_tiles.is_primed(payload)
+            memory = self._primer_of(tile).memory(tile.number) if is_primed else None
+            data = jpeg_tiles.decode(payload, memory)
         except ArchiverError as error:
             raise IntegrityError(f"{tile.name}: {error}") from error
         if crc32c(data) != tile.sample_crc32c:
             raise _as_damage(tile, "its JPEG has another CRC-32C")
         return data
+
+    def _jpeg_payload(self, tile: StoredTile) -> bytes:
+        """Return the payload of a JPEG tile, with its head."""
+        payload = self._archive.payload(tile.shard, tile.offset, tile.length, tile.crc32c)
+        if jpeg_tiles.is_headless(payload):
+            return jpeg_tiles.with_head(payload, self._jpeg_head(tile))
+        return payload
+
+    def _primer_of(self, tile: StoredTile) -> Primer:
+        """Return what the JPEG tiles of the same file learn from."""
+        if self._primer is None or self._primer[0] != tile.object:
+            where = tile.beside.get(ResidueCodec.JPEG_KEYS)
+            if where is None:
+                raise FormatError("its file has no keys of JPEG tiles")
+            siblings = tile.siblings
+
+            def payload_of(number: int) -> bytes:
+                if number >= len(siblings) or not siblings[number].is_jpeg:
+                    raise IntegrityError(f"there is no JPEG tile {number}")
+                return self._jpeg_payload(siblings[number])
+
+            self._primer = tile.object, Primer.from_bytes(self.payload(where), payload_of)
+        return self._primer[1]
 
     def _jpeg_head(self, tile: StoredTile) -> bytes:
         where = tile.beside.get(ResidueCodec.JPEG_HEAD)

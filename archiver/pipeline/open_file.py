@@ -14,9 +14,10 @@ from archiver.codec.encoded import Encoded, TileCodec
 from archiver.codec.learned import UPRIGHT_ONLY, Turns
 from archiver.codec.residue import ResidueCodec
 from archiver.image import Samples
-from archiver.pipeline import choice, coding, reread
+from archiver.pipeline import choice, coding, priming, reread
 from archiver.pipeline.geometry import Place
 from archiver.pipeline.neighbours import Difference
+from archiver.pipeline.priming import Primer
 from archiver.sources import ParsedFile
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class OpenFile:
     turns: Turns = UPRIGHT_ONLY  # in which a model is given its tiles
     adaptation: bytes = b""
     jpeg_head: bytes = b""  # what its JPEG tiles begin with
+    primer: Primer | None = None  # what its JPEG tiles learn from
     mark: Mark | None = None  # where the tiles of a large file begin in the shard
     error: str | None = None
 
@@ -84,10 +86,23 @@ class OpenFile:
         image, place = self.places[number]
         return coding.read_tile(self.parsed.images[image], place)
 
+    def prime(self) -> None:
+        """Code the keys of its JPEG tiles, if it has enough; SourceError if it cannot be read."""
+        images = self.parsed.images
+        jpegs = [n for n, (image, _) in enumerate(self.places) if images[image].jpeg_tile]
+        primer, payloads = priming.primed(jpegs, lambda number: self._sampled(number, None))
+        if payloads:
+            self.primer = primer
+            self.encoded |= {n: Encoded(TileCodec.JPEG, one) for n, one in payloads.items()}
+
     def beside(self) -> list[coding.Chunk]:
         """Return what is kept of it for its tiles."""
-        kinds = (ResidueCodec.ADAPTATION, self.adaptation), (ResidueCodec.JPEG_HEAD, self.jpeg_head)
-        return [coding.Chunk(kind, data, 0) for kind, data in kinds if data]
+        kinds = {
+            ResidueCodec.ADAPTATION: self.adaptation,
+            ResidueCodec.JPEG_HEAD: self.jpeg_head,
+            ResidueCodec.JPEG_KEYS: self.primer.to_bytes() if self.primer else b"",
+        }
+        return [coding.Chunk(kind, data, 0) for kind, data in kinds.items() if data]
 
     def cost(self, residue: Sequence[coding.Chunk]) -> int:
         """Return what it takes as samples and residue."""
@@ -98,7 +113,8 @@ class OpenFile:
         """Return a JPEG tile without what its first one begins with, too."""
         if tile.codec != TileCodec.JPEG:
             return tile
-        self.jpeg_head = self.jpeg_head or jpeg_tiles.head_of(tile.payload)
+        if len(self.places) > 1:
+            self.jpeg_head = self.jpeg_head or jpeg_tiles.head_of(tile.payload)
         short = jpeg_tiles.without_head(tile.payload, self.jpeg_head)
         if jpeg_tiles.with_head(short, self.jpeg_head) != tile.payload:  # what was checked is kept
             return tile
@@ -120,6 +136,11 @@ class WaitingTile:
         return self.difference.samples if self.difference else None
 
     @property
+    def primer(self) -> Primer | None:
+        """What it learns from, if it is a JPEG of a file that has keys."""
+        return self.file.primer if self.samples.dtype == jpeg_tiles.BYTES else None
+
+    @property
     def n_bytes(self) -> int:
         """What it holds in memory."""
         return self.samples.nbytes + (self.difference.left.nbytes if self.difference else 0)
@@ -127,6 +148,10 @@ class WaitingTile:
 
 def encoded(tiles: Sequence[WaitingTile], engine: Engine | None) -> list[Encoded]:
     """Return the smallest coding of every tile; what was coded for a choice is not coded again."""
+    for one in tiles:
+        if one.primer and one.number not in one.file.encoded:
+            payload = jpeg_tiles.encode(one.samples, one.primer.memory(one.number))
+            one.file.encoded[one.number] = Encoded(TileCodec.JPEG, payload)
     todo = [one for one in tiles if one.number not in one.file.encoded]
     turns = [one.file.turns for one in todo]
     fresh = iter(codec.encode([one.samples for one in todo], engine, turns))

@@ -154,6 +154,7 @@ class _Packer:
         self._bytes += len(file.parsed.residue)
         neighbours = Neighbours(file.parsed.images, file.places)
         try:
+            file.prime()
             if len(self._engines) > 1 or (self._engines and self._effort):
                 deep = self._engines[0].deep is not None
                 pixels = self._effort.sample_pixels if self._effort else choice.LEAST_PIXELS
@@ -229,6 +230,7 @@ class _Packer:
             encoded(waiting, engine),
             engine,
             [one.base for one in waiting],
+            [(one.primer, one.number) for one in waiting],
         )
         for one, tile in zip(waiting, coded, strict=True):
             file = one.file

@@ -1,7 +1,8 @@
-"""Own JPEG: kept as libjxl's lossless transcoding, which gives the very file back.
+"""Own JPEG: the file is one tile, which the codec of JPEG tiles gives back to the byte.
 
-Residue (FORMAT.md, "Residue of JPEG"): u1 layout version (1), then a JPEG XL file with JPEG
-bitstream reconstruction data.  There are no images: the samples are what the JPEG decodes to.
+It is the one segment of a segmented file (:mod:`archiver.sources.segments`) if it has 1 or 3
+components.  Of all others the residue (FORMAT.md, "Residue of JPEG") is u1 layout version (1), then
+libjxl's lossless transcoding, JPEG XL with JPEG bitstream reconstruction data; there are no images.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import imagecodecs
+import numpy as np
 
 from archiver import jpegxl_sides
 from archiver.errors import IntegrityError, ParityError
 from archiver.image import Image, Samples
+from archiver.sources import scan, segments
 from archiver.sources.contract import (
     LAYOUT_VERSION,
     MAX_WHOLE_BYTES,
@@ -21,32 +24,61 @@ from archiver.sources.contract import (
     Split,
     Unsupported,
 )
+from archiver.sources.encodings import Compression
+from archiver.sources.geometry import Geometry
+from archiver.sources.jpeg_tile import JpegTile
+from archiver.sources.segments import Page
 from archiver.sources.wire import Cursor
 
 MAX_PIXELS = 1 << 26  # libjxl takes up to 20 bytes for each
+MAX_TILE_PIXELS = 1 << 24  # of a file that is a tile
 
 
 def split(path: Path, *, fidelity: Fidelity) -> Split:
-    """Transcode a JPEG file, or raise Unsupported."""
-    if path.stat().st_size > MAX_WHOLE_BYTES:
+    """Take a JPEG file as one tile, or transcode it, or raise Unsupported."""
+    size = path.stat().st_size
+    if size > MAX_WHOLE_BYTES:
         raise Unsupported("JPEG: too large to hold in memory")
     data = path.read_bytes()
+    pixels = jpegxl_sides.jpeg_pixels(data)
+    if pixels > MAX_PIXELS:
+        raise Unsupported(f"JPEG: more than {MAX_PIXELS >> 20} Mpixel")
+    page = _page(data) if pixels <= MAX_TILE_PIXELS else None
+    if page:
+        return scan.split(path, [page], fidelity=fidelity)
     try:
-        if jpegxl_sides.jpeg_pixels(data) > MAX_PIXELS:
-            raise Unsupported(f"JPEG: more than {MAX_PIXELS >> 20} Mpixel")
         transcoded = bytes(imagecodecs.jpegxl_encode_jpeg(data))
-    except Unsupported:
-        raise
     except Exception as error:
         raise Unsupported("JPEG: libjxl cannot transcode it") from error
     return Split((), bytes([LAYOUT_VERSION]) + transcoded)
 
 
+def _page(data: bytes) -> Page | None:
+    """Return a file as the one tile of an image; None if its samples are of another kind."""
+    try:
+        [expected] = decode(data)
+        for converts in (True, False):
+            found = JpegTile.of_segment(data, b"", converts=converts).samples()
+            if found.shape == expected.shape and np.array_equal(found, expected):
+                break
+        else:
+            return None
+    except Exception:  # of other components, damaged
+        return None
+    height, width, channels = expected.shape
+    geometry = Geometry(height, width, channels, height, width, 8, signed=False)
+    if not geometry.is_sound:
+        return None
+    where, length = np.array([0], np.int64), np.array([len(data)], np.int64)
+    return Page(geometry, Compression.JPEG, where, length, b"", jpeg_converts=converts)
+
+
 def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
     """Yield the bytes of the JPEG file."""
-    cursor = Cursor(residue, "residue of a JPEG file")
     if images:
-        raise cursor.damaged("no images", len(images))
+        yield from segments.rebuild(residue, images)
+        return
+    Cursor(residue, "residue of a JPEG file")
     try:
         height, width = jpegxl_sides.sides(residue[1:])
         if height * width > MAX_PIXELS:
@@ -58,8 +90,8 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
         ) from error
     except Exception as error:
         raise IntegrityError(
-            f"residue of a JPEG file: expected JPEG XL with reconstruction data, found {error};"
-            " the archive is damaged, run `archiver verify` on it"
+            "residue of a JPEG file: expected JPEG XL with reconstruction data, found"
+            f" {error}; the archive is damaged, run `archiver verify` on it"
         ) from error
 
 

@@ -19,6 +19,7 @@ from archiver.codec import jpeg_tiles, learned, tiles
 from archiver.codec.born import pixels, stream, traces
 from archiver.codec.born.pixels import Coefficients, Mode
 from archiver.codec.born.tile import Born
+from archiver.codec.dct import standard
 from archiver.codec.encoded import Encoded, TileCodec
 from archiver.codec.engine import Engine
 from archiver.errors import ArchiverError, IntegrityError
@@ -173,7 +174,7 @@ def test_a_jpeg_ends_where_its_scan_ends(change: Callable[[bytes], bytes]) -> No
 def test_tables_may_look_like_markers() -> None:
     """Where a header's parts are is known, not searched for."""
     inside = coefficients(Mode.RGB)
-    inside.tables[0].reshape(-1)[pixels.ZIGZAG[10:14]] = [0xFF, 0xC0, 0xFF, 0xDA]
+    inside.tables[0].reshape(-1)[standard.ZIGZAG[10:14]] = [0xFF, 0xC0, 0xFF, 0xDA]
     again = stream.from_bytes(stream.to_bytes(inside), inside.mode, inside.shape)
     np.testing.assert_array_equal(again.tables[0], inside.tables[0])
 
@@ -187,15 +188,19 @@ def test_an_exact_jpeg_is_not_constant() -> None:
 
 
 @pytest.mark.parametrize("dc", [841, 1023])
-def test_what_libjxl_does_not_give_back_is_kept_as_it_is(
-    monkeypatch: pytest.MonkeyPatch, dc: int
+@pytest.mark.parametrize("is_standard", [True, False])
+def test_any_coefficients_come_back(
+    monkeypatch: pytest.MonkeyPatch, dc: int, is_standard: bool
 ) -> None:
-    """Coefficients beyond what samples have come back as others, or not at all."""
-    steps = traces._steps(traces._LUMA, 17)
+    """Also those beyond what samples have; the JPEG of steps that no quality has is kept."""
+    steps = standard.steps(standard.LUMA, 17)
     plane = np.zeros((32, 64, 8, 8), np.int64)
     plane[..., 0, 0] = np.resize(np.r_[-1023:1024], (32, 64)).clip(-dc, dc)
+    steps[0, 0] += not is_standard
     found = traces.Found(Coefficients(Mode.GREY, (plane,), (steps, steps)), 0, 0)
     monkeypatch.setattr(traces, "find", lambda tile: found)
     one = Born.find(np.zeros((256, 512, 1), np.uint8))
     assert one is not None
-    assert one.payload[0] == jpeg_tiles.AS_IS
+    assert one.payload[0] == (7 if is_standard else jpeg_tiles.Form.AS_IS)
+    back, *_ = Born.split(one.to_bytes(TileCodec.STORED) + b"the rest", (256, 512, 1))
+    np.testing.assert_array_equal(back.samples, one.samples)

@@ -60,8 +60,23 @@ def test_unreadable_file(tmp_path: Path) -> None:
             parse(path)
 
 
-def test_jpeg(tmp_path: Path) -> None:
-    """A JPEG is transcoded, comes back byte for byte, and its samples can be decoded."""
+@pytest.mark.parametrize("how", [{}, {"progressive": True}, {"keep_rgb": True}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_jpeg(tmp_path: Path, mode: str, how: dict[str, bool]) -> None:
+    """A JPEG is the one tile of its image, and comes back byte for byte."""
+    path = tmp_path / "a.jpg"
+    photo().convert(mode).save(path, quality=90, **how)
+    found = parse(path)
+    assert (found.format, len(found.images)) == (Format.JPEG, 1)
+    assert b"".join(rebuild(found.format, found.residue, found.images)) == path.read_bytes()
+    with Pillow.open(path) as picture:
+        samples = np.asarray(picture)
+    np.testing.assert_array_equal(found.images[0].read().reshape(samples.shape), samples)
+
+
+def test_jpeg_without_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A JPEG too large for a tile is transcoded, and its samples can be decoded."""
+    monkeypatch.setattr(jpeg, "MAX_TILE_PIXELS", 100)
     path = tmp_path / "a.jpg"
     photo().save(path, quality=90, progressive=True)
     data = path.read_bytes()
@@ -87,6 +102,7 @@ def test_jpegs_too_large_for_libjxl_are_refused_before_it_allocates(
 ) -> None:
     path = tmp_path / "a.jpg"
     photo().save(path)
+    monkeypatch.setattr(jpeg, "MAX_TILE_PIXELS", 1)
     residue = parse(path).residue
     monkeypatch.setattr(jpeg, "MAX_PIXELS", 1)
     monkeypatch.setattr(imagecodecs, "jpegxl_encode_jpeg", lambda *_: pytest.fail("encoded"))

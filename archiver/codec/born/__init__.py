@@ -7,6 +7,7 @@ give is coded as a difference.
 
 - :mod:`~archiver.codec.born.pixels`: coefficients to samples, in integers, as libjpeg does it
 - :mod:`~archiver.codec.born.stream`: coefficients to the bytes of a JPEG and back
+- :mod:`~archiver.codec.born.coded`: coefficients to what is stored of them
 - :mod:`~archiver.codec.born.traces`: samples to coefficients, for the writer alone
 - :mod:`~archiver.codec.born.tile`: what a payload holds of all that
 """

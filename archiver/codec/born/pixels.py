@@ -13,18 +13,11 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from archiver.codec.dct.standard import SIDE
+
 Ints = NDArray[np.int64]
-SIDE = 8  # of a block
 MIDDLE, MOST = 128, 255
 _FRACTION, _PASS = 13, 2  # bits of the constants, and kept between the two passes
-# Row order of a block that is stored in zigzag order (T.81, figure A.6).
-ZIGZAG = np.array(
-    [
-        *(0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48),
-        *(41, 34, 27, 20, 13, 6, 7, 14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15),
-        *(23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63),
-    ]
-)
 
 
 class Mode(IntEnum):

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archiver.codec.born.pixels import SIDE, ZIGZAG, Coefficients, Ints, Mode
+from archiver.codec.born.pixels import Coefficients, Ints, Mode
+from archiver.codec.dct.standard import SIDE, ZIGZAG
 from archiver.compiled import compiled
 from archiver.errors import IntegrityError
 

@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archiver.codec import jpeg_tiles
-from archiver.codec.born import pixels, stream, traces
-from archiver.codec.born.pixels import Mode
+from archiver.codec.born import coded, pixels, stream, traces
+from archiver.codec.born.pixels import Coefficients, Mode
 from archiver.errors import IntegrityError
 from archiver.image import Samples
 
 _HEADER = struct.Struct("<BBB3sI")
 _NO_HEADER = bytes(3)  # of a JPEG tile's payload: nothing here is part of a file
+_BARE = bytes([7]) + _NO_HEADER  # a form of its own: coefficients without the header of a JPEG
 MOST_PLACE = 15  # row and column of the first whole MCU
 _EXACT = 0.995  # share of samples beyond which the level is 0: then hardly a difference is left
 Uint8 = NDArray[np.uint8]
@@ -47,11 +48,7 @@ class Born:
         found = traces.find(tile.astype(np.uint8, copy=False))
         if found is None:
             return None
-        data = _NO_HEADER + stream.to_bytes(found.coefficients)
-        payload = jpeg_tiles.encode(jpeg_tiles.as_tile(data))
-        room = tile.shape[0] - found.row, tile.shape[1] - found.column
-        if not (jpeg_tiles.is_bounded(payload, room) and _comes_back(payload, data)):
-            payload = jpeg_tiles.encode_as_is(jpeg_tiles.as_tile(data))
+        payload = _payload(found.coefficients)
         samples = pixels.decode(found.coefficients)
         mode, no_levels = found.coefficients.mode, bytes(3)
         plain = cls(mode, found.row, found.column, no_levels, payload, samples)
@@ -107,20 +104,27 @@ class Born:
         kept, room = payload[_HEADER.size : end], (shape[0] - row, shape[1] - column)
         if Mode(mode).channels != shape[2]:
             raise IntegrityError(f"tile born as JPEG: mode {mode} in a tile of {shape}")
-        if not jpeg_tiles.is_bounded(kept, room):
-            raise IntegrityError(f"tile born as JPEG: no plain JPEG of at most {room} in it")
-        data = jpeg_tiles.decode(kept)[len(_NO_HEADER) :]
-        samples = pixels.decode(stream.from_bytes(data, Mode(mode), room))
+        samples = pixels.decode(_coefficients(kept, Mode(mode), room))
         found = cls(Mode(mode), row, column, levels, kept, samples)
         return found, payload[end], payload[end + 1 :]
 
 
-def _comes_back(payload: bytes, data: bytes) -> bool:
-    """Whether libjxl gives back what it was given: of impossible coefficients it does not."""
-    try:
-        return jpeg_tiles.decode(payload) == data
-    except IntegrityError:
-        return False
+def _payload(found: Coefficients) -> bytes:
+    """Return a JPEG as it is stored: bare coefficients, else as it is."""
+    bare = coded.encode(found)
+    if bare:
+        return _BARE + bare
+    return jpeg_tiles.encode_as_is(jpeg_tiles.as_tile(_NO_HEADER + stream.to_bytes(found)))
+
+
+def _coefficients(payload: bytes, mode: Mode, room: tuple[int, int]) -> Coefficients:
+    """Return the coefficients of a stored JPEG of at most ``room`` rows and columns."""
+    if payload.startswith(_BARE):
+        return coded.decode(payload[len(_BARE) :], mode, room)
+    if not jpeg_tiles.is_bounded(payload, room):
+        raise IntegrityError(f"tile born as JPEG: no plain JPEG of at most {room} in it")
+    data = jpeg_tiles.decode(payload)[len(_NO_HEADER) :]
+    return stream.from_bytes(data, mode, room)
 
 
 def codec_of(payload: bytes) -> int:

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archiver.codec.born import pixels, stream
-from archiver.codec.born.pixels import MIDDLE, MOST, SIDE, Coefficients, Ints, Mode
+from archiver.codec.born.pixels import MIDDLE, MOST, Coefficients, Ints, Mode
+from archiver.codec.dct import standard
+from archiver.codec.dct.standard import SIDE
 
 LEAST_SIDE, MOST_PIXELS = 64, 1 << 20  # of a tile
 MOST_BLOCKS = 300  # that the grid and the steps are looked for in
@@ -36,19 +38,6 @@ Uint8 = NDArray[np.uint8]
 _ANGLE = np.outer(np.arange(SIDE), 2 * np.arange(SIDE) + 1) * (np.pi / (2 * SIDE))
 _COSINES = np.cos(_ANGLE) * np.where(np.arange(SIDE)[:, None] == 0, 8**-0.5, 0.5)
 _HIGH = np.add.outer(np.arange(SIDE), np.arange(SIDE)) >= SIDE - 1
-# T.81, tables K.1 and K.2: the steps that most encoders scale by their quality
-_LUMA = np.array(
-    [
-        *(16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57),
-        *(69, 56, 14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55),
-        *(64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103),
-        99,
-    ]
-).reshape(SIDE, SIDE)
-_CHROMA = np.full((SIDE, SIDE), 99)
-_CHROMA[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
-
-
 # What blue and red chroma, from the middle, add to red, green and blue; and the way back
 _FROM_CHROMA = np.array([[0, -0.344136, 1.772], [1.402, -0.714136, 0]])
 _TO_CHROMA = np.linalg.pinv(_FROM_CHROMA)
@@ -88,15 +77,16 @@ def _candidates(
     """Yield what the JPEG may have been, given where its blocks begin."""
     whole = _unclipped(tile, grid)
     if quality := _quality(seen, grid, whole):
-        tables = _steps(_LUMA, quality), _steps(_CHROMA, quality)
+        tables = standard.steps(standard.LUMA, quality), standard.steps(standard.CHROMA, quality)
         if tile.shape[2] == 1:
             yield Mode.GREY, (tables[0], tables[0])
             return
         yield from ((mode, tables) for mode in (Mode.QUARTER, Mode.FULL, Mode.WIDE))
     if tile.shape[2] == 3 and (quality := _quality(tile[..., 1], grid, whole)):
         # channels that were coded as they are, as Aperio's scanners do
-        luma = _steps(_LUMA, quality)
-        yield from ((Mode.RGB, (luma, others)) for others in (luma, _steps(_CHROMA, quality)))
+        luma = standard.steps(standard.LUMA, quality)
+        chroma = standard.steps(standard.CHROMA, quality)
+        yield from ((Mode.RGB, (luma, others)) for others in (luma, chroma))
 
 
 def _origins(grid: tuple[int, int], mode: Mode) -> Iterator[tuple[int, int]]:
@@ -136,20 +126,13 @@ def _quality(plane: NDArray[Any], grid: tuple[int, int], whole: NDArray[np.bool_
     values = _forward(blocks[:: -(-len(blocks) // MOST_BLOCKS)]).reshape(-1, SIDE * SIDE)
     best, found = _LEAST_FIT, 0
     for quality in _QUALITIES:
-        steps = _steps(_LUMA, quality).reshape(-1)
+        steps = standard.steps(standard.LUMA, quality).reshape(-1)
         seen = np.abs(values) > np.minimum(_LEAST_SEEN, steps / 2)
         seen[:, 0] = False
         fit = np.cos(2 * np.pi * (values / steps)[seen])
         if len(fit) >= _FEW and fit.mean() > best:
             best, found = float(fit.mean()), quality
     return found
-
-
-def _steps(table: Ints, quality: int) -> Ints:
-    """Return a table scaled to a quality, as libjpeg scales it."""
-    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
-    steps: Ints = np.clip((table * percent + 50) // 100, 1, 255)
-    return steps
 
 
 class _Fit:

@@ -1,0 +1,82 @@
+"""Own the JPEG of a tile as coded coefficients: its header follows from size, mode and quality.
+
+Layout (FORMAT.md, "Tiles born as JPEG"; little-endian)::
+
+    u2 height | u2 width | u1 quality, + 128 if chroma has table K.2 | stream
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+
+from archiver.codec.born import stream
+from archiver.codec.born.pixels import Coefficients, Ints, Mode
+from archiver.codec.dct import planes, standard
+from archiver.codec.dct.mixing import Memory
+from archiver.codec.dct.standard import SIDE, ZIGZAG
+from archiver.codec.dct.stream import Header
+from archiver.errors import IntegrityError
+
+_HEAD = struct.Struct("<HHB")
+_HAS_CHROMA = 128
+
+
+def encode(found: Coefficients) -> bytes:
+    """Return what is stored of coefficients, b"" if their steps are no standard ones."""
+    quality = _quality(found.tables)
+    if not quality:
+        return b""
+    blocks = [plane.reshape(*plane.shape[:2], -1)[..., ZIGZAG] for plane in found.planes]
+    ordered = [np.ascontiguousarray(plane, np.int16) for plane in blocks]
+    room = len(stream.to_bytes(found))
+    coded = planes.encode(ordered, _header(found.mode, found.shape, quality), Memory.fresh(), room)
+    return b"" if coded is None else _HEAD.pack(*found.shape, quality) + coded
+
+
+def decode(data: bytes, mode: Mode, room: tuple[int, int]) -> Coefficients:
+    """Return the coefficients that :func:`encode` was given; IntegrityError if they do not decode.
+
+    They may have no more rows and columns of samples than ``room``.
+    """
+    if len(data) < _HEAD.size:
+        raise IntegrityError(f"tile born as JPEG: {len(data)} bytes of coefficients")
+    height, width, quality = _HEAD.unpack_from(data)
+    down, across = (SIDE * factor for factor in mode.factors)
+    if not (0 < height <= room[0] and 0 < width <= room[1]) or height % down or width % across:
+        raise IntegrityError(f"tile born as JPEG: a JPEG of {height} x {width}")
+    if not 1 <= quality & ~_HAS_CHROMA <= 100:
+        raise IntegrityError(f"tile born as JPEG: quality {quality}")
+    blocks = planes.decode(
+        data[_HEAD.size :], _header(mode, (height, width), quality), Memory.fresh()
+    )
+    found = []
+    for plane in blocks:
+        plain = np.empty(plane.shape, np.int64)
+        plain[..., ZIGZAG] = plane
+        found.append(plain.reshape(*plane.shape[:2], SIDE, SIDE))
+    coefficients = Coefficients(mode, tuple(found), _tables(quality))
+    if not stream.is_codable(coefficients):
+        raise IntegrityError("tile born as JPEG: coefficients that no JPEG has")
+    return coefficients
+
+
+def _tables(quality: int) -> tuple[Ints, Ints]:
+    other = standard.CHROMA if quality & _HAS_CHROMA else standard.LUMA
+    scale = quality & ~_HAS_CHROMA
+    return standard.steps(standard.LUMA, scale), standard.steps(other, scale)
+
+
+def _quality(tables: tuple[Ints, Ints]) -> int:
+    """Return what says both tables, 0 if nothing does."""
+    for quality in standard.QUALITIES:
+        for flag in (_HAS_CHROMA, 0):
+            pair = zip(_tables(quality | flag), tables, strict=True)
+            if all(np.array_equal(one, other) for one, other in pair):
+                return quality | flag
+    return 0
+
+
+def _header(mode: Mode, shape: tuple[int, int], quality: int) -> Header:
+    return Header.of(stream.header(mode, shape, _tables(quality)))

@@ -1,0 +1,148 @@
+"""Coded coefficients: every JPEG comes back, the bytes are pinned, damage is an error."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jpegs import jpeg_files, saved, scene
+
+from archiver.codec import jpeg_tiles
+from archiver.codec.dct import contexts, mixing, payload, standard
+from archiver.codec.dct.mixing import Memory
+from archiver.codec.dct.stream import Parts
+from archiver.codec.jpeg_tiles import Form
+from archiver.errors import IntegrityError
+
+VECTORS = Path(__file__).parents[1] / "vectors" / "codec-v1"
+FILES = jpeg_files()
+
+
+def tile_of(data: bytes) -> np.ndarray:
+    """Return a JPEG as a tile."""
+    return jpeg_tiles.as_tile(bytes([1, 0, 0]) + data)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_jpeg_comes_back_from_its_coefficients(name: str) -> None:
+    tile = tile_of(FILES[name])
+    coded = jpeg_tiles.encode_coefficients(tile)
+    assert coded[0] == Form.COEFFICIENTS
+    assert len(coded) < tile.size
+    assert jpeg_tiles.decode(coded) == tile.tobytes()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_bytes_are_those_of_the_first_release(name: str) -> None:
+    """Golden payloads decode, and are written again."""
+    memory = Memory.fresh()
+    for number in range(int(name[-1]) if name.startswith("primed") else 0):
+        jpeg_tiles.encode_coefficients(tile_of(FILES[f"primed-{number}"]), memory)
+    golden = (VECTORS / f"jpeg-{name}.tile").read_bytes()
+    back = jpeg_tiles.decode(golden, memory.copy())
+    assert hashlib.sha256(back).hexdigest() == (VECTORS / f"jpeg-{name}.sha256").read_text().strip()
+    how = memory if name.startswith("primed") else None
+    found = payload.encode(back[3:], Memory.fresh() if how is None else how)
+    assert found is not None
+    head = payload.head_of(golden[4:])
+    assert golden[4 + len(head) :] == found[1]
+
+
+def test_tables_are_those_of_the_text() -> None:
+    digest = hashlib.sha256()
+    for table in (mixing.SQUASH, mixing.STRETCH, mixing.TRUST, mixing.SHARE, contexts.EDGE):
+        digest.update(table.astype("<i4").tobytes())
+    text = (Path(__file__).parents[2] / "manifests" / "FORMAT.md").read_text()
+    assert digest.hexdigest() in text
+    assert hashlib.sha256(standard.dictionary()).hexdigest() in text
+
+
+def test_what_was_learned_makes_the_next_one_smaller() -> None:
+    memory = Memory.fresh()
+    first, second = (tile_of(FILES[f"primed-{n}"]) for n in range(2))
+    jpeg_tiles.encode_coefficients(first, memory)
+    primed = jpeg_tiles.encode_coefficients(second, memory.copy())
+    assert len(primed) < len(jpeg_tiles.encode_coefficients(second))
+    assert jpeg_tiles.decode(primed, memory) == second.tobytes()
+
+
+def test_primed_tiles_need_a_memory() -> None:
+    primed = jpeg_tiles.encode_coefficients(tile_of(FILES["grey"]), Memory.fresh())
+    with pytest.raises(IntegrityError, match="unknown form"):
+        jpeg_tiles.decode(primed)
+
+
+def without_padding() -> bytes:
+    """Return a JPEG whose last bits are padded with zeros."""
+    for data in FILES.values():
+        end = len(data) - len(Parts.of(data).after) - 1
+        padded = next(n for n in range(8) if not data[end] >> n & 1)
+        if padded > 1:
+            return data[:end] + bytes([data[end] >> padded << padded]) + data[end + 1 :]
+    raise AssertionError("all of them end with a byte")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff\xd8 no JPEG",
+        saved(scene(3, (40, 40)), 75, progressive=True),
+        FILES["full"][:-40],
+        FILES["full"][:300],
+        FILES["full"].replace(b"\xff\xdb", b"\xff\xdd"),
+        FILES["full"].replace(b"\xff\xda", b"\xff\xd0\xff\xda"),
+        FILES["restarts"].replace(b"\xff\xd0", b"\xff\xd1"),
+        without_padding(),
+    ],
+    ids=range(9),
+)
+def test_other_jpegs_are_left_to_other_codecs(data: bytes) -> None:
+    tile = tile_of(data)
+    assert jpeg_tiles.encode_coefficients(tile) == b""
+    coded = jpeg_tiles.encode(tile)
+    assert coded[0] in (Form.AS_IS, Form.JPEG_XL)
+    assert jpeg_tiles.decode(coded) == tile.tobytes()
+
+
+@settings(max_examples=150, deadline=None)
+@given(name=st.sampled_from(["quarter", "tail", "cmyk"]), data=st.data())
+def test_damaged_payloads_are_refused_or_give_another_jpeg(name: str, data: st.DataObject) -> None:
+    whole = bytearray((VECTORS / f"jpeg-{name}.tile").read_bytes())
+    at = data.draw(st.integers(1, len(whole) - 1))
+    whole[at] ^= data.draw(st.integers(1, 255))
+    end = data.draw(st.sampled_from([len(whole), at]))
+    with contextlib.suppress(IntegrityError):
+        jpeg_tiles.decode(bytes(whole[:end]))
+
+
+def test_a_payload_that_declares_gigabytes_allocates_none() -> None:
+    """Sides are bounded before anything is allocated for them."""
+    head, stream = payload.encode(FILES["grey"], Memory.fresh()) or (b"", b"")
+    before, after = payload._segments(head)
+    at = before.index(b"\xff\xc0") + 5
+    huge = before[:at] + b"\xff\xff\xff\xff" + before[at + 4 :]
+    frame = payload._compressor().compress(huge + after)
+    bomb = payload._HEAD.pack(len(frame), len(huge), len(after)) + frame + stream
+    with pytest.raises(IntegrityError, match="frame of another kind"):
+        payload.decode(bomb, Memory.fresh())
+    for sizes in ((1 << 31, 1, 1), (len(frame), 1 << 25, 2), (len(frame), 3, 4)):
+        with pytest.raises(IntegrityError):
+            payload.decode(payload._HEAD.pack(*sizes) + frame + stream, Memory.fresh())
+
+
+def test_a_coefficient_without_a_code_is_refused() -> None:
+    """A stream of another JPEG may hold what the tables in the head cannot say."""
+    rng = np.random.default_rng(0)
+    noise = saved(rng.integers(0, 256, (24, 24, 3), np.uint8), 100, subsampling=0, optimize=True)
+    flat = saved(np.full((24, 24, 3), 9, np.uint8), 100, subsampling=0, optimize=True)
+    found, other = payload.encode(noise, Memory.fresh()), payload.encode(flat, Memory.fresh())
+    assert found is not None
+    assert other is not None
+    with pytest.raises(IntegrityError, match="no Huffman code"):
+        payload.decode(other[0] + found[1], Memory.fresh())
