@@ -41,7 +41,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("priming")
     (folder / "tree").mkdir()
     write_slide(folder / "tree" / "slide.tif")
-    run.pack(folder / "tree", folder / "a", PackSettings(profile="fast", workers=0), lambda _: None)
+    run.pack(folder / "tree", folder / "a", PackSettings(workers=0, adapt_steps=0), lambda _: None)
     return folder / "a"
 
 

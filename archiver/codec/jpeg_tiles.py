@@ -59,8 +59,13 @@ def as_tile(data: bytes) -> Samples:
 
 def encode(tile: Samples, memory: Memory | None = None) -> bytes:
     """Return the smallest payload of a tile; if there is a ``memory``, coefficients are primed."""
-    payloads = [encode_as_is(tile), _transcoded(tile), encode_coefficients(tile, memory)]
+    payloads = [encode_quickly(tile), encode_coefficients(tile, memory)]
     return min(filter(None, payloads), key=len)
+
+
+def encode_quickly(tile: Samples) -> bytes:
+    """Return the smaller payload of those that need no coefficients, a hundred times as fast."""
+    return min(filter(None, [encode_as_is(tile), _transcoded(tile)]), key=len)
 
 
 def encode_as_is(tile: Samples) -> bytes:

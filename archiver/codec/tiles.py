@@ -178,7 +178,7 @@ def stored(tile: Samples) -> Encoded:
 
 def _encode_classic(tile: Samples, effort: int) -> Encoded:
     if tile.dtype == jpeg_tiles.BYTES:
-        return Encoded(TileCodec.JPEG, jpeg_tiles.encode(tile))
+        return Encoded(TileCodec.JPEG, jpeg_tiles.encode_quickly(tile))
     constant = classic.encode_constant(tile)
     if constant is not None:
         return Encoded(TileCodec.CONSTANT, constant)

@@ -43,6 +43,7 @@ def run_task(task: Task, threads: int) -> TaskResult:
             fidelity=fidelity,
             known=known,
             effort=task.effort,
+            quick_jpegs=task.profile == "fast",
         )
         outcomes = list(zip(files, packed, strict=True))
         outcomes += [(item, _pack_link(task, item, shard, known)) for item in links]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -157,10 +158,18 @@ def _come_back(
     primers: Sequence[Priming],
 ) -> list[bool]:
     """Return which tiles decode to the same bytes."""
-    good: dict[int, bool] = {}
-    for i, (one, (primer, number)) in enumerate(zip(encoded, primers, strict=True)):
-        if primer and one.codec == TileCodec.JPEG and jpeg_tiles.is_primed(one.payload):
-            good[i] = primer.decodes(number, one.payload, tiles[i].tobytes())
+    primed = [
+        i
+        for i, (one, (primer, _)) in enumerate(zip(encoded, primers, strict=True))
+        if primer and one.codec == TileCodec.JPEG and jpeg_tiles.is_primed(one.payload)
+    ]
+
+    def decodes(i: int) -> bool:
+        primer, number = primers[i]
+        return primer is not None and primer.decodes(number, encoded[i].payload, tiles[i].tobytes())
+
+    with ThreadPoolExecutor(engine.threads if engine else 1) as pool:
+        good = dict(zip(primed, pool.map(decodes, primed), strict=True))
     rest = [i for i in range(len(tiles)) if i not in good]
     parts = [tiles[i] for i in rest], [encoded[i] for i in rest], engine, [bases[i] for i in rest]
     good |= zip(rest, _decodes(*parts), strict=True)

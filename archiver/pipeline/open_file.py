@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +47,7 @@ class OpenFile:
     turns: Turns = UPRIGHT_ONLY  # in which a model is given its tiles
     adaptation: bytes = b""
     jpeg_head: bytes = b""  # what its JPEG tiles begin with
+    quick_jpegs: bool = False  # whether JPEGs are left to libjxl
     primer: Primer | None = None  # what its JPEG tiles learn from
     mark: Mark | None = None  # where the tiles of a large file begin in the shard
     error: str | None = None
@@ -88,6 +90,8 @@ class OpenFile:
 
     def prime(self) -> None:
         """Code the keys of its JPEG tiles, if it has enough; SourceError if it cannot be read."""
+        if self.quick_jpegs:
+            return
         images = self.parsed.images
         jpegs = [n for n, (image, _) in enumerate(self.places) if images[image].jpeg_tile]
         primer, payloads = priming.primed(jpegs, lambda number: self._sampled(number, None))
@@ -136,9 +140,14 @@ class WaitingTile:
         return self.difference.samples if self.difference else None
 
     @property
+    def is_thorough(self) -> bool:
+        """Whether it is a JPEG whose coefficients are to be coded."""
+        return self.samples.dtype == jpeg_tiles.BYTES and not self.file.quick_jpegs
+
+    @property
     def primer(self) -> Primer | None:
-        """What it learns from, if it is a JPEG of a file that has keys."""
-        return self.file.primer if self.samples.dtype == jpeg_tiles.BYTES else None
+        """What it learns from, if it is such a JPEG of a file that has keys."""
+        return self.file.primer if self.is_thorough else None
 
     @property
     def n_bytes(self) -> int:
@@ -146,12 +155,17 @@ class WaitingTile:
         return self.samples.nbytes + (self.difference.left.nbytes if self.difference else 0)
 
 
+def _encoded_jpeg(one: WaitingTile) -> Encoded:
+    memory = one.primer.memory(one.number) if one.primer else None
+    return Encoded(TileCodec.JPEG, jpeg_tiles.encode(one.samples, memory))
+
+
 def encoded(tiles: Sequence[WaitingTile], engine: Engine | None) -> list[Encoded]:
     """Return the smallest coding of every tile; what was coded for a choice is not coded again."""
-    for one in tiles:
-        if one.primer and one.number not in one.file.encoded:
-            payload = jpeg_tiles.encode(one.samples, one.primer.memory(one.number))
-            one.file.encoded[one.number] = Encoded(TileCodec.JPEG, payload)
+    jpegs = [one for one in tiles if one.is_thorough and one.number not in one.file.encoded]
+    with ThreadPoolExecutor(engine.threads if engine else 1) as pool:
+        for one, coded in zip(jpegs, pool.map(_encoded_jpeg, jpegs), strict=True):
+            one.file.encoded[one.number] = coded
     todo = [one for one in tiles if one.number not in one.file.encoded]
     turns = [one.file.turns for one in todo]
     fresh = iter(codec.encode([one.samples for one in todo], engine, turns))

@@ -64,14 +64,16 @@ def pack_files(
     fidelity: Fidelity = Fidelity.BYTES,
     known: Collection[bytes] = frozenset(),
     effort: Effort | None = None,
+    quick_jpegs: bool = False,
 ) -> list[Packed | Failure]:
     """Append the files at ``paths`` to ``shard``; one outcome each, in their order.
 
     Of ``engines`` each file takes the one that codes a sample of its tiles smallest; "model" of a
     tile is its number.  Without any, classic codecs code all.  ``effort`` adapts it to the file.
+    ``quick_jpegs`` leaves JPEGs to libjxl.
     Content whose SHA-256 is in ``known``, or came earlier in ``paths``, is not coded again.
     """
-    packer = _Packer(shard, engines, tile, fidelity, known, effort)
+    packer = _Packer(shard, engines, tile, fidelity, known, effort, quick_jpegs)
     for path in paths:
         packer.add(path)
     packer.drain()
@@ -101,6 +103,7 @@ class _Packer:
         fidelity: Fidelity,
         known: Collection[bytes],
         effort: Effort | None,
+        quick_jpegs: bool,
     ) -> None:
         self.outcomes: list[Packed | Failure] = []
         self._shard = shard
@@ -109,6 +112,7 @@ class _Packer:
         self._fidelity = fidelity
         self._known = known
         self._effort = effort
+        self._quick_jpegs = quick_jpegs
         self._done: set[bytes] = set()
         self._queue: deque[OpenFile] = deque()
         self._pending: list[WaitingTile] = []
@@ -129,7 +133,7 @@ class _Packer:
             self.drain()
             self.outcomes.append(Failure(path, reread.reason(error)))
             return
-        self._enqueue(OpenFile(path, parsed, stamp))
+        self._enqueue(OpenFile(path, parsed, stamp, quick_jpegs=self._quick_jpegs))
 
     def drain(self) -> None:
         """Code what waits and finish every file in the queue."""

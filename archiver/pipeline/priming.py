@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from threading import Lock
 
 from archiver.codec import jpeg_tiles
 from archiver.codec.dct.mixing import Memory
@@ -23,12 +24,16 @@ _HEAD = struct.Struct("<BB")
 
 
 class Primer:
-    """What the keys have taught; ``payload_of`` returns the payload of a tile, with its head."""
+    """What the keys have taught, for any thread that asks.
+
+    ``payload_of`` returns the payload of a tile, with its head.
+    """
 
     def __init__(self, keys: Sequence[int], payload_of: Callable[[int], bytes]) -> None:
         self.keys = tuple(keys)
         self._payload_of = payload_of
         self._memory, self._learned = Memory.fresh(), 0
+        self._lock = Lock()
 
     @classmethod
     def from_bytes(cls, chunk: bytes, payload_of: Callable[[int], bytes]) -> Primer:
@@ -48,6 +53,12 @@ class Primer:
     def memory(self, number: int) -> Memory:
         """Return the memory by which a tile is coded; IntegrityError if a key is damaged."""
         before = self.keys.index(number) if number in self.keys else len(self.keys)
+        with self._lock:
+            self._learn(before)
+            return self._memory.copy()
+
+    def _learn(self, before: int) -> None:
+        """Have learned from the first ``before`` keys."""
         if self._learned > before:
             self._memory, self._learned = Memory.fresh(), 0
         while self._learned < before:
@@ -58,7 +69,6 @@ class Primer:
                 self._memory, self._learned = Memory.fresh(), 0
                 raise IntegrityError(f"key {key} of its file's JPEG tiles: {error}") from error
             self._learned += 1
-        return self._memory.copy()
 
     def decodes(self, number: int, payload: bytes, expected: bytes) -> bool:
         """Whether a payload gives what it should."""
