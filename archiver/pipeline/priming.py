@@ -17,8 +17,8 @@ from archiver.errors import IntegrityError
 from archiver.image import Samples
 
 VERSION = 1
-KEYS, MAX_KEYS = 8, 16
-CANDIDATES = 8 * KEYS  # of which those with the most bytes become keys: glass teaches nothing
+KEYS = MAX_KEYS = 16
+CANDIDATES = 4 * KEYS  # of which those with the most bytes become keys: glass teaches nothing
 LEAST_BYTES = 1 << 14  # of JPEGs in a file, below which there are no keys
 _HEAD = struct.Struct("<BB")
 
