@@ -64,7 +64,10 @@ class Primer:
         while self._learned < before:
             key = self.keys[self._learned]
             try:
-                jpeg_tiles.decode(self._payload_of(key), self._memory)
+                payload = self._payload_of(key)
+                if not jpeg_tiles.is_primed(payload):
+                    raise IntegrityError("it teaches nothing")
+                jpeg_tiles.decode(payload, self._memory)
             except IntegrityError as error:
                 self._memory, self._learned = Memory.fresh(), 0
                 raise IntegrityError(f"key {key} of its file's JPEG tiles: {error}") from error

@@ -25,6 +25,7 @@ _ONE = 1 << 16  # a probability, or a weight, of 1
 _LOGIT = 2047  # the largest logit, in 1/256
 _FIRST_WEIGHT = 7864
 _MOST_COUNT = 127
+_MOST_USES = 305  # after which a mixer's rate stays the same
 _KNOTS = 33  # of a curve
 _LEAST, _MOST = 24, _ONE - 24  # the surest that a decision can be
 Bytes = NDArray[np.uint8]
@@ -184,8 +185,9 @@ def _learn(target: int, logit: int, used: int, memory: Memory, desk: Desk) -> No
     """Move the weights towards what would have been better."""
     for m in range(MIXERS):
         chosen = desk.sets[m]
-        memory.uses[m, chosen] += 1
-        rate = 4 + 320 // (16 + memory.uses[m, chosen])
+        uses = min(memory.uses[m, chosen] + 1, _MOST_USES)
+        memory.uses[m, chosen] = uses
+        rate = 4 + 320 // (16 + uses)
         error = ((target - SQUASH[desk.logits[m] + _LOGIT]) * rate) >> 6
         weights = memory.weights[m, chosen]
         for i in range(used):
@@ -203,7 +205,7 @@ def _remember(target: int, n: int, memory: Memory, desk: Desk) -> None:
         at = desk.slots[i]
         chance, count = int(memory.slots[i, at]) + 32768, memory.counts[i, at]
         chance += ((target - chance) * SHARE[count]) >> 16
-        memory.slots[i, at] = min(chance, 65535) - 32768
+        memory.slots[i, at] = chance - 32768
         if count < _MOST_COUNT:
             memory.counts[i, at] = count + 1
 

@@ -16,7 +16,7 @@ import numpy as np
 from archiver.codec.dct import huffman
 from archiver.codec.dct.huffman import Blocks, Ints
 
-MAX_PIXELS = 1 << 26  # times components: two bytes for each
+MAX_COEFFICIENTS = 1 << 26  # of all components, in whole MCUs: two bytes for each
 _SOI = b"\xff\xd8"
 _FRAMES, _OTHER_FRAMES = (0xC0, 0xC1), {*range(0xC2, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _DHT, _DAC, _SOS, _DQT, _DRI = 0xC4, 0xCC, 0xDA, 0xDB, 0xDD
@@ -97,9 +97,10 @@ class Header:
     def _take_codes(self, body: bytes) -> None:
         while body:
             end = 17 + sum(body[1:17])
+            taken = sum(count << (15 - bits) for bits, count in enumerate(body[1:17]))
+            if len(body) < end or taken > 1 << 16:
+                raise ValueError("no Huffman table")
             self.codes[body[0]] = body[1:17], body[17:end]
-            if len(body) < end:
-                raise ValueError("Huffman table cut off")
             body = body[end:]
 
     def _take_scan(self, body: bytes) -> None:
@@ -118,7 +119,8 @@ class Header:
         factors = [f for one in self.components for f in (one.across, one.down)]
         good = 1 <= len(each) <= 4 and min(factors) >= 1 and max(factors) <= _MOST_FACTOR
         good = good and (len(each) == 1 or sum(each) <= _MOST_BLOCKS)
-        if not good or not 0 < self.height * self.width * len(each) <= MAX_PIXELS:
+        good = good and self.height * self.width > 0
+        if not good or sum(64 * n * m for n, m in self.shapes) > MAX_COEFFICIENTS:
             raise ValueError("frame of another kind")
         for one in self.components:
             steps = self.steps[one.steps]
