@@ -123,6 +123,25 @@ def test_memories_do_not_depend_on_the_order_of_reading() -> None:
         again = Primer(primer.keys, payloads.__getitem__)
 
 
+def test_a_small_tile_hides_no_large_jpeg(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sides are compared before coefficients are decoded."""
+    monkeypatch.setattr(jpeg_tiles, "sides", lambda payload: (65, 64))
+    monkeypatch.setattr(jpeg_tiles, "decode", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(IntegrityError, match="65 x 64"):
+        open_archive(archive).entry("slide.tif").read((0, 0, 8, 8))
+
+
+def test_keys_in_the_way_cost_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading in order learns from every key twice: for the tiles between, and for the keys."""
+    primer, payloads = primed(range(6), TILES.__getitem__)
+    taught, decode = [], jpeg_tiles.decode
+    monkeypatch.setattr(jpeg_tiles, "decode", lambda *a: taught.append(1) or decode(*a))
+    again = Primer(primer.keys, payloads.__getitem__)
+    for number in (4, *range(6), 4):
+        again.memory(number)
+    assert len(taught) <= 2 * len(primer.keys)
+
+
 def test_little_has_no_keys() -> None:
     small = [jpeg_tiles.as_tile(bytes(3) + data) for data in jpeg_files().values()][:3]
     assert primed(range(3), small.__getitem__)[1] == {}

@@ -192,7 +192,7 @@ def stored(
         one = StoredTile(
             *(f"image {number}", 0, number, len(payload), crc32c(payload)),
             *(crc32c(little_endian(tile)), TileCodec.DIFFERENCE, -1, {}),
-            *(tile.shape, tile.dtype, 0, number, siblings),
+            *(tile.shape, tile.shape[:2], tile.dtype, 0, number, siblings),
         )
         siblings.append(one)
     archive = SimpleNamespace(payload=lambda shard, offset, length, crc: payloads[offset])

@@ -26,6 +26,7 @@ from archiver.image import Samples
 BYTES = np.dtype("V1")
 MAX_PLAIN_TABLES = 1 << 9  # bytes of the box that has the tables, of a JPEG without other segments
 MAX_PIXELS = 1 << 24  # of one under JPEG XL: libjxl takes some 12 bytes for each
+MAX_BYTES = 1 << 23  # of one whose coefficients are coded: a minute or so
 _HEADER = 3
 _START = 1 + _HEADER
 _RECONSTRUCTION = b"jbrd"  # the box that has the JPEG's tables
@@ -59,8 +60,10 @@ def as_tile(data: bytes) -> Samples:
 
 def encode(tile: Samples, memory: Memory | None = None) -> bytes:
     """Return the smallest payload of a tile; if there is a ``memory``, coefficients are primed."""
-    payloads = [encode_quickly(tile), encode_coefficients(tile, memory)]
-    return min(filter(None, payloads), key=len)
+    quick = encode_quickly(tile)
+    if tile.size > MAX_BYTES:
+        return quick
+    return min(filter(None, [quick, encode_coefficients(tile, memory)]), key=len)
 
 
 def encode_quickly(tile: Samples) -> bytes:
@@ -109,6 +112,13 @@ def head_of(payload: bytes) -> bytes:
     if payload[:1] != bytes([Form.JPEG_XL]) or box < 0:
         return b""
     return stream[: box + int.from_bytes(stream[box : box + 4], "big")]
+
+
+def sides(payload: bytes) -> tuple[int, int]:
+    """Return height and width that the JPEG of coded coefficients declares, (0, 0) of others."""
+    if payload[:1] in (bytes([Form.COEFFICIENTS]), bytes([Form.PRIMED])):
+        return coded.sides(payload[_START:])
+    return 0, 0
 
 
 def is_bounded(payload: bytes, room: tuple[int, int]) -> bool:

@@ -110,7 +110,10 @@ class TileDecoder:
         """Return the payload of a JPEG tile, with its head."""
         payload = self._archive.payload(tile.shard, tile.offset, tile.length, tile.crc32c)
         if jpeg_tiles.is_headless(payload):
-            return jpeg_tiles.with_head(payload, self._jpeg_head(tile))
+            payload = jpeg_tiles.with_head(payload, self._jpeg_head(tile))
+        height, width = jpeg_tiles.sides(payload)
+        if height > tile.room[0] or width > tile.room[1]:
+            raise IntegrityError(f"a JPEG of {height} x {width} in a tile of {tile.room}")
         return payload
 
     def _primer_of(self, tile: StoredTile) -> Primer:

@@ -13,7 +13,7 @@ from threading import Lock
 
 from archiver.codec import jpeg_tiles
 from archiver.codec.dct.mixing import Memory
-from archiver.errors import IntegrityError
+from archiver.errors import ArchiverError, IntegrityError
 from archiver.image import Samples
 
 VERSION = 1
@@ -32,7 +32,8 @@ class Primer:
     def __init__(self, keys: Sequence[int], payload_of: Callable[[int], bytes]) -> None:
         self.keys = tuple(keys)
         self._payload_of = payload_of
-        self._memory, self._learned = Memory.fresh(), 0
+        self._memory, self._learned = Memory.fresh(), 0  # from the first keys
+        self._taught: Memory | None = None  # from all of them
         self._lock = Lock()
 
     @classmethod
@@ -52,25 +53,32 @@ class Primer:
 
     def memory(self, number: int) -> Memory:
         """Return the memory by which a tile is coded; IntegrityError if a key is damaged."""
-        before = self.keys.index(number) if number in self.keys else len(self.keys)
         with self._lock:
-            self._learn(before)
-            return self._memory.copy()
+            if number in self.keys:
+                self._learn(self.keys.index(number))
+                return self._memory.copy()
+            if self._taught is None:
+                self._learn(len(self.keys))
+                self._taught = self._memory.copy()
+            return self._taught.copy()
 
-    def _learn(self, before: int) -> None:
-        """Have learned from the first ``before`` keys."""
-        if self._learned > before:
+    def _learn(self, count: int) -> None:
+        """Have learned from the first ``count`` keys, no more."""
+        if self._learned > count:
             self._memory, self._learned = Memory.fresh(), 0
-        while self._learned < before:
+        while self._learned < count:
             key = self.keys[self._learned]
             try:
                 payload = self._payload_of(key)
                 if not jpeg_tiles.is_primed(payload):
                     raise IntegrityError("it teaches nothing")
                 jpeg_tiles.decode(payload, self._memory)
-            except IntegrityError as error:
+            except BaseException as error:  # half of it may be learned
                 self._memory, self._learned = Memory.fresh(), 0
-                raise IntegrityError(f"key {key} of its file's JPEG tiles: {error}") from error
+                if isinstance(error, ArchiverError):
+                    why = f"key {key} of its file's JPEG tiles: {error}"
+                    raise IntegrityError(why) from error
+                raise
             self._learned += 1
 
     def decodes(self, number: int, payload: bytes, expected: bytes) -> bool:

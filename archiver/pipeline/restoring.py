@@ -237,6 +237,7 @@ def _stored_tile(
     tile = StoredTile(
         name=f"image {number}, tile at row {place['row']}, column {place['column']}",
         shape=shape,
+        room=(record.tile_height, record.tile_width),
         dtype=np.dtype(record.dtype),
         beside=beside,
         object=index,

@@ -37,6 +37,7 @@ class StoredTile:
     model: int
     beside: Mapping[int, Payload]  # what its file keeps for its tiles, by residue codec
     shape: tuple[int, int, int]
+    room: tuple[int, int]  # height and width of the image's tiles: JPEGs fill it at its edges, too
     dtype: np.dtype[np.generic]
     object: int
     number: int  # in its object

@@ -26,7 +26,7 @@ from archiver.sources.contract import (
 )
 from archiver.sources.encodings import Compression
 from archiver.sources.geometry import Geometry
-from archiver.sources.jpeg_tile import JpegTile
+from archiver.sources.jpeg_tile import MAX_SCANS, SCAN, JpegTile
 from archiver.sources.segments import Page
 from archiver.sources.wire import Cursor
 
@@ -55,6 +55,8 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
 
 def _page(data: bytes) -> Page | None:
     """Return a file as the one tile of an image; None if its samples are of another kind."""
+    if data.count(SCAN) > MAX_SCANS:
+        return None
     try:
         [expected] = decode(data)
         for converts in (True, False):

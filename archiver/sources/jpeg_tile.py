@@ -19,7 +19,7 @@ from archiver.errors import IntegrityError
 
 MAX_PIXELS = 1 << 26  # of one tile
 MAX_SCANS = 100  # each is a pass over the tile, however few bytes it has
-_SCAN = b"\xff\xda"
+SCAN = b"\xff\xda"
 
 _HEADER = struct.Struct("<BH")
 _CONVERTS = 1
@@ -65,7 +65,7 @@ class JpegTile:
         """Return what it decodes to, (H, W, 1 or 3); ValueError if that is no such image."""
         with Pillow.open(io.BytesIO(self.stream), formats=["JPEG"]) as image:
             width, height = image.size
-        if self.stream.count(_SCAN) > MAX_SCANS:
+        if self.stream.count(SCAN) > MAX_SCANS:
             raise ValueError(f"JPEG tile of more than {MAX_SCANS} scans")
         if width * height > MAX_PIXELS:
             raise ValueError(f"JPEG tile of {width} x {height}: larger than any tile")

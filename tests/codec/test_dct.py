@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +147,22 @@ def test_a_coefficient_without_a_code_is_refused() -> None:
     assert other is not None
     with pytest.raises(IntegrityError, match="no Huffman code"):
         payload.decode(other[0] + found[1], Memory.fresh())
+
+
+def test_a_stream_that_has_ended_is_not_read_for_ever() -> None:
+    """Zeros follow a stream; thousands of them were never left away."""
+    small, large = saved(scene(1, (64, 64)), 90), saved(np.zeros((2048, 2048, 1), np.uint8), 90)
+    found, other = payload.encode(small, Memory.fresh()), payload.encode(large, Memory.fresh())
+    assert found is not None
+    assert other is not None
+    with pytest.raises(IntegrityError, match="coefficients that no JPEG has"):
+        payload.decode(other[0] + found[1], Memory.fresh())
+
+
+def test_many_empty_tables_take_no_time() -> None:
+    """A segment of thousands of tables is read once, not once for each."""
+    tables = b"\xff\xc4\xff\xf0" + (bytes(17) * 4000)[:65518]
+    data = FILES["grey"][:2] + tables * 20 + FILES["grey"][2:]
+    start = time.monotonic()
+    assert Parts.of(data).to_bytes() == data
+    assert time.monotonic() - start < 5

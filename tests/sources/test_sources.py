@@ -90,6 +90,18 @@ def test_jpeg_without_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         decode_samples(Format.OPAQUE, data)
 
 
+def test_a_jpeg_of_a_thousand_scans_is_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.jpg"
+    photo().save(path, progressive=True)
+    data = path.read_bytes()
+    last = data.rindex(b"\xff\xda")
+    path.write_bytes(data[:-2] + data[last:-2] * 1000 + data[-2:])
+    monkeypatch.setattr(imagecodecs, "jpeg8_decode", lambda *_, **__: pytest.fail("decoded"))
+    assert parse(path).images == ()
+
+
 def test_jpeg_that_libjxl_refuses(tmp_path: Path) -> None:
     """A damaged JPEG stays opaque, and the note says so."""
     path = tmp_path / "a.jpg"

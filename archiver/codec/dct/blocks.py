@@ -29,7 +29,7 @@ from archiver.codec.dct.contexts import (
     Scene,
 )
 from archiver.codec.dct.huffman import MAX_MAGNITUDE, Blocks
-from archiver.codec.dct.mixing import Coder, Desk, Ints, Memory, decide
+from archiver.codec.dct.mixing import Coder, Desk, Ints, Memory, decide, is_spent
 from archiver.codec.dct.standard import SIDE
 from archiver.compiled import compiled
 
@@ -66,6 +66,8 @@ def code_plane(blocks: Blocks, scene: Scene, memory: Memory, coder: Coder, desk:
     reads = coder.state[4] == 1
     for row in range(blocks.shape[0]):
         scene.right[:] = 0
+        if is_spent(coder):
+            return False
         for column in range(blocks.shape[1]):
             block = blocks[row, column]
             _begin(scene, row, column)

@@ -28,6 +28,7 @@ _MOST_COUNT = 127
 _MOST_USES = 305  # after which a mixer's rate stays the same
 _KNOTS = 33  # of a curve
 _LEAST, _MOST = 24, _ONE - 24  # the surest that a decision can be
+_MOST_ZEROS = 1 << 12  # bytes that a writer may leave away at the end
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 
@@ -208,6 +209,12 @@ def _remember(target: int, n: int, memory: Memory, desk: Desk) -> None:
         memory.slots[i, at] = chance - 32768
         if count < _MOST_COUNT:
             memory.counts[i, at] = count + 1
+
+
+@compiled
+def is_spent(coder: Coder) -> Any:
+    """Whether more was read than a writer leaves away: zeros after a stream go on for ever."""
+    return coder.state[4] == 1 and coder.state[3] > coder.buffer.size + _MOST_ZEROS
 
 
 @compiled

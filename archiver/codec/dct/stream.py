@@ -86,7 +86,8 @@ class Header:
         for id, factors, steps in struct.iter_unpack("BBB", body[6:]):
             self.components.append(Component(id, factors >> 4, factors & 15, steps))
 
-    def _take_steps(self, body: bytes) -> None:
+    def _take_steps(self, segment: bytes) -> None:
+        body = memoryview(segment)
         while body:
             wide, number = body[0] >> 4, body[0] & 15
             size = 64 << min(wide, 1)
@@ -94,13 +95,14 @@ class Header:
             self.steps[number] = np.frombuffer(body[1 : 1 + size], kind).astype(np.int64)
             body = body[1 + size :]
 
-    def _take_codes(self, body: bytes) -> None:
+    def _take_codes(self, segment: bytes) -> None:
+        body = memoryview(segment)
         while body:
             end = 17 + sum(body[1:17])
             taken = sum(count << (15 - bits) for bits, count in enumerate(body[1:17]))
             if len(body) < end or taken > 1 << 16:
                 raise ValueError("no Huffman table")
-            self.codes[body[0]] = body[1:17], body[17:end]
+            self.codes[body[0]] = bytes(body[1:17]), bytes(body[17:end])
             body = body[end:]
 
     def _take_scan(self, body: bytes) -> None:
