@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,21 @@ from PIL import Image
 from archiver import jobs
 from archiver.cli import main
 from archiver.codec import pretrained
-from archiver.jobs import run
+from archiver.jobs import run, tuning
 from archiver.jobs.events import Summary
 from archiver.jobs.spec import PackSettings
 from archiver.pipeline import adapting, open_archive
 
 TILE = 128  # several a file
 MAX: dict[str, Any] = {"profile": "max", "model": pretrained.SMALL, "tile": TILE}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_archive_model() -> Iterator[None]:
+    """Adapters are what is tested here; an archive model is not even tried."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "HOPED_GAIN", 0)
+        yield
 
 
 @pytest.fixture(scope="module")

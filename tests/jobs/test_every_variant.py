@@ -19,14 +19,14 @@ MOST_MORE = 512  # bytes that a file may take more than it has
 def test_every_variant(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """Pack, unpack, compare; no stream of these writers is one whose encoder is not found.
 
-    All of them with --slow, else every other one.
+    All of them with --slow, else every fourth.
     """
     written = write_all(tmp_path / "source")
     assert len(written) > 800
     if not pytestconfig.getoption("--slow"):
-        for path in written[1::2]:
+        for path in set(written) - set(written[::4]):
             path.unlink()
-        written = written[::2]
+        written = written[::4]
     settings = PackSettings(profile="fast", workers=0)  # the formats are tested, not the models
     summary = run.pack(tmp_path / "source", tmp_path / "a.archive", settings)
     assert not summary.failures
