@@ -39,7 +39,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tree") / "source"
     folder.mkdir()
     rng = np.random.default_rng(3)
-    noise = rng.normal(0, 14, (192, 256 + 16))
+    noise = rng.normal(0, 14, (144, 160 + 16))
     woven = noise[:, 8:-8] + 0.9 * noise[:, :-16]  # each row remembers what was 8 samples back
     woven += 0.8 * np.roll(woven, 2, 0) + 120
     weave = woven.clip(0, 255)
