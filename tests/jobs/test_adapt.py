@@ -284,6 +284,7 @@ def test_groups_are_directories_large_enough() -> None:
     assert len(tuning.groups([str(i) for i in range(9)], dict.fromkeys(range(9), 1.0), 0.0)) == 3
 
 
+@pytest.mark.slow
 def test_a_mixed_dataset_gets_models_by_directory(tmp_path: Path) -> None:
     """Two sources in two directories: at least one has a model of its own, and files choose."""
     source = tmp_path / "source"
