@@ -15,7 +15,6 @@ from archiver.codec.born import stream
 from archiver.codec.born.pixels import Coefficients, Ints, Mode
 from archiver.codec.dct import planes, standard
 from archiver.codec.dct.mixing import Memory
-from archiver.codec.dct.standard import SIDE, ZIGZAG
 from archiver.codec.dct.stream import Header
 from archiver.errors import IntegrityError
 
@@ -28,9 +27,8 @@ def encode(found: Coefficients) -> bytes:
     quality = _quality(found.tables)
     if not quality:
         return b""
-    blocks = [plane.reshape(*plane.shape[:2], -1)[..., ZIGZAG] for plane in found.planes]
-    ordered = [np.ascontiguousarray(plane, np.int16) for plane in blocks]
     room = len(stream.to_bytes(found))
+    ordered = stream.planes_of(found)
     coded = planes.encode(ordered, _header(found.mode, found.shape, quality), Memory.fresh(), room)
     return b"" if coded is None else _HEAD.pack(*found.shape, quality) + coded
 
@@ -43,20 +41,13 @@ def decode(data: bytes, mode: Mode, room: tuple[int, int]) -> Coefficients:
     if len(data) < _HEAD.size:
         raise IntegrityError(f"tile born as JPEG: {len(data)} bytes of coefficients")
     height, width, quality = _HEAD.unpack_from(data)
-    down, across = (SIDE * factor for factor in mode.factors)
-    if not (0 < height <= room[0] and 0 < width <= room[1]) or height % down or width % across:
-        raise IntegrityError(f"tile born as JPEG: a JPEG of {height} x {width}")
+    stream.check_sides(mode, (height, width), room)
     if not 1 <= quality & ~_HAS_CHROMA <= 100:
         raise IntegrityError(f"tile born as JPEG: quality {quality}")
     blocks = planes.decode(
         data[_HEAD.size :], _header(mode, (height, width), quality), Memory.fresh()
     )
-    found = []
-    for plane in blocks:
-        plain = np.empty(plane.shape, np.int64)
-        plain[..., ZIGZAG] = plane
-        found.append(plain.reshape(*plane.shape[:2], SIDE, SIDE))
-    coefficients = Coefficients(mode, tuple(found), _tables(quality))
+    coefficients = stream.coefficients_of(mode, blocks, _tables(quality))
     if not stream.is_codable(coefficients):
         raise IntegrityError("tile born as JPEG: coefficients that no JPEG has")
     return coefficients
