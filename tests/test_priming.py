@@ -13,12 +13,12 @@ from jpegs import jpeg_files, scene
 
 from archiver.archive.reader import Archive
 from archiver.codec import jpeg_tiles
-from archiver.codec.encoded import TileCodec
+from archiver.codec.encoded import Encoded, TileCodec
 from archiver.codec.residue import ResidueCodec
-from archiver.errors import IntegrityError
+from archiver.errors import IntegrityError, ParityError
 from archiver.jobs import run
 from archiver.jobs.spec import PackSettings
-from archiver.pipeline import priming
+from archiver.pipeline import coding, priming
 from archiver.pipeline.priming import Primer, primed
 from archiver.pipeline.reading import open_archive
 
@@ -140,6 +140,23 @@ def test_keys_in_the_way_cost_no_others(monkeypatch: pytest.MonkeyPatch) -> None
     for number in (4, *range(6), 4):
         again.memory(number)
     assert len(taught) <= 2 * len(primer.keys)
+
+
+def test_a_key_that_does_not_come_back_is_never_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others have learned from what was coded, not from what would be stored in its place."""
+    primer, payloads = primed(range(6), TILES.__getitem__)
+    monkeypatch.setattr(Primer, "decodes", lambda *_: False)
+    for number, is_key in ((0, True), (4, False)):
+        payload = payloads.get(number) or jpeg_tiles.encode(TILES[number], primer.memory(number))
+        coded = [Encoded(TileCodec.JPEG, payload)]
+        how = [TILES[number]], coded, None, [None], [(primer, number)]
+        if is_key:
+            with pytest.raises(ParityError, match="learned"):
+                coding.checked(*how)
+        else:
+            [kept] = coding.checked(*how)
+            assert kept.notice
+            assert not jpeg_tiles.is_primed(kept.payload)
 
 
 def test_little_has_no_keys() -> None:

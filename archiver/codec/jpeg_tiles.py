@@ -67,7 +67,7 @@ def encode(tile: Samples, memory: Memory | None = None) -> bytes:
 
 
 def encode_quickly(tile: Samples) -> bytes:
-    """Return the smaller payload of those that need no coefficients, a hundred times as fast."""
+    """Return the smaller payload of those without coefficients, some fifty times as fast."""
     return min(filter(None, [encode_as_is(tile), _transcoded(tile)]), key=len)
 
 

@@ -37,6 +37,11 @@ FELL_BACK = (
     "Test this machine's memory and processor"
 )
 
+KEY_LOST = (
+    "a JPEG tile from which others have learned did not decode to what it was given, so none of "
+    "them would; test this machine's memory and processor, then run again"
+)
+
 
 @dataclass(frozen=True)
 class CodedTile:
@@ -134,14 +139,17 @@ def checked(
     """Return the codings of ``tiles`` that decode to their samples again, others classic.
 
     ``bases`` are the tiles that they are differences to, if they are; ``primers`` what JPEG tiles
-    learned from, if they did, and their numbers in their files.
+    learned from, if they did, and their numbers in their files.  ParityError if what others have
+    learned from does not come back.
     """
     if not tiles:
         return []
     coded = []
     good = _come_back(tiles, encoded, engine, bases, primers)
-    for tile, one, is_good in zip(tiles, encoded, good, strict=True):
+    for tile, one, is_good, (primer, number) in zip(tiles, encoded, good, primers, strict=True):
         notice = ""
+        if not is_good and primer and number in primer.keys:
+            raise ParityError(KEY_LOST)
         if not is_good:
             one, notice = _encode_classic(tile), FELL_BACK
             log.error(notice)

@@ -11,12 +11,12 @@ import struct
 import numpy as np
 
 from archiver.codec.born.pixels import Coefficients, Ints, Mode
-from archiver.codec.dct.standard import SIDE, ZIGZAG, segment
+from archiver.codec.dct.standard import SIDE, ZIGZAG, segment, steps_segment
 from archiver.codec.dct.stream import Header, Parts, Planes
 from archiver.errors import IntegrityError
 
 MAX_SIDE = 1 << 12  # of a tile
-MAX_COEFFICIENT, MAX_DC = 1023, 1023  # magnitudes
+MAX_COEFFICIENT = 1023  # magnitude
 _DC = bytes(range(12))
 _AC = bytes(sorted({16 * run + size for run in range(16) for size in range(1, 11)} | {0x00, 0xF0}))
 _SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
@@ -91,8 +91,7 @@ def header(mode: Mode, shape: tuple[int, int], tables: tuple[Ints, Ints]) -> byt
     if mode is Mode.RGB:
         parts.append(segment(0xEE, _ADOBE))
     for number, table in enumerate(tables[:kinds]):
-        steps = table.reshape(-1)[ZIGZAG].astype(np.uint8).tobytes()
-        parts.append(segment(0xDB, bytes([number]) + steps))
+        parts.append(steps_segment(number, table))
     n = mode.channels
     sampling = [_SAMPLING.get(mode, 0x11)] + [0x11] * (n - 1)
     frame = struct.pack(">BHHB", 8, *shape, n)
