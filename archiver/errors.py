@@ -15,6 +15,8 @@ found, and what to do.
 
 from __future__ import annotations
 
+import errno
+
 
 class ArchiverError(Exception):
     """Base of all errors that archiver raises on purpose."""
@@ -65,3 +67,29 @@ class ParityError(ArchiverError):
     """This machine failed the exactness self-test; its results cannot be trusted."""
 
     exit_code = 14
+
+
+_ADVICE = {  # what to do about what the operating system says
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there: a quota is used up",
+    errno.EFBIG: "the file system takes no file as large: use another one",
+    errno.EACCES: "check its permissions",
+    errno.EPERM: "check its permissions",
+    errno.EROFS: "mount the file system for writing",
+    errno.ENAMETOOLONG: "the file system takes no name as long: use another one, or a shorter path",
+    errno.ENOENT: "it vanished, or a directory above it: check that the file system is mounted",
+    errno.ESTALE: "it vanished: check that the file system is mounted",
+    errno.ENOTDIR: "a file stands where a directory is expected: move it away",
+    errno.EISDIR: "a directory stands where a file is expected: move it away",
+    errno.EEXIST: "something else stands there: move it away",
+    errno.ENOTEMPTY: "something else stands there: move it away",
+    errno.ELOOP: "its symbolic links lead in a circle: mend them",
+    errno.EMFILE: "let processes open more files (ulimit -n)",
+    errno.ENFILE: "close other programs: the machine has too many open files",
+    errno.EIO: "check the disk and its connection",
+}
+
+
+def advice(error: OSError) -> str:
+    """Return what a user can do about an error of the operating system, as a clause."""
+    return _ADVICE.get(error.errno or 0, "check the disk and its permissions")

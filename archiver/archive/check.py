@@ -40,6 +40,11 @@ class Problem:
     advice: str
     entries: tuple[str, ...] = ()
 
+    def said(self, path: str) -> str:
+        """Return the problem as one clause about ``path``, an entry or the place itself."""
+        where = "" if path == self.where or self.found.startswith(self.where) else f"{self.where}: "
+        return f"{where}{self.found.removeprefix(f'{path}: ')}; {self.advice}"
+
 
 def check_structure(path: Path, *, read_shards: bool = True) -> list[Problem]:
     """Check root, manifest, models and shards of an archive; all payloads if ``read_shards``."""

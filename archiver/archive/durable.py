@@ -76,7 +76,7 @@ def replace_file(path: Path, data: bytes, *, scratch: Path) -> None:
 
 def sync(path: Path) -> None:
     """Wait until a file's content, or a directory's names, are on disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         os.fsync(descriptor)
     finally:

@@ -7,12 +7,14 @@ both are kept, both are listed, and the damage of the base is damage of what use
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from archiver.archive import layout
+from archiver.archive import durable, layout
+from archiver.errors import ArchiverError
 
 _PREFIX = struct.Struct("<8sHHI")
 _MAGIC, _DIFFERENCE = b"ARCMODEL", 2
@@ -21,22 +23,30 @@ _MAX_HEADER = 1 << 20
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model as the manifest lists it; ``base`` is the SHA-256 of the model it differs from."""
+    """A model as the manifest lists it; ``base`` is the SHA-256 of the model it differs from.
+
+    ``fault`` says why its file cannot be read, "" if it can.
+    """
 
     name: str
     size: int
     base: bytes | None = None
     card: Mapping[str, object] = field(default_factory=dict)  # what it was made of
+    fault: str = ""
 
 
 def info_of(archive: Path, sha256: bytes) -> ModelInfo:
     """Return what the file of a model in ``archive`` says of itself, as far as it can be read."""
     path = layout.model_path(archive, sha256)
     try:
-        with path.open("rb") as file:
-            head, size = file.read(_PREFIX.size + _MAX_HEADER), path.stat().st_size
-    except OSError:
-        return ModelInfo("", 0)  # reported where the model is read
+        descriptor = durable.open_regular(path)
+    except ArchiverError as error:
+        return ModelInfo("", 0, fault=str(error))
+    with os.fdopen(descriptor, "rb") as file:
+        try:
+            head, size = file.read(_PREFIX.size + _MAX_HEADER), os.fstat(descriptor).st_size
+        except OSError as error:
+            return ModelInfo("", 0, fault=str(durable.unreadable(path, error)))
     return replace(parsed(head), size=size)
 
 

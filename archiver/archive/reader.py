@@ -64,7 +64,7 @@ class StoredModel:
     """One model file; ``sha256`` in hexadecimal, as its file is named.
 
     ``base`` is the SHA-256 of the model that it is a difference to, "" for a whole model; ``card``
-    what its file says of how it was made.
+    what its file says of how it was made; ``fault`` why it cannot be read, "" if it can.
     """
 
     name: str
@@ -72,6 +72,7 @@ class StoredModel:
     size: int
     base: str = ""
     card: Mapping[str, object] = field(default_factory=dict)
+    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,8 @@ class Archive:
             info = info_of(self.path, digest.tobytes())
             base = info.base.hex() if info.base is not None else ""
             sha256 = digest.tobytes().hex()
-            models.append(StoredModel(name.decode(), sha256, int(size), base, info.card))
+            known = name.decode(), sha256, int(size), base
+            models.append(StoredModel(*known, info.card, info.fault))
         return tuple(models)
 
     @property

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import stat
 import threading
 import uuid
 from collections import OrderedDict
@@ -58,7 +59,8 @@ class ShardWriter:
             self._file = self._path.open("xb")
         except FileNotFoundError as error:
             raise UsageError(
-                f"{archive}: no archive is being written there; open an ArchiveWriter first"
+                f"{archive}: expected an archive that is being written ({self._path.parent}), found "
+                "nothing; start the job on a machine that sees the same file system as its workers"
             ) from error
         fcntl.flock(self._file, fcntl.LOCK_EX)
 
@@ -127,7 +129,7 @@ class ShardWriter:
 def remove_abandoned(archive: Path) -> None:
     """Remove unfinished shards whose writer is gone."""
     for path in (archive / layout.WIP).glob("*.wip"):
-        if path.is_dir():
+        if not stat.S_ISREG(path.lstat().st_mode):
             continue
         with path.open("rb") as file:
             try:

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -35,7 +36,7 @@ from archiver.archive.records import EntryRecord, ShardRecord
 from archiver.archive.shard import remove_abandoned
 from archiver.archive.tables import GROUP, TABLES, Columns, size_of
 from archiver.archive.tasks import TaskRecords
-from archiver.errors import ArchiverError, IntegrityError, LockedError, UsageError
+from archiver.errors import ArchiverError, IntegrityError, LockedError, UsageError, advice
 
 _SCRATCH = "wip/generation"
 _ROOT_SCRATCH = "wip/zarr.json"
@@ -330,8 +331,8 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ArchiverError(
-            f"{path}: cannot be written ({error}); make room or check disk and permissions, then "
-            "run the same command: it continues"
+            f"{path}: cannot be written ({error}); {advice(error)}, then run the same command: "
+            "it continues"
         ) from error
 
 
@@ -356,6 +357,9 @@ def _prepare(path: Path) -> None:
 
 
 def _acquire(path: Path, lock: filelock.BaseFileLock, wait_s: float) -> None:
+    name = path / layout.LOCK
+    if os.path.lexists(name) and not stat.S_ISREG(name.lstat().st_mode):
+        raise IntegrityError(f"{name}: expected a regular file, found something else; remove it")
     try:
         lock.acquire(timeout=wait_s)
     except filelock.Timeout as error:

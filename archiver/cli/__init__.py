@@ -17,7 +17,7 @@ from archiver.cli.pack import pack
 from archiver.cli.train import train
 from archiver.cli.unpack import unpack
 from archiver.cli.verify import verify
-from archiver.errors import ArchiverError
+from archiver.errors import ArchiverError, advice
 
 CANCELLED = 130
 EXIT_CODES = {
@@ -48,11 +48,17 @@ class Commands(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of our output went away
                 raise
-            report_error(error, ArchiverError.exit_code)
+            report_error(ArchiverError(_said(error)), ArchiverError.exit_code)
             ctx.exit(ArchiverError.exit_code)
         except KeyboardInterrupt:
             click.echo("cancelled; run the same command again to continue", err=True)
             ctx.exit(CANCELLED)
+
+
+def _said(error: OSError) -> str:
+    """Say what the operating system refused: where, why, what to do."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}; {advice(error)}, then run the same command again"
 
 
 def _exit_code_table() -> str:

@@ -8,7 +8,7 @@ import click
 
 from archiver.cli import options
 from archiver.cli.output import Output
-from archiver.errors import UsageError
+from archiver.errors import IntegrityError, UsageError
 from archiver.report import contents
 from archiver.report import figure as draw
 
@@ -18,7 +18,15 @@ from archiver.report import figure as draw
 @options.entry
 @options.figure
 @options.output
-def info(archive: Path, entry: str | None, figure: Path | None, output: Output) -> None:
+@click.pass_context
+def info(
+    ctx: click.Context,
+    /,
+    archive: Path,
+    entry: str | None,
+    figure: Path | None,
+    output: Output,
+) -> None:
     """Describe ARCHIVE, or one ENTRY of it.
 
     Of an archive: sizes, models, generations, tiles by codec.  Of an entry: format, why it is kept
@@ -31,6 +39,8 @@ def info(archive: Path, entry: str | None, figure: Path | None, output: Output) 
       archiver info /data/histo.archive slides/a.tif      one entry: format, why kept, images
       archiver info /data/histo.archive slides/a.tif --figure a.png    where its bits are
       archiver info --json /data/histo.archive | jq .archive_bytes
+
+    Exits with 12 if a model of the archive cannot be read.
     """
     from archiver.pipeline import open_archive  # brings in zarr: not for --help
 
@@ -43,6 +53,11 @@ def info(archive: Path, entry: str | None, figure: Path | None, output: Output) 
         output.result(
             contents.archive_shown(archive, opened), contents.archive_json(archive, opened)
         )
+        faults = [model.fault for model in opened.models if model.fault]
+        for fault in faults:
+            output.failure("model", fault)
+        if faults:
+            ctx.exit(IntegrityError.exit_code)
         return
     found = opened.entry(entry)
     if figure is not None:

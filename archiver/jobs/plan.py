@@ -18,8 +18,8 @@ from pathlib import Path
 
 from archiver import __version__
 from archiver.archive import layout
-from archiver.errors import NotFoundError, UsageError
-from archiver.pipeline import LARGE_BYTES, Effort, patterns
+from archiver.errors import NotFoundError, SourceError, UsageError
+from archiver.pipeline import LARGE_BYTES, Effort, patterns, reread
 
 MIN_TASK_BYTES = 2 << 20
 MAX_TASK_BYTES = 128 << 20
@@ -227,19 +227,19 @@ def _nothing(source: Path, item: Item) -> bytes | None:
 def _probe(source: Path, item: Item) -> bytes | None:
     """Return a few pieces of a file; None if it cannot be read: the task will say so."""
     try:
-        with (source / item.name).open("rb", buffering=0) as file:
+        with reread.open_source(source / item.name) as file:
             pieces = []
             for start in (0, item.size // 2, max(0, item.size - _PROBE)):
                 file.seek(start)
                 pieces.append(file.read(_PROBE))
             return b"".join(pieces)
-    except OSError:
+    except (OSError, SourceError):
         return None
 
 
 def _sha256(source: Path, item: Item) -> bytes | None:
     try:
-        with (source / item.name).open("rb") as file:
+        with reread.open_source(source / item.name) as file:
             return hashlib.file_digest(file, "sha256").digest()
-    except OSError:
+    except (OSError, SourceError):
         return None

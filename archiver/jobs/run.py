@@ -16,7 +16,7 @@ from archiver.archive.model_files import info_of
 from archiver.archive.records import EntryRecord, ObjectRecord, ShardRecord
 from archiver.archive.writer import ArchiveWriter
 from archiver.codec import pretrained
-from archiver.errors import ArchiverError, UsageError
+from archiver.errors import ArchiverError, UsageError, advice
 from archiver.jobs import adapt, cluster, plan, present, work
 from archiver.jobs.events import (
     Adaptation,
@@ -199,8 +199,8 @@ class _Pack:
             return False
         if isinstance(outcome.error, OSError):
             raise ArchiverError(
-                f"{self.archive}: cannot be written: {outcome.error}; make room or check the "
-                "disk, then run the same command: it continues"
+                f"{self.archive}: cannot be written ({outcome.error}); {advice(outcome.error)}, "
+                "then run the same command: it continues"
             ) from outcome.error
         if outcome.error is not None or outcome.result is None:
             raise outcome.error or ArchiverError("a task ended without a result")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from archiver.errors import ArchiverError, ParityError, UsageError
+from archiver.errors import ArchiverError, ParityError, UsageError, advice
 from archiver.jobs import cluster, shares
 from archiver.jobs.events import FileDone, FileFailed, OnEvent, Planned, UnpackSummary
-from archiver.pipeline import Entry, OpenArchive, content, open_archive, writing
-from archiver.pipeline.restoring import Restorer
+from archiver.pipeline import Entry, content, open_archive, writing
+from archiver.pipeline.restoring import Decoded, Restorer
 
 
 @dataclass(frozen=True)
@@ -36,33 +36,56 @@ class UnpackTask:
 
 @dataclass(frozen=True)
 class UnpackResult:
-    """Which objects were written, and why the others were not."""
+    """Which paths were written, and why the others were not."""
 
-    done: tuple[int, ...]
-    failures: tuple[tuple[int, str], ...]
+    done: tuple[bytes, ...]
+    failures: tuple[tuple[bytes, str], ...]
 
 
 def run_task(task: UnpackTask, threads: int) -> UnpackResult:
     """Restore the objects of one task."""
     restorer = Restorer(content.opened(task.archive), threads)
-    done, failures = [], []
+    done: list[bytes] = []
+    failures: list[tuple[bytes, str]] = []
     places = dict(zip(task.objects, task.targets, strict=True))
     for decoded in restorer.decoded(task.objects):
-        index = decoded.index
-        paths = [task.dest / os.fsdecode(target.path) for target in places[index]]
-        expected = restorer.archive.object(index).rebuilt_sha256
-        try:
-            writing.write_copies(paths, restorer.chunks(decoded), expected)
-            for path, target in zip(paths, places[index], strict=True):
-                writing.set_attributes(path, target.mode, target.mtime_ns)
-        except ArchiverError as error:
-            failures.append((index, str(error)))
-        except OSError as error:
-            advice = "make room or check permissions, then unpack again"
-            failures.append((index, f"cannot be written: {error.strerror or error}; {advice}"))
-        else:
-            done.append(index)
+        for target, fault in _restore(restorer, decoded, task.dest, places[decoded.index]):
+            if fault:
+                failures.append((target.path, fault))
+            else:
+                done.append(target.path)
     return UnpackResult(tuple(done), tuple(failures))
+
+
+def _restore(
+    restorer: Restorer, decoded: Decoded, dest: Path, targets: Sequence[Target]
+) -> Iterator[tuple[Target, str]]:
+    """Write one object to all its places; yield each with what went wrong there, "" if nothing.
+
+    A place that cannot be written takes no other with it: then each is written by itself.
+    """
+    paths = [dest / os.fsdecode(target.path) for target in targets]
+    expected = restorer.archive.object(decoded.index).rebuilt_sha256
+    fault = ""
+    try:
+        writing.write_copies(paths, restorer.chunks(decoded), expected)
+        for path, target in zip(paths, targets, strict=True):
+            writing.set_attributes(path, target.mode, target.mtime_ns)
+    except ArchiverError as error:
+        fault = str(error)
+    except OSError as error:
+        if len(targets) > 1:
+            for target in targets:
+                yield from _restore(restorer, decoded, dest, [target])
+            return
+        fault = unwritable(error)
+    for target in targets:
+        yield target, fault
+
+
+def unwritable(error: OSError) -> str:
+    """Say why something cannot be written, and what to do."""
+    return f"cannot be written: {error.strerror or error}; {advice(error)}, then unpack again"
 
 
 def unpack(
@@ -102,19 +125,21 @@ class _Unpack:
             )
         entries = list(opened.entries(patterns))
         files = [entry for entry in entries if entry.kind == "file"]
-        todo = self._missing(files)
-        self._make_directories(entries)
+        missing = self._missing(files)
+        placed = self._placed(entries)
         by_object: dict[int, list[Entry]] = {}
-        for entry in todo:
-            by_object.setdefault(entry.object, []).append(entry)
+        for entry in missing:
+            if entry in placed:
+                by_object.setdefault(entry.object, []).append(entry)
         tasks = self._tasks(by_object)
         self._on_event(Planned(len(files), sum(entry.size for entry in files), len(tasks)))
-        self._skip_present(files, todo)
+        self._skip_present([entry for entry in files if entry in placed], missing)
         with cluster.open_workers(workers, n_tasks=len(tasks)) as pool:
             for outcome in pool.run(run_task, tasks):
                 self._collect(outcome, by_object)
-        self._make_links(opened, [entry for entry in entries if entry.kind == "symlink"])
-        self._finish_directories(entries)
+        placed_ones = [entry for entry in entries if entry in placed]
+        self._make_links([entry for entry in placed_ones if entry.kind == "symlink"])
+        self._finish_directories([entry for entry in placed_ones if entry.kind == "directory"])
         return UnpackSummary(
             dest=self._dest,
             files=self._n_files,
@@ -128,9 +153,12 @@ class _Unpack:
         missing = []
         for entry in files:
             path = self._path(entry)
-            if not os.path.lexists(path):
+            try:
+                is_same = writing.is_same_file(path, entry.rebuilt_sha256)
+            except OSError:  # most likely there is none; why else is found out when it is written
                 missing.append(entry)
-            elif not writing.is_same_file(path, entry.rebuilt_sha256):
+                continue
+            if not is_same:
                 raise UsageError(
                     f"{path}: is there with other content; nothing was written. Unpack to an empty "
                     "directory, or move the file away"
@@ -140,11 +168,22 @@ class _Unpack:
     def _path(self, entry: Entry) -> Path:
         return self._dest / entry.path
 
-    def _make_directories(self, entries: Sequence[Entry]) -> None:
-        self._dest.mkdir(parents=True, exist_ok=True)
+    def _placed(self, entries: Sequence[Entry]) -> set[Entry]:
+        """Make DEST and all directories; return the entries that have one to be in."""
+        try:
+            self._dest.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArchiverError(f"{self._dest}: {unwritable(error)}") from error
+        placed = set()
         for entry in entries:
             path = os.fsencode(entry.path)
-            writing.make_parents(self._dest, path + b"/" if entry.kind == "directory" else path)
+            try:
+                writing.make_parents(self._dest, path + b"/" if entry.kind == "directory" else path)
+            except OSError as error:
+                self._fail([entry], unwritable(error))
+            else:
+                placed.add(entry)
+        return placed
 
     def _tasks(self, by_object: dict[int, list[Entry]]) -> list[UnpackTask]:
         sizes = [(index, entries[0].size) for index, entries in by_object.items()]
@@ -162,9 +201,17 @@ class _Unpack:
         """Count the files that are there already; their attributes are set again."""
         missing = {entry.path for entry in todo}
         for entry in files:
-            if entry.path not in missing:
-                writing.set_attributes(self._path(entry), entry.mode, entry.mtime_ns)
+            if entry.path not in missing and self._set_attributes(entry):
                 self._done(entry, stored=0)
+
+    def _set_attributes(self, entry: Entry) -> bool:
+        """Set mode and time of what is there; False, and a failure, if that cannot be."""
+        try:
+            writing.set_attributes(self._path(entry), entry.mode, entry.mtime_ns)
+        except OSError as error:
+            self._fail([entry], unwritable(error))
+            return False
+        return True
 
     def _collect(
         self,
@@ -177,11 +224,15 @@ class _Unpack:
             for index in outcome.task.objects:
                 self._fail(by_object[index], f"cannot be restored: {outcome.error}; try again")
             return
-        for index in outcome.result.done:
-            for entry in by_object[index]:
-                self._done(entry, stored=entry.stored_bytes)
-        for index, message in outcome.result.failures:
-            self._fail(by_object[index], message)
+        entries = {
+            os.fsencode(entry.path): entry
+            for index in outcome.task.objects
+            for entry in by_object[index]
+        }
+        for path in outcome.result.done:
+            self._done(entries[path], stored=entries[path].stored_bytes)
+        for path, message in outcome.result.failures:
+            self._fail([entries[path]], message)
 
     def _done(self, entry: Entry, *, stored: int) -> None:
         self._n_files += 1
@@ -194,7 +245,7 @@ class _Unpack:
             self._failures.append(failure)
             self._on_event(failure)
 
-    def _make_links(self, opened: OpenArchive, links: Sequence[Entry]) -> None:
+    def _make_links(self, links: Sequence[Entry]) -> None:
         """Make symlinks last: nothing is ever written through one."""
         for entry in links:
             path = self._path(entry)
@@ -203,14 +254,15 @@ class _Unpack:
                 writing.set_attributes(path, entry.mode, entry.mtime_ns)
             except FileExistsError:
                 self._fail([entry], "something else is there; move it away and unpack again")
+            except OSError as error:
+                self._fail([entry], unwritable(error))
             except ArchiverError as error:
                 self._fail([entry], str(error))
 
     def _finish_directories(self, entries: Sequence[Entry]) -> None:
         """Set modes and times of directories from the deepest up: writing inside changes them."""
         for entry in sorted(entries, key=lambda one: one.path, reverse=True):
-            if entry.kind == "directory":
-                writing.set_attributes(self._path(entry), entry.mode, entry.mtime_ns)
+            self._set_attributes(entry)
 
 
 def _target(entry: Entry) -> Target:

@@ -101,7 +101,7 @@ class _Verify:
                 self._decode(opened, entries, workers)
         for problem in self._problems:
             for path in problem.entries or (problem.where,):
-                self._on_event(FileFailed(path, f"{problem.found}; {problem.advice}"))
+                self._on_event(FileFailed(path, problem.said(path)))
         return VerifySummary(
             archive=self._archive,
             depth=self._depth,

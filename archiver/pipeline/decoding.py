@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from archiver.codec.engine import Engine
 
 BATCH_PIXELS = 1 << 21  # decoded in one call
+MAX_TILE_PIXELS = 1 << 24  # of one tile that is no JPEG (FORMAT.md, "tiles")
 
 TOO_LONG = (
     f"takes more than {difference.MAX_CHAIN} tiles to decode, which the format does not allow; "
@@ -149,6 +150,8 @@ class TileDecoder:
             samples = whole[: tile.shape[0], : tile.shape[1]].copy()  # a view would keep it all
         except ArchiverError as error:
             return error
+        except MemoryError:
+            raise  # of this machine
         except Exception as error:
             return _as_damage(tile, error)
         if samples.shape != tile.shape or samples.dtype != tile.dtype:
@@ -190,6 +193,7 @@ class TileDecoder:
                     done.put(tile, *((kept.samples, kept.depth) if kept else (self._jpeg(tile), 0)))
                     continue
                 try:
+                    _check_size(tile)
                     one = self._open(tile)
                     if one.back:
                         bases.append(tile.before(one.back))
@@ -235,6 +239,8 @@ class TileDecoder:
                     engine,
                 )
             ]
+        except MemoryError:
+            raise  # of this machine
         except Exception as error:  # a payload with a valid CRC may still be nonsense
             if len(tiles) == 1:
                 return [_as_damage(tiles[0], error)]
@@ -268,6 +274,14 @@ def _batches(tiles: Sequence[StoredTile]) -> Iterator[list[StoredTile]]:
         pixels += tile.n_pixels
     if batch:
         yield batch
+
+
+def _check_size(tile: StoredTile) -> None:
+    if tile.n_pixels > MAX_TILE_PIXELS:
+        raise FormatError(
+            f"of {tile.shape[0]} x {tile.shape[1]} samples, at most {MAX_TILE_PIXELS} are allowed; "
+            "the program that wrote it is at fault: restore a backup of the archive"
+        )
 
 
 def _as_damage(tile: StoredTile, error: Exception | str) -> ArchiverError:

@@ -13,6 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
+from archiver.archive.records import ImageRecord, TileArray
+from archiver.errors import FormatError
 from archiver.image import Image
 
 DEFAULT_TILE = 256
@@ -73,3 +77,41 @@ def places(image: Image, tile: int) -> Iterator[Place]:
 def spans(length: int, side: int) -> list[tuple[int, int]]:
     """Return (start, size) of the parts of ``length`` cut at every multiple of ``side``."""
     return [(start, min(side, length - start)) for start in range(0, length, side or 1)]
+
+
+def check_grid(number: int, record: ImageRecord, tiles: TileArray) -> None:
+    """Raise FormatError unless ``tiles`` are those of the image, each once and in their order.
+
+    So what image ``number`` of a file takes to decode is bounded by its tiles, whatever size it
+    claims.
+    """
+    down, across = -(-record.height // record.tile_height), -(-record.width // record.tile_width)
+    n_tiles = down * across * len(components(record.channels))
+    if len(tiles) == n_tiles:
+        fault = _misplaced(record, tiles, down, across)
+    else:
+        fault = f"has {len(tiles)} tiles, its size needs {n_tiles}"
+    if fault:
+        raise FormatError(
+            f"image {number} of {record.height} x {record.width}: {fault}; the program that wrote "
+            "it is at fault: restore a backup of the archive"
+        )
+
+
+def _misplaced(record: ImageRecord, tiles: TileArray, down: int, across: int) -> str:
+    """Say which tile is not at its place in the grid, "" if all are."""
+    component, place = np.divmod(np.arange(len(tiles)), down * across)
+    row, column = (place // across) * record.tile_height, (place % across) * record.tile_width
+    grid = {
+        "component": component,
+        "row": row,
+        "column": column,
+        "height": np.minimum(record.tile_height, record.height - row),
+        "width": np.minimum(record.tile_width, record.width - column),
+    }
+    for name, expected in grid.items():
+        odd = np.flatnonzero(tiles[name] != expected)
+        if len(odd):
+            at = int(odd[0])
+            return f"tile {at} has {name} {tiles[name][at]}, expected {expected[at]}"
+    return ""

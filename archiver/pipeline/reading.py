@@ -20,6 +20,7 @@ from archiver.codec.adaptation import Adaptation
 from archiver.errors import NotFoundError, UsageError
 from archiver.image import Samples
 from archiver.pipeline import disk, patterns, writing
+from archiver.pipeline.geometry import check_grid
 from archiver.pipeline.raster import Raster
 from archiver.pipeline.records import codec_name
 from archiver.pipeline.restoring import Restorer, StoredImage, n_samples
@@ -219,6 +220,7 @@ class Entry:
         """Return the bits per sample of every tile of one page, (rows, columns)."""
         images = self._restorer.images_of(self.object) if self.object >= 0 else []
         record, tiles = self._page(images, page)
+        check_grid(page, record, tiles)
         n_rows, n_columns = (
             -(-record.height // record.tile_height),
             -(-record.width // record.tile_width),

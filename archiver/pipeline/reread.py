@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from archiver.errors import SourceError
+from archiver.errors import SourceError, advice
 
 _BLOCK = 1 << 20
 
@@ -22,11 +24,20 @@ class Stamp:
     sha256: bytes
 
 
+def open_source(path: Path) -> BinaryIO:
+    """Open a file to be packed; SourceError if it became a pipe or device, which could block."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise SourceError("is no regular file any more; look at what replaced it, then pack again")
+    return file
+
+
 def stamp(path: Path) -> Stamp:
     """Return the stamp of the file at ``path``; SourceError if it cannot be read."""
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with open_source(path) as file:
             before = os.fstat(file.fileno())
             while block := file.read(_BLOCK):
                 digest.update(block)
@@ -38,7 +49,7 @@ def stamp(path: Path) -> Stamp:
 def blocks(path: Path, digest: hashlib._Hash | None = None) -> Iterator[bytes]:
     """Yield the bytes of a file, hashing them on the way; SourceError if it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_source(path) as file:
             while block := file.read(_BLOCK):
                 if digest is not None:
                     digest.update(block)
@@ -50,5 +61,5 @@ def blocks(path: Path, digest: hashlib._Hash | None = None) -> Iterator[bytes]:
 def reason(error: Exception) -> str:
     """Return why a file could not be read, without its name: the event carries that."""
     if isinstance(error, OSError) and error.strerror:
-        return f"cannot be read: {error.strerror}; check the file, then pack again"
+        return f"cannot be read: {error.strerror}; {advice(error)}, then pack again"
     return str(error)

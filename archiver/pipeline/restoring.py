@@ -25,7 +25,7 @@ from archiver.codec.residue import ResidueCodec
 from archiver.errors import ArchiverError, FormatError, IntegrityError
 from archiver.image import Image, Samples
 from archiver.pipeline.decoding import BATCH_PIXELS, TileDecoder
-from archiver.pipeline.geometry import components, spans
+from archiver.pipeline.geometry import check_grid, components, spans
 from archiver.pipeline.raster import Raster, assembled
 from archiver.pipeline.stored import Key, Payload, StoredTile
 from archiver.pipeline.writing import check_digest
@@ -85,13 +85,13 @@ class Restorer:
 
     def _stored_images(self, index: int) -> list[StoredImage]:
         beside, siblings = self._beside(index), list[StoredTile]()
-        return [
-            StoredImage(
-                record,
-                dict(_stored_tile((index, number), record, row, beside, siblings) for row in tiles),
-            )
-            for number, (record, tiles) in enumerate(self.images_of(index))
-        ]
+        images = []
+        for number, (record, rows) in enumerate(self.images_of(index)):
+            check_grid(number, record, rows)
+            owner = index, number
+            tiles = dict(_stored_tile(owner, record, row, beside, siblings) for row in rows)
+            images.append(StoredImage(record, tiles))
+        return images
 
     def read_adaptation(self, index: int) -> Adaptation | None:
         """Return the adaptation of an object, None if it has none; IntegrityError if damaged."""
@@ -117,7 +117,13 @@ class Restorer:
         batch: list[tuple[int, list[StoredImage]]] = []
         pixels = 0
         for index in objects:
-            images = self.images(index)
+            try:
+                images = self.images(index)
+            except ArchiverError as error:
+                yield from self._decode_batch(batch)
+                batch, pixels = [], 0
+                yield Decoded(index, errors=(error,))
+                continue
             size = sum(image.n_pixels for image in images)
             if batch and pixels + size > BATCH_PIXELS:
                 yield from self._decode_batch(batch)
@@ -177,7 +183,7 @@ class Restorer:
             yield from sources.rebuild(
                 file_format, self.whole_residue(decoded.index), decoded.images
             )
-        except ArchiverError:
+        except (ArchiverError, MemoryError):
             raise
         except Exception as error:  # a residue with a valid CRC may still be nonsense
             raise IntegrityError(

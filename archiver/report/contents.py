@@ -94,6 +94,7 @@ def archive_json(path: Path, archive: OpenArchive) -> dict[str, object]:
                 "sha256": model.sha256,
                 "size": model.size,
                 "base": model.base or None,
+                "fault": model.fault or None,
                 "card": dict(model.card),
             }
             for model in archive.models
@@ -126,6 +127,8 @@ def archive_shown(path: Path, archive: OpenArchive) -> RenderableType:
 def _model_text(model: StoredModel, models: Sequence[StoredModel]) -> str:
     """Return name, size and digest of a model; of an archive model also what it was made of."""
     text = f"{printable(model.name)}, {size_text(model.size)}, {model.sha256}"
+    if model.fault:
+        return f"{text}; cannot be read"
     if not model.base:
         return text
     names = [other.name for other in models if other.sha256 == model.base]
