@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from archiver.archive import layout, salvage, validate
 from archiver.archive.index import Index, owner_of
 from archiver.errors import ArchiverError
 
@@ -36,7 +38,7 @@ def entries_of_model(archive: Archive, model: int) -> list[bytes]:
 
 
 def entries_of_objects(archive: Archive, objects: Rows) -> list[bytes]:
-    """Return the current paths of some objects, () if the entries cannot be read."""
+    """Return the current paths of some objects, as far as the entries can be read."""
     wanted = np.unique(objects)
     if not len(wanted):
         return []
@@ -45,7 +47,31 @@ def entries_of_objects(archive: Archive, objects: Rows) -> list[bytes]:
         is_hit = np.isin(owners, wanted)
         return [path for path, row in archive.view.items() if is_hit[row]]
     except ArchiverError:
-        return []
+        return sorted(_paths_in_whole_tables(archive.index, wanted))
+
+
+def entries_of_table(archive: Archive, place: int, table: str) -> list[bytes]:
+    """Return the paths that need a damaged table of generation ``place + 1``."""
+    index = archive.index
+    if table == "entries":
+        return salvage.paths_of(layout.generation_path(archive.path, place + 1))
+    if table in ("shards", "models"):  # of this generation and later ones
+        return salvage.paths(archive.path)
+    low, high = index.rows(place, "objects")
+    return entries_of_objects(archive, np.arange(low, high))
+
+
+def _paths_in_whole_tables(index: Index, wanted: Rows) -> set[bytes]:
+    """Return the paths of some objects, current or not, in the entries that are not damaged."""
+    found: set[bytes] = set()
+    for place in index.places("entries"):
+        try:
+            columns = index.table(place, "entries")
+        except ArchiverError:
+            continue
+        paths = validate.text(index.where(place, "entries"), columns, "path")
+        found.update(compress(paths, np.isin(columns["object"], wanted)))
+    return found
 
 
 def _objects(index: Index, **wanted: int) -> Rows:

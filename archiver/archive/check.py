@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from archiver.archive import affected, commit, durable, layout
+from archiver.archive import affected, commit, durable, layout, salvage
 from archiver.archive.commit import Commit
 from archiver.archive.index import owner_of
 from archiver.archive.model_files import parsed
@@ -49,6 +49,9 @@ class Problem:
 def check_structure(path: Path, *, read_shards: bool = True) -> list[Problem]:
     """Check root, manifest, models and shards of an archive; all payloads if ``read_shards``."""
     problems, commits = _history(path)
+    if problems:  # nothing can be restored before the documents are mended
+        hit = _names(salvage.paths(path))
+        problems = [replace(problem, entries=hit) for problem in problems]
     if commits:
         with Archive(path, commits) as archive:
             problems += _Check(archive, read_shards).run()
@@ -98,8 +101,7 @@ class _Check:
                 except ArchiverError as error:
                     if not str(error).startswith(where):
                         continue  # a table that this one needs: reported there
-                    low, high = self._index.rows(place, "objects")
-                    hit = affected.entries_of_objects(self._archive, np.arange(low, high))
+                    hit = affected.entries_of_table(self._archive, place, table)
                     yield _problem(Path(where), "the table that was committed", error, hit)
 
     def _view(self) -> Iterator[Problem]:

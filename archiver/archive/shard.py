@@ -59,8 +59,8 @@ class ShardWriter:
             self._file = self._path.open("xb")
         except FileNotFoundError as error:
             raise UsageError(
-                f"{archive}: expected an archive that is being written ({self._path.parent}), found "
-                "nothing; start the job on a machine that sees the same file system as its workers"
+                f"{archive}: expected an archive that is being written (there is no "
+                f"{self._path.parent}); its workers must see the same file system as the job"
             ) from error
         fcntl.flock(self._file, fcntl.LOCK_EX)
 

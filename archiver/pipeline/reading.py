@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from archiver.pipeline import disk, patterns, writing
 from archiver.pipeline.geometry import check_grid
 from archiver.pipeline.raster import Raster
 from archiver.pipeline.records import codec_name
-from archiver.pipeline.restoring import Restorer, StoredImage, n_samples
+from archiver.pipeline.restoring import Restorer, StoredImage, known_format, n_samples
 from archiver.sources import Fidelity, Format
 
 KINDS = {layout.FILE: "file", layout.DIRECTORY: "directory", layout.SYMLINK: "symlink"}
@@ -191,12 +192,12 @@ class Entry:
     @property
     def format(self) -> str:
         """Name of the format, "OPAQUE" for bytes kept as they are."""
-        return Format(self._object.format).name if self._object else ""
+        return _name(Format, self._object.format) if self._object else ""
 
     @property
     def fidelity(self) -> str:
         """ "bytes" or "samples": what unpacking restores."""
-        return Fidelity(self._object.fidelity).name.lower() if self._object else ""
+        return _name(Fidelity, self._object.fidelity).lower() if self._object else ""
 
     @property
     def note(self) -> str:
@@ -267,7 +268,8 @@ class Entry:
                 "unpack it and open the file"
             )
         data = b"".join(self.chunks())
-        samples: Samples = self._page(sources.decode_samples(Format[self.format], data), page)
+        file_format = known_format(self._object.format)
+        samples: Samples = self._page(sources.decode_samples(file_format, data), page)
         top, left, height, width = _bounds(region, samples.shape[0], samples.shape[1], self.path)
         return samples[top : top + height, left : left + width]
 
@@ -314,6 +316,14 @@ def _bounds(region: Region | None, height: int, width: int, path: str) -> tuple[
     if min(region) < 0 or top + rows_ > height or left + columns_ > width:
         raise UsageError(f"{path}: region {region} leaves the image of {height} x {width} samples")
     return top, left, rows_, columns_
+
+
+def _name(ids: type[IntEnum], number: int) -> str:
+    """Return the name of an on-disk id, also of one that this release does not know."""
+    try:
+        return ids(number).name
+    except ValueError:
+        return f"{ids.__name__} {number}"
 
 
 def _info(record: Any, tiles: Any, model_names: Sequence[str]) -> ImageInfo:

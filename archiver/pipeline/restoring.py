@@ -175,7 +175,7 @@ class Restorer:
         """Yield the bytes of the file; ArchiverError if it cannot be rebuilt."""
         if decoded.errors:
             raise decoded.errors[0]
-        file_format = Format(self.archive.object(decoded.index).format)
+        file_format = known_format(self.archive.object(decoded.index).format)
         if file_format == Format.OPAQUE:
             yield from self.residue(decoded.index)
             return
@@ -253,6 +253,17 @@ def _stored_tile(
     )
     siblings.append(tile)
     return (place["component"], place["row"], place["column"]), tile
+
+
+def known_format(number: int) -> Format:
+    """Return the format of that id; FormatError if this release knows none."""
+    try:
+        return Format(number)
+    except ValueError as error:
+        raise FormatError(
+            f"its format has the id {number}, which this release does not know; "
+            "use a newer release of archiver"
+        ) from error
 
 
 def _samples(parts: dict[Key, Samples | ArchiverError]) -> dict[Key, Samples]:

@@ -120,4 +120,6 @@ def test_what_is_no_model_needs_no_base(tmp_path: Path) -> None:
     for data in (b"", b"model", BASE, model_file(2), model_file(2, base=7), DELTA[:30]):
         assert parsed(data).base is None
     assert parsed(model_file(1, base=sha256(BASE).hex())).base is None
-    assert info_of(tmp_path, b"x" * 32) == ModelInfo("", 0)
+    nothing = info_of(tmp_path, b"x" * 32)
+    assert nothing == ModelInfo("", 0, fault=nothing.fault)
+    assert "found nothing" in nothing.fault
