@@ -7,8 +7,8 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from archiver.errors import SourceError, advice
 
@@ -24,7 +24,7 @@ class Stamp:
     sha256: bytes
 
 
-def open_source(path: Path) -> BinaryIO:
+def open_source(path: Path) -> BufferedReader:
     """Open a file to be packed; SourceError if it became a pipe or device, which could block."""
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
