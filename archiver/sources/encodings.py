@@ -16,6 +16,7 @@ from functools import cache
 
 import imagecodecs
 import numpy as np
+import zstandard
 from PIL import Image as Pillow
 
 from archiver.errors import IntegrityError, ParityError
@@ -24,6 +25,7 @@ from archiver.sources.contract import Unsupported
 from archiver.sources.jpeg2000 import plan as jpeg2000
 from archiver.sources.packing import Bytes
 from archiver.sources.wire import Cursor
+from archiver.sources.zstd import plan as zstd
 
 _TIFF_OFFSETS, _TIFF_ROWS, _TIFF_LENGTHS = 273, 278, 279
 
@@ -43,9 +45,11 @@ class Compression(IntEnum):
     DEFLATE = 8
     PACKBITS = 32773
     DEFLATE_OLD = 32946
+    ZSTD_OLD = 34926
     JPEG_2000_YCBCR = 33003  # of Aperio, as the next
     JPEG_2000_RGB = 33005
     JPEG_2000 = 34712
+    ZSTD = 50000
 
 
 class Encoding(IntEnum):
@@ -62,6 +66,7 @@ class Encoding(IntEnum):
     PLANNED = 8  # zlib stream by the plan at the end of the gap before it
     RUNS = 9  # packets of PackBits by the plan at the end of the gap before it
     JPEG_2000 = 10  # codestream by the plan at the end of the gap before it
+    ZSTD = 11  # as the next: by the plan at the end of the gap before it
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,8 @@ class Recipe:
 PLAIN, JPEG = Recipe(Encoding.PLAIN), Recipe(Encoding.JPEG)
 FRAMES = (Compression.JPEG_LOSSLESS, Compression.JPEG_LS)
 RLE = {Compression.RLE_8: 1, Compression.RLE_16: 2, Compression.RLE_32: 4}  # bytes of a sample
-WITH_PLAN = (Encoding.PLANNED, Encoding.RUNS, Encoding.JPEG_2000)
+WITH_PLAN = (Encoding.PLANNED, Encoding.RUNS, Encoding.JPEG_2000, Encoding.ZSTD)
+ZSTD = (Compression.ZSTD, Compression.ZSTD_OLD)
 CODESTREAMS = (Compression.JPEG_2000, Compression.JPEG_2000_RGB, Compression.JPEG_2000_YCBCR)
 JPEG_SCAN, RUNS = Recipe(Encoding.JPEG_SCAN), Recipe(Encoding.RUNS)
 JPEG_2000 = Recipe(Encoding.JPEG_2000)
@@ -116,6 +122,8 @@ def decode(compression: Compression, stored: bytes, n_bytes: int) -> tuple[bytes
         raw = bytes(imagecodecs.lzw_decode(stored, out=n_bytes))
     elif compression is Compression.PACKBITS:
         raw = bytes(imagecodecs.packbits_decode(stored, out=n_bytes))
+    elif compression in ZSTD:
+        raw = zstandard.ZstdDecompressor().stream_reader(stored).read(n_bytes)
     else:
         raw, used = deflate.inflate(stored, n_bytes)
     if len(raw) != n_bytes:
@@ -155,6 +163,9 @@ def find(
                 raise
             return None
         return Found(JPEG_2000, len(stored), plan) if plan else None
+    if compression in ZSTD:
+        made = zstd.make(rows.tobytes(), stored)
+        return Found(Recipe(Encoding.ZSTD), made.used, made.plan) if made else None
     made = deflate.find(rows.tobytes(), stored[:used], hint.settings if hint else None)
     if made is None:
         return None
@@ -184,6 +195,8 @@ def replay(recipe: Recipe, rows: Bytes, told: bytes = b"") -> bytes:
         return deflate.replay(rows.tobytes(), deflate.Made(recipe.settings, told))
     if recipe.encoding is Encoding.RUNS:
         return runs.replay(rows, told)
+    if recipe.encoding is Encoding.ZSTD:
+        return zstd.replay(rows.tobytes(), told)
     if recipe.encoding is Encoding.JPEG_2000:
         try:
             return jpeg2000.replay(rows, told)
