@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from archiver.sources import scan
+from archiver.sources import scan, tiff_stacks
 from archiver.sources.contract import MAX_SIDE, Fidelity, Split, Unsupported
 from archiver.sources.encodings import CODESTREAMS, Compression
 from archiver.sources.geometry import Geometry
@@ -33,7 +33,7 @@ _GREY, _RGB, _YCBCR = (0, 1), 2, 6  # photometric interpretations
 
 def split(path: Path, *, fidelity: Fidelity) -> Split:
     """Split a TIFF file, or raise Unsupported."""
-    pages, reasons = [], []
+    pages, reasons = list[Page](), list[str]()
     with quiet("tifffile"), tifffile.TiffFile(path) as tif:
         for ifd in _ifds(tif.pages, set()):
             try:
@@ -42,6 +42,8 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
                 pages.append(page)
             except Unsupported as reason:
                 reasons.append(str(reason))
+        pages = tiff_stacks.with_frames(path, pages, path.stat().st_size)
+        neighbours = tiff_stacks.neighbours(tif, len(pages))
     payload = sum(int(page.lengths.sum()) for page in pages)
     if not pages or (reasons and 2 * payload < path.stat().st_size):
         raise Unsupported(f"TIFF: {reasons[0] if reasons else 'no pages'}")
@@ -51,7 +53,8 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
         raise Unsupported(f"TIFF: {reason}") from reason
     skipped = f"{len(reasons)} pages kept as they are: {reasons[0]}" if reasons else ""
     note = "; ".join(filter(None, (skipped, found.note)))
-    return replace(found, note=note and f"TIFF: {note}")
+    images = tuple(replace(image, neighbours=neighbours) for image in found.images)
+    return replace(found, images=images, note=note and f"TIFF: {note}")
 
 
 def _ifds(pages: Any, seen: set[int]) -> Iterator[Any]:
@@ -177,7 +180,7 @@ def _plain_lengths(geometry: Geometry, lengths: np.ndarray[Any, Any]) -> np.ndar
     """Return the bytes of samples of each segment; what a strip has beyond them is a gap."""
     rows = [geometry.n_rows(geometry.box(i)) for i in range(geometry.n_segments)]
     expected = np.array(rows, np.int64) * geometry.row_bytes
-    if np.any((lengths < expected) & (lengths > 0)):
+    if np.any((lengths < expected) & (lengths > 0)) and len(lengths) > 1:
         raise Unsupported("strips or tiles with too few bytes")
     return np.where(lengths > 0, expected, 0)
 
