@@ -23,6 +23,7 @@ from archiver.errors import IntegrityError, ParityError
 from archiver.sources import deflate, jpeg_frames, runs
 from archiver.sources.contract import Unsupported
 from archiver.sources.jpeg2000 import plan as jpeg2000
+from archiver.sources.lerc import segment as lerc
 from archiver.sources.packing import Bytes
 from archiver.sources.wire import Cursor
 from archiver.sources.zstd import plan as zstd
@@ -33,6 +34,8 @@ _TIFF_OFFSETS, _TIFF_ROWS, _TIFF_LENGTHS = 273, 278, 279
 class Compression(IntEnum):
     """Compressions that can be replayed: those of TIFF by its numbers, others below 0."""
 
+    LERC_ZSTD = -21  # LERC of TIFF, compressed once more: its parameters say so
+    LERC_DEFLATE = -20
     RLE_32 = -5  # frames of DICOM: planes of bytes, for samples of so many bits
     RLE_16 = -4
     RLE_8 = -3
@@ -49,6 +52,7 @@ class Compression(IntEnum):
     JPEG_2000_YCBCR = 33003  # of Aperio, as the next
     JPEG_2000_RGB = 33005
     JPEG_2000 = 34712
+    LERC = 34887
     ZSTD = 50000
 
 
@@ -66,7 +70,8 @@ class Encoding(IntEnum):
     PLANNED = 8  # zlib stream by the plan at the end of the gap before it
     RUNS = 9  # packets of PackBits by the plan at the end of the gap before it
     JPEG_2000 = 10  # codestream by the plan at the end of the gap before it
-    ZSTD = 11  # as the next: by the plan at the end of the gap before it
+    ZSTD = 11  # by the plan at the end of the gap before it, as the next
+    LERC = 14
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,12 @@ class Recipe:
 PLAIN, JPEG = Recipe(Encoding.PLAIN), Recipe(Encoding.JPEG)
 FRAMES = (Compression.JPEG_LOSSLESS, Compression.JPEG_LS)
 RLE = {Compression.RLE_8: 1, Compression.RLE_16: 2, Compression.RLE_32: 4}  # bytes of a sample
-WITH_PLAN = (Encoding.PLANNED, Encoding.RUNS, Encoding.JPEG_2000, Encoding.ZSTD)
+WITH_PLAN = (*(Encoding(n) for n in (8, 9, 10)), Encoding.ZSTD, Encoding.LERC)
+LERC = {
+    Compression.LERC: lerc.Outer.NONE,
+    Compression.LERC_DEFLATE: lerc.Outer.ZLIB,
+    Compression.LERC_ZSTD: lerc.Outer.ZSTD,
+}
 ZSTD = (Compression.ZSTD, Compression.ZSTD_OLD)
 CODESTREAMS = (Compression.JPEG_2000, Compression.JPEG_2000_RGB, Compression.JPEG_2000_YCBCR)
 JPEG_SCAN, RUNS = Recipe(Encoding.JPEG_SCAN), Recipe(Encoding.RUNS)
@@ -122,6 +132,8 @@ def decode(compression: Compression, stored: bytes, n_bytes: int) -> tuple[bytes
         raw = bytes(imagecodecs.lzw_decode(stored, out=n_bytes))
     elif compression is Compression.PACKBITS:
         raw = bytes(imagecodecs.packbits_decode(stored, out=n_bytes))
+    elif compression in LERC:
+        raw = lerc.decode(stored, LERC[compression], n_bytes)
     elif compression in ZSTD:
         raw = zstandard.ZstdDecompressor().stream_reader(stored).read(n_bytes)
     else:
@@ -164,8 +176,11 @@ def find(
             return None
         return Found(JPEG_2000, len(stored), plan) if plan else None
     if compression in ZSTD:
-        made = zstd.make(rows.tobytes(), stored)
-        return Found(Recipe(Encoding.ZSTD), made.used, made.plan) if made else None
+        frame = zstd.make(rows.tobytes(), stored)
+        return Found(Recipe(Encoding.ZSTD), frame.used, frame.plan) if frame else None
+    if compression in LERC:
+        segment = lerc.make(rows, stored, LERC[compression])
+        return Found(Recipe(Encoding.LERC), segment.used, segment.plan) if segment else None
     made = deflate.find(rows.tobytes(), stored[:used], hint.settings if hint else None)
     if made is None:
         return None
@@ -197,6 +212,8 @@ def replay(recipe: Recipe, rows: Bytes, told: bytes = b"") -> bytes:
         return runs.replay(rows, told)
     if recipe.encoding is Encoding.ZSTD:
         return zstd.replay(rows.tobytes(), told)
+    if recipe.encoding is Encoding.LERC:
+        return lerc.replay(rows, told)
     if recipe.encoding is Encoding.JPEG_2000:
         try:
             return jpeg2000.replay(rows, told)

@@ -16,7 +16,7 @@ import tifffile
 
 from archiver.sources import scan, tiff_stacks
 from archiver.sources.contract import MAX_SIDE, Fidelity, Split, Unsupported
-from archiver.sources.encodings import CODESTREAMS, Compression
+from archiver.sources.encodings import CODESTREAMS, LERC, Compression
 from archiver.sources.geometry import Geometry
 from archiver.sources.jpeg2000.codestream import Header
 from archiver.sources.quiet import quiet
@@ -28,6 +28,8 @@ _STRIP_OFFSETS, _CHANNELS, _STRIP_ROWS, _STRIP_LENGTHS, _PLANAR = 273, 277, 278,
 _PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_LENGTHS = 317, 322, 323, 324, 325
 _SAMPLE_FORMAT, _SUBSAMPLING, _NODATA = 339, 530, 42113
 _JPEG_TABLES, _MAX_TABLES = 347, 1 << 15
+_LERC_PARAMETERS = 50674  # version, and what compresses it once more
+_LERC_BY_OUTER = {1: Compression.LERC_DEFLATE, 2: Compression.LERC_ZSTD}
 _GREY, _RGB, _YCBCR = (0, 1), 2, 6  # photometric interpretations
 
 
@@ -131,7 +133,7 @@ def _geometry(tags: Any, big_endian: bool) -> Geometry:
     predictor, tiled = _number(tags, _PREDICTOR, 1), _TILE_WIDTH in tags
     if predictor not in (1, 2, 3) or (predictor == 3 and kinds != 3):
         raise Unsupported(f"predictor {predictor}")
-    if _compression(tags) in (Compression.NONE, *CODESTREAMS):
+    if _compression(tags) in (Compression.NONE, *CODESTREAMS, *LERC):
         predictor = 1  # libtiff does not look at it
     if _number(tags, _FILL_ORDER, 1) != 1:
         raise Unsupported("reversed bit order")
@@ -150,7 +152,7 @@ def _geometry(tags: Any, big_endian: bool) -> Geometry:
         bits=bits,
         signed=kinds == 2 or predictor == 3,  # of floats: how they are predicted
         floating=kinds == 3,
-        big_endian=big_endian and _compression(tags) not in CODESTREAMS,
+        big_endian=big_endian and _compression(tags) not in (*CODESTREAMS, *LERC),
         planar=planar and channels > 1,
         predictor=predictor > 1,
         tiled=tiled,
@@ -173,6 +175,8 @@ def _compression(tags: Any) -> Compression:
     value = _number(tags, _COMPRESSION, 1)
     if value not in Compression._value2member_map_:
         raise Unsupported(f"compression {value}")
+    if value == Compression.LERC and _LERC_PARAMETERS in tags:
+        return _LERC_BY_OUTER.get(int(_numbers(tags, _LERC_PARAMETERS)[-1]), Compression.LERC)
     return Compression(value)
 
 

@@ -39,6 +39,10 @@ class Cursor:
         (n_bytes,) = self.unpack("<Q")
         return self.take(n_bytes)
 
+    def rest(self) -> bytes:
+        """Read all that is left."""
+        return self.take(len(self._data) - self._at)
+
     def array(self, dtype: str, count: int) -> NDArray[Any]:
         """Read ``count`` numbers of a little-endian ``dtype``."""
         return np.frombuffer(self.take(count * np.dtype(dtype).itemsize), dtype)
