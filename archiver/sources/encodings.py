@@ -7,6 +7,7 @@ version of that program still writes the same bytes is asked by known answers be
 from __future__ import annotations
 
 import io
+import lzma
 import struct
 import zlib
 from collections.abc import Callable
@@ -26,8 +27,10 @@ from archiver.sources.jpeg2000 import plan as jpeg2000
 from archiver.sources.lerc import segment as lerc
 from archiver.sources.packing import Bytes
 from archiver.sources.wire import Cursor
+from archiver.sources.xz import plan as xz
 from archiver.sources.zstd import plan as zstd
 
+_LZMA_MEMORY = 192 << 20  # bytes that its dictionary may take: the largest preset needs 65 MiB
 _TIFF_OFFSETS, _TIFF_ROWS, _TIFF_LENGTHS = 273, 278, 279
 
 
@@ -48,6 +51,7 @@ class Compression(IntEnum):
     DEFLATE = 8
     PACKBITS = 32773
     DEFLATE_OLD = 32946
+    LZMA = 34925
     ZSTD_OLD = 34926
     JPEG_2000_YCBCR = 33003  # of Aperio, as the next
     JPEG_2000_RGB = 33005
@@ -71,6 +75,7 @@ class Encoding(IntEnum):
     RUNS = 9  # packets of PackBits by the plan at the end of the gap before it
     JPEG_2000 = 10  # codestream by the plan at the end of the gap before it
     ZSTD = 11  # by the plan at the end of the gap before it, as the next
+    LZMA = 12
     LERC = 14
 
 
@@ -97,7 +102,7 @@ class Recipe:
 PLAIN, JPEG = Recipe(Encoding.PLAIN), Recipe(Encoding.JPEG)
 FRAMES = (Compression.JPEG_LOSSLESS, Compression.JPEG_LS)
 RLE = {Compression.RLE_8: 1, Compression.RLE_16: 2, Compression.RLE_32: 4}  # bytes of a sample
-WITH_PLAN = (*(Encoding(n) for n in (8, 9, 10)), Encoding.ZSTD, Encoding.LERC)
+WITH_PLAN = (*(Encoding(n) for n in (8, 9, 10)), Encoding.ZSTD, Encoding.LZMA, Encoding.LERC)
 LERC = {
     Compression.LERC: lerc.Outer.NONE,
     Compression.LERC_DEFLATE: lerc.Outer.ZLIB,
@@ -132,6 +137,8 @@ def decode(compression: Compression, stored: bytes, n_bytes: int) -> tuple[bytes
         raw = bytes(imagecodecs.lzw_decode(stored, out=n_bytes))
     elif compression is Compression.PACKBITS:
         raw = bytes(imagecodecs.packbits_decode(stored, out=n_bytes))
+    elif compression is Compression.LZMA:
+        raw = lzma.LZMADecompressor(memlimit=_LZMA_MEMORY).decompress(stored, n_bytes)
     elif compression in LERC:
         raw = lerc.decode(stored, LERC[compression], n_bytes)
     elif compression in ZSTD:
@@ -178,8 +185,16 @@ def find(
     if compression in ZSTD:
         frame = zstd.make(rows.tobytes(), stored)
         return Found(Recipe(Encoding.ZSTD), frame.used, frame.plan) if frame else None
+    if compression is Compression.LZMA:
+        stream = xz.make(rows.tobytes(), stored)
+        return Found(Recipe(Encoding.LZMA), stream.used, stream.plan) if stream else None
     if compression in LERC:
-        segment = lerc.make(rows, stored, LERC[compression])
+        try:
+            segment = lerc.make(rows, stored, LERC[compression])
+        except Unsupported:
+            if hint is None:  # the first segment tells what the others are
+                raise
+            return None
         return Found(Recipe(Encoding.LERC), segment.used, segment.plan) if segment else None
     made = deflate.find(rows.tobytes(), stored[:used], hint.settings if hint else None)
     if made is None:
@@ -212,6 +227,8 @@ def replay(recipe: Recipe, rows: Bytes, told: bytes = b"") -> bytes:
         return runs.replay(rows, told)
     if recipe.encoding is Encoding.ZSTD:
         return zstd.replay(rows.tobytes(), told)
+    if recipe.encoding is Encoding.LZMA:
+        return xz.replay(rows.tobytes(), told)
     if recipe.encoding is Encoding.LERC:
         return lerc.replay(rows, told)
     if recipe.encoding is Encoding.JPEG_2000:
