@@ -44,10 +44,12 @@ DOORS = {
     "distributed": ("jobs/cluster.py",),
     "PIL": ("sources/", "training/data.py"),
     "tifffile": ("sources/", "training/data.py"),
-    "nibabel": ("sources/nifti.py",),
+    "nibabel": ("sources/nifti.py", "sources/mgh.py"),
+    "nrrd": ("sources/nrrd.py",),
     "pydicom": ("sources/", "training/data.py"),
     "torch": ("codec/", "training/"),
 }
+PACKAGES = {"PIL": "pillow", "nrrd": "pynrrd"}  # whose names are not those of their modules
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
@@ -100,7 +102,7 @@ def test_what_is_imported_is_declared() -> None:
     declared = {re.split(r"[<>=~!]", line)[0].replace("-", "_") for line in asked}
     libraries = {name.split(".")[0] for path in MODULES for name in imported(parse(path))}
     libraries -= {"archiver", *sys.stdlib_module_names}
-    assert {"pillow" if name == "PIL" else name for name in libraries} <= declared
+    assert {PACKAGES.get(name, name) for name in libraries} <= declared
 
 
 @pytest.mark.parametrize("path", ALL_FILES, ids=name_of)

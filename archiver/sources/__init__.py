@@ -17,26 +17,34 @@ from pathlib import Path
 from archiver.errors import ArchiverError, SourceError, UsageError
 from archiver.image import Image, Samples
 from archiver.sources import (
+    beside,
     bitmap,
     dicom,
     gzipped,
     jp2,
     jpeg,
+    jpeg_ls,
+    metaimage,
+    mgh,
     nifti,
     npy,
+    nrrd,
     opaque,
     png,
     segments,
     tiff,
+    volumes,
 )
 from archiver.sources.contract import Fidelity, Format, ParsedFile, Split, Unsupported
 
 __all__ = ["Fidelity", "Format", "ParsedFile", "decode_samples", "parse", "rebuild"]
 
+NO_FORMAT = "of no format that is taken apart"
 _BLOCK = 1 << 20
 _HEAD_BYTES = max(132, nifti.HEAD_BYTES)
 _MAGIC: tuple[tuple[bytes, Format], ...] = (
     (b"\x89PNG\r\n\x1a\n", Format.PNG),
+    (jpeg_ls.MAGIC, Format.JPEG_LS),
     (b"\xff\xd8\xff", Format.JPEG),
     (b"II*\0", Format.TIFF),
     (b"MM\0*", Format.TIFF),
@@ -50,6 +58,7 @@ _MAGIC: tuple[tuple[bytes, Format], ...] = (
     (gzipped.MAGIC, Format.GZIP),
     (jp2.MAGIC, Format.JPEG_2000),
     (jp2.MAGIC_BARE, Format.JPEG_2000),
+    (nrrd.MAGIC, Format.NRRD),
 )
 _SPLIT: dict[Format, Callable[..., Split]] = {
     Format.PNG: png.split,
@@ -61,6 +70,10 @@ _SPLIT: dict[Format, Callable[..., Split]] = {
     Format.NUMPY: npy.split,
     Format.GZIP: gzipped.split,
     Format.JPEG_2000: jp2.split,
+    Format.NRRD: nrrd.split,
+    Format.METAIMAGE: metaimage.split,
+    Format.MGH: mgh.split,
+    Format.JPEG_LS: jpeg_ls.split,
 }
 _REBUILD: dict[Format, Callable[[bytes, Sequence[Image]], Iterator[bytes]]] = {
     Format.OPAQUE: opaque.rebuild,
@@ -73,6 +86,10 @@ _REBUILD: dict[Format, Callable[[bytes, Sequence[Image]], Iterator[bytes]]] = {
     Format.NUMPY: segments.rebuild,
     Format.GZIP: gzipped.rebuild,
     Format.JPEG_2000: segments.rebuild,
+    Format.NRRD: volumes.rebuild,
+    Format.METAIMAGE: volumes.rebuild,
+    Format.MGH: segments.rebuild,
+    Format.JPEG_LS: segments.rebuild,
 }
 
 
@@ -130,18 +147,28 @@ def _recognise(head: bytes) -> Format:
         return Format.DICOM
     if nifti.is_nifti(head):
         return Format.NIFTI
-    return next((format for magic, format in _MAGIC if head.startswith(magic)), Format.OPAQUE)
+    found = next((format for magic, format in _MAGIC if head.startswith(magic)), None)
+    if found is None and metaimage.is_metaimage(head):
+        return Format.METAIMAGE
+    if found is None and mgh.is_mgh(head):
+        return Format.MGH
+    return found or Format.OPAQUE
 
 
 def _parse_as(
     format: Format, path: Path, digest: bytes, size: int, fidelity: Fidelity
 ) -> ParsedFile:
-    if format is Format.OPAQUE:
-        return ParsedFile(format, (), b"", "", digest, size, digest, Fidelity.BYTES)
+    split = _SPLIT.get(format)
+    if split is None:
+        described = beside.find(path)
+        if described is None:
+            note = _unread(path) if size else ""
+            return ParsedFile(format, (), b"", note, digest, size, digest, Fidelity.BYTES)
+        format, split = described.format, described.split
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = _SPLIT[format](path, fidelity=fidelity)
+            found = split(path, fidelity=fidelity)
             rebuilt, _ = _digest(rebuild(format, found.residue, found.images))
             found.forget()
         if rebuilt != digest and found.fidelity is Fidelity.BYTES:
@@ -156,6 +183,13 @@ def _parse_as(
     return ParsedFile(
         format, found.images, found.residue, found.note, digest, size, rebuilt, found.fidelity
     )
+
+
+def _unread(path: Path) -> str:
+    """Return why a file of none of the formats above is kept."""
+    with path.open("rb") as file:
+        is_pair = nifti.is_header(file.read(nifti.HEADER_BYTES))
+    return "NIFTI: a header; its voxels are in the file beside it" if is_pair else NO_FORMAT
 
 
 def _brief(error: Exception) -> str:

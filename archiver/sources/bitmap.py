@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from archiver.sources import scan
+from archiver.sources import planes, scan
 from archiver.sources.contract import Fidelity, Split, Unsupported
 from archiver.sources.encodings import Compression
 from archiver.sources.geometry import Geometry
@@ -84,7 +84,7 @@ def _strips(geometry: Geometry, offset: int) -> Page:
     """Cut the raster into strips; counted from the top although BMP stores the last row first."""
     if not geometry.is_sound:
         raise Unsupported("BITMAP: sizes that are not supported")
-    strips = scan.small_strips(geometry)
+    strips = planes.small_strips(geometry)
     first = np.arange(strips.n_segments, dtype=np.int64) * strips.segment_height
     rows = np.minimum(strips.segment_height, geometry.height - first)
     start = geometry.height - first - rows if geometry.bottom_up else first

@@ -28,6 +28,10 @@ class Format(IntEnum):
     NUMPY = 7
     GZIP = 8
     JPEG_2000 = 9
+    NRRD = 10
+    METAIMAGE = 11
+    MGH = 12
+    JPEG_LS = 13
 
 
 class Fidelity(IntEnum):

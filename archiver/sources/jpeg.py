@@ -1,5 +1,7 @@
 """Own JPEG: the file is one tile, which the codec of JPEG tiles gives back to the byte.
 
+A lossless one comes from its samples (:mod:`archiver.sources.jpeg_ls`).
+
 It is the one segment of a segmented file (:mod:`archiver.sources.segments`) if it has 1 or 3
 components.  Of all others the residue (FORMAT.md, "Residue of JPEG") is u1 layout version (1), then
 libjxl's lossless transcoding, JPEG XL with JPEG bitstream reconstruction data; there are no images.
@@ -16,7 +18,7 @@ import numpy as np
 from archiver import jpegxl_sides
 from archiver.errors import IntegrityError, ParityError
 from archiver.image import Image, Samples
-from archiver.sources import scan, segments
+from archiver.sources import jpeg_frames, jpeg_ls, scan, segments
 from archiver.sources.contract import (
     LAYOUT_VERSION,
     MAX_WHOLE_BYTES,
@@ -40,6 +42,8 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
     if size > MAX_WHOLE_BYTES:
         raise Unsupported("JPEG: too large to hold in memory")
     data = path.read_bytes()
+    if jpeg_frames.is_lossless(data):
+        return scan.split(path, [jpeg_ls.page(data)], fidelity=fidelity)
     pixels = jpegxl_sides.jpeg_pixels(data)
     if pixels > MAX_PIXELS:
         raise Unsupported(f"JPEG: more than {MAX_PIXELS >> 20} Mpixel")

@@ -120,6 +120,13 @@ def _markers(stream: bytes) -> Iterator[tuple[int, bytes, int]]:
         at = end
 
 
+def is_lossless(stream: bytes) -> bool:
+    """Whether a JPEG is lossless or JPEG-LS, as its markers up to the scan say."""
+    with contextlib.suppress(Unsupported):
+        return any(marker in (_SOF3, _SOF55) for marker, *_ in _markers(stream))
+    return False
+
+
 def decode(stream: bytes) -> Samples:
     """Return the samples (H, W, C) of a stream."""
     header = Header.of(stream)

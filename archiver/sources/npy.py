@@ -7,16 +7,16 @@ before count images.  An array in Fortran order is the one of reversed dimension
 from __future__ import annotations
 
 import io
-import math
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy_format
 
-from archiver.sources import scan
 from archiver.sources.contract import Fidelity, Held, Split, Unsupported
 from archiver.sources.geometry import Geometry
+from archiver.sources.planes import Volume
+from archiver.sources.scan import split_volume
 
 MAGIC = npy_format.MAGIC_PREFIX
 _MOST_CHANNELS = 4
@@ -28,7 +28,6 @@ def split(path: Path | Held, *, fidelity: Fidelity) -> Split:
     """Split a file of one array, or raise Unsupported."""
     with path.open("rb") as file:
         head = io.BytesIO(file.read(_HEAD_BYTES))
-        size = file.seek(0, 2)
     shape, dtype = _header(head)
     offset = head.tell()
     *_, height, width, channels = (1, *shape) if _is_interleaved(shape) else (*shape, 1)
@@ -37,8 +36,8 @@ def split(path: Path | Held, *, fidelity: Fidelity) -> Split:
     geometry = Geometry.plain(height, width, channels, dtype)
     if geometry is None:
         raise Unsupported(f"NumPy: an array of {shape}, {dtype}")
-    n_frames = math.prod(shape) // (height * width * channels)
-    return scan.split(path, scan.frames(geometry, offset, n_frames, size), fidelity=fidelity)
+    counts = shape[: len(shape) - (3 if _is_interleaved(shape) else 2)]
+    return split_volume(path, Volume(geometry, offset, counts[::-1]), fidelity=fidelity)
 
 
 def _is_interleaved(shape: tuple[int, ...]) -> bool:

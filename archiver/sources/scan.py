@@ -15,6 +15,7 @@ from archiver.sources.contract import Fidelity, Held, Split, Unsupported
 from archiver.sources.encodings import Compression, Encoding, Found, Recipe
 from archiver.sources.geometry import Box, Geometry
 from archiver.sources.packing import Bytes
+from archiver.sources.planes import Volume, frame, joined_tiny, small_strips
 from archiver.sources.segments import (
     BREAK_BYTES,
     BROKEN,
@@ -31,7 +32,6 @@ from archiver.sources.segments import (
 
 MAX_FRAMES = 1 << 16
 _MAX_RESIDUE = 64 << 20  # bytes that are not samples, held in memory
-_PLAIN_BYTES = 1 << 20  # an unencoded strip is cut into strips of about this size
 _TRIALS = 4  # failures, after which a file that is mostly failures is given up early
 _KEPT_SHARE = 10  # at most a tenth of the payload may be kept as it is
 _AGAIN = {
@@ -44,11 +44,18 @@ _AGAIN = {
 
 def split(path: Path | Held, pages: Sequence[Page], *, fidelity: Fidelity) -> Split:
     """Find all recipes; Unsupported if too much of the file cannot be rebuilt from samples."""
+    pages = joined_tiny(path, pages)
     scan = _Scan(path, pages, fidelity)
     scan.run()
     achieved = Fidelity.SAMPLES if scan.encoded_again else Fidelity.BYTES
     reader = PageReader(path, pages)
     return Split(reader.images(), scan.table.pack(), achieved, scan.note, reader.forget)
+
+
+def split_volume(path: Path | Held, volume: Volume, *, fidelity: Fidelity) -> Split:
+    """Split a file of one volume without compression; Unsupported if it ends too early."""
+    found = split(path, volume.pages(path), fidelity=fidelity)
+    return replace(found, images=volume.neighbours(found.images))
 
 
 def cut_plain(page: Page) -> Page:
@@ -76,23 +83,6 @@ def frames(geometry: Geometry, offset: int, count: int, size: int) -> list[Page]
     if not 1 <= count <= MAX_FRAMES or offset < 0 or offset + count * n_bytes > size:
         raise Unsupported(f"{size - offset} bytes for {count} frames of {n_bytes}")
     return [frame(geometry, offset + i * n_bytes) for i in range(count)]
-
-
-def frame(geometry: Geometry, offset: int) -> Page:
-    """Cut one unencoded frame into strips."""
-    strips = small_strips(geometry)
-    plane, down = np.divmod(np.arange(strips.n_segments, dtype=np.int64), strips.down)
-    first = down * strips.segment_height
-    rows = np.minimum(strips.segment_height, geometry.height - first)
-    start = plane * geometry.height + first
-    row_bytes = geometry.row_bytes
-    return Page(strips, Compression.NONE, offset + start * row_bytes, rows * row_bytes)
-
-
-def small_strips(geometry: Geometry) -> Geometry:
-    """Return the same raster cut into strips of about a megabyte."""
-    rows = min(geometry.height, max(1, _PLAIN_BYTES // geometry.row_bytes))
-    return replace(geometry, segment_height=rows)
 
 
 class _Scan:
@@ -170,7 +160,7 @@ class _Scan:
         """Add a JPEG whose header goes to the gap, and whose scan is encoded again."""
         stream = joined(stored, page.breaks)
         header = stream[: jpeg_frames.Header.of(stream).size]
-        n_bytes = page.geometry.height * page.geometry.row_bytes
+        n_bytes = page.geometry.n_rows(page.geometry.box(index)) * page.geometry.row_bytes
         raw, _ = encodings.decode(page.compression, stream, n_bytes)
         rows = np.frombuffer(raw, np.uint8).reshape(-1, page.geometry.row_bytes)
         encoded = jpeg_frames.encode(rows, jpeg_frames.header_in(header))

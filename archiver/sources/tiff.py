@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from archiver.sources import scan, tiff_stacks
+from archiver.sources import planes, scan, tiff_stacks
 from archiver.sources.contract import MAX_SIDE, Fidelity, Split, Unsupported
 from archiver.sources.encodings import CODESTREAMS, LERC, Compression
 from archiver.sources.geometry import Geometry
@@ -162,7 +162,7 @@ def _geometry(tags: Any, big_endian: bool) -> Geometry:
 def _check(geometry: Geometry, compression: Compression) -> None:
     """Refuse what cannot be cut into segments that fit in memory."""
     strips = compression is Compression.NONE and not geometry.tiled
-    cut = scan.small_strips(geometry) if strips else geometry
+    cut = planes.small_strips(geometry) if strips else geometry
     if not cut.is_sound or geometry.n_segments > MAX_SEGMENTS:
         raise Unsupported(
             f"{geometry.width} x {geometry.height} x {geometry.channels} samples of"

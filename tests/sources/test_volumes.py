@@ -13,7 +13,7 @@ import pytest
 from trees import unplanned
 
 from archiver.errors import IntegrityError
-from archiver.sources import Fidelity, Format, ParsedFile, gzipped, parse, rebuild
+from archiver.sources import Fidelity, Format, ParsedFile, parse, rebuild, streams
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 
@@ -188,10 +188,10 @@ def test_a_gzip_one_byte_too_long_is_not_cut(
     raw = buffer.getvalue() + b"Z"
     path = tmp_path / "a.npy.gz"
     path.write_bytes(gzip.compress(raw))
-    monkeypatch.setattr(gzipped, "MAX_WHOLE_BYTES", len(raw) - 1)
-    monkeypatch.setattr(gzipped.deflate, "find", lambda *_: None)
+    monkeypatch.setattr(streams, "MAX_WHOLE_BYTES", len(raw) - 1)
+    monkeypatch.setattr(streams.deflate, "find", lambda *_: None)
     assert parse(path, fidelity=Fidelity.SAMPLES).format is Format.OPAQUE
-    monkeypatch.setattr(gzipped, "MAX_WHOLE_BYTES", len(raw))
+    monkeypatch.setattr(streams, "MAX_WHOLE_BYTES", len(raw))
     parsed = parse(path, fidelity=Fidelity.SAMPLES)
     found = b"".join(rebuild(parsed.format, parsed.residue, parsed.images))
     assert gzip.decompress(found) == raw
