@@ -29,7 +29,6 @@ MAX_MATCH = 258
 _HASH_BITS = 16
 _FAR = 4096  # a distance at which zlib no longer takes 3 bytes
 _MOST_WORK, _WORK_PER_BYTE = 1 << 30, 512  # comparisons: more is given up
-_WRITER_WORK = 1 << 22  # in place of the first, since a file may have a million streams
 _BUCKETS = 14  # of lengths
 _AHEAD = 4  # how the next position's match compares
 N_CONTEXTS = _BUCKETS * _AHEAD * 2 * 2 * 2
@@ -164,12 +163,13 @@ def compare(
     effort: Effort,
     contexts: NDArray[np.uint16],
     kinds: Bytes,
+    most: int,
 ) -> Any:
     """Fill in the context of every token, and what it is beside the match found there.
 
-    Return whether that could be done within bounds: some bytes match everywhere.
+    Return how many comparisons that took, -1 if more than ``most``: some bytes match everywhere.
     """
-    chains, most = _empty(raw), _WRITER_WORK + _WORK_PER_BYTE * raw.size
+    chains = _empty(raw)
     at = inserted = i = 0
     for number in range(blocks.shape[0]):
         if blocks[number, TYPE] == STORED:
@@ -178,7 +178,7 @@ def compare(
         state = (inserted, -1, (0, 0), False)
         for _ in range(blocks[number, COUNT]):
             if chains[2][0] > most:
-                return False
+                return -1
             match, contexts[i], after = _arrive(raw, at, state, chains, effort)
             length = int(tokens[0][i])
             kinds[i] = OTHER
@@ -189,7 +189,7 @@ def compare(
             state = _leave(at, length, match, after, effort[3])
             at, i = at + max(1, length), i + 1
         inserted = state[0]
-    return True
+    return int(chains[2][0])
 
 
 @compiled

@@ -41,8 +41,12 @@ EFFORTS: tuple[Effort, ...] = (
 _HEAD = "<HBHHH"
 _LAST = 4  # flag of a block's type
 _TRIAL = 1 << 16  # tokens that an effort is chosen by
+# Comparisons: of any stream, a file may have a million; of each byte; of each byte of large ones,
+# where a second goes by for every 2^28 of them.
+_LEAST_WORK, _MOST_PER_BYTE, _WORK_PER_BYTE, _MUCH_WORK = 1 << 22, 512, 64, 1 << 28
 _MAX_BYTES = 64 << 20  # of what is deflated, and of the stream
 _BLOCK_BYTES = 7  # of a plan for each block
+_EXCEPTION_BYTES = 4  # of a plan, about, once that is compressed
 _MAX_DEPTH = 1 << 12
 _MAX_STORED = 0xFFFF  # bytes of a stored block
 _BITS_PER_BYTE = 16  # at most: 15 for a literal, 48 for a match of three bytes
@@ -58,6 +62,7 @@ class _Stream:
     tokens: tuple[NDArray[np.uint16], NDArray[np.uint16]]  # lengths, distances
     blocks: NDArray[np.int64]
     headers: Bytes
+    n_bytes: int
 
 
 def make(raw: bytes, stream: bytes) -> bytes | None:
@@ -100,15 +105,17 @@ def _read(raw: Bytes, stream: Bytes) -> _Stream | None:
     n, n_blocks, n_bits, end = bitstream.read(stream, raw, tokens, blocks, headers)
     if n < 0 or end != 8 * stream.size:
         return None
-    return _Stream((tokens[0][:n], tokens[1][:n]), blocks[:n_blocks].copy(), headers[:n_bits])
+    return _Stream(
+        (tokens[0][:n], tokens[1][:n]), blocks[:n_blocks].copy(), headers[:n_bits], stream.size
+    )
 
 
 def _pack(raw: Bytes, read: _Stream) -> bytes | None:
     effort = _best_effort(raw, read)
-    compared = _compare(raw, read, effort)
-    if compared is None:
+    compared = _compare(raw, read, effort) if effort else None
+    if effort is None or compared is None:
         return None
-    contexts, kinds = compared
+    contexts, kinds, _ = compared
     table = _table(contexts, kinds)
     odd = np.flatnonzero(kinds != table[contexts])
     lengths, distances = (column[odd] for column in read.tokens)
@@ -135,30 +142,53 @@ def _pack(raw: Bytes, read: _Stream) -> bytes | None:
     )
 
 
-def _best_effort(raw: Bytes, read: _Stream) -> Effort:
-    """Return the effort with the fewest exceptions at the beginning."""
-    counts = np.cumsum(read.blocks[:, bitstream.COUNT])
-    n_blocks = 1 + int(np.searchsorted(counts, _TRIAL))
-    blocks = read.blocks[:n_blocks]
-    is_coded = blocks[:, bitstream.TYPE] != bitstream.STORED
-    n = int(blocks[is_coded, bitstream.COUNT].sum())
-    start = _Stream((read.tokens[0][:n], read.tokens[1][:n]), blocks, read.headers)
-    odd = []
+def _best_effort(raw: Bytes, read: _Stream) -> Effort | None:
+    """Return the effort that has the fewest exceptions, or the least work among equals.
+
+    The beginning tells.  None if a plan would not be smaller than the stream, or take too long.
+    """
+    start, n_bytes = _beginning(read)
+    share = max(1.0, raw.size / max(1, n_bytes))
+    found: list[tuple[int, int, Effort]] = []
     for effort in EFFORTS:
-        compared = _compare(raw, start, effort)
-        odd.append(n if compared is None else _n_odd(*compared))
-    return EFFORTS[odd.index(min(odd))]
+        compared = _compare(raw[: n_bytes + matches.MAX_MATCH], start, effort)
+        if compared is not None and compared[2] * share <= most_work(raw.size):
+            found.append((_n_odd(*compared[:2]), compared[2], effort))
+    n_odd, _, best = min(found, default=(0, 0, None))
+    return best if n_odd * share * _EXCEPTION_BYTES < read.n_bytes else None
+
+
+def _beginning(read: _Stream) -> tuple[_Stream, int]:
+    """Return the first tokens of a stream, and how many bytes they make."""
+    blocks = read.blocks.copy()
+    is_coded = blocks[:, bitstream.TYPE] != bitstream.STORED
+    counts = np.where(is_coded, blocks[:, bitstream.COUNT], 0)
+    room = np.clip(_TRIAL - (np.cumsum(counts) - counts), 0, counts)
+    blocks[is_coded, bitstream.COUNT] = room[is_coded]
+    blocks = blocks[: 1 + int(np.searchsorted(np.cumsum(counts), _TRIAL))]
+    n = int(room[: len(blocks)].sum())
+    lengths, distances = (column[:n] for column in read.tokens)
+    stored = int(blocks[blocks[:, bitstream.TYPE] == bitstream.STORED, bitstream.COUNT].sum())
+    n_bytes = stored + int(np.maximum(lengths, 1).sum(dtype=np.int64))
+    return _Stream((lengths, distances), blocks, read.headers, read.n_bytes), n_bytes
+
+
+def most_work(n_bytes: int) -> int:
+    """Return how many comparisons may be spent on so many bytes: some match everywhere."""
+    return _LEAST_WORK + max(min(_MOST_PER_BYTE * n_bytes, _MUCH_WORK), _WORK_PER_BYTE * n_bytes)
 
 
 def _n_odd(contexts: Contexts, kinds: Bytes) -> int:
     return int(np.count_nonzero(kinds != _table(contexts, kinds)[contexts]))
 
 
-def _compare(raw: Bytes, read: _Stream, effort: Effort) -> tuple[Contexts, Bytes] | None:
+def _compare(raw: Bytes, read: _Stream, effort: Effort) -> tuple[Contexts, Bytes, int] | None:
+    """Return context and kind of all tokens, and the work it took; None if that is too much."""
     n = read.tokens[0].size
     contexts, kinds = np.zeros(n, np.uint16), np.zeros(n, np.uint8)
-    done = matches.compare(raw, read.tokens, read.blocks, effort, contexts, kinds)
-    return (contexts, kinds) if done else None
+    most = most_work(raw.size)
+    work = matches.compare(raw, read.tokens, read.blocks, effort, contexts, kinds, most)
+    return (contexts, kinds, int(work)) if work >= 0 else None
 
 
 def _table(contexts: Contexts, kinds: Bytes) -> Bytes:
