@@ -27,6 +27,8 @@ class Image:
     An image whose file keeps it as JPEG tiles has ``jpeg_tile(row, column)``, which returns the one
     that begins there (:class:`archiver.sources.jpeg_tile.JpegTile`), and their height and width in
     ``tile_shape``.
+
+    ``view`` says how its samples are to be read (:func:`seen`), 0: as they are.
     """
 
     height: int
@@ -38,6 +40,7 @@ class Image:
     tile_shape: tuple[int, int] | None = None
     jpeg_tile: ReadTile | None = None
     neighbours: tuple[int, ...] = (1,)
+    view: int = 0
 
     @classmethod
     def from_array(cls, array: Samples, *, bit_depth: int | None = None) -> Image:
@@ -64,3 +67,25 @@ class Image:
     def read(self) -> Samples:
         """Return all samples, (H, W, C)."""
         return self.window(0, 0, self.height, self.width)
+
+
+SIGNED_VIEW = 0x80
+
+
+def view_of(dtype: np.dtype[np.generic], bits: int, *, signed: bool) -> int:
+    """Return the view of integers of which the lowest ``bits`` count, 0 if all do as they are."""
+    width = 8 * dtype.itemsize
+    n = bits if 1 <= bits <= width else width
+    as_they_are = n == width and signed == (dtype.kind == "i")
+    return 0 if as_they_are else n | signed * SIGNED_VIEW
+
+
+def seen(samples: Samples, view: int) -> Samples:
+    """Return samples as ``view`` says that they are to be read."""
+    if not view:
+        return samples
+    width, bits = 8 * samples.dtype.itemsize, view & ~SIGNED_VIEW
+    kind = "i" if view & SIGNED_VIEW else "u"
+    integers = samples.view(f"{kind}{samples.dtype.itemsize}")
+    shift = integers.dtype.type(width - bits)
+    return (integers << shift) >> shift

@@ -225,6 +225,7 @@ def _images(images: Sequence[tuple[int, ImageRecord]]) -> Columns:
         "tile_shape": np.array(tile_shapes, "<u4").reshape(-1, 2),
         "dtype": np.array([layout.DTYPE_IDS[image.dtype] for image in records], "u1"),
         "bit_depth": np.array([image.bit_depth for image in records], "u1"),
+        "view": np.array([image.view for image in records], "u1"),
     }
 
 

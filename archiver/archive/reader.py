@@ -180,7 +180,8 @@ class Archive:
         height, width, channels = columns["shape"][row].tolist()
         tile_height, tile_width = columns["tile_shape"][row].tolist()
         dtype, depth = layout.DTYPES[int(columns["dtype"][row])], int(columns["bit_depth"][row])
-        return ImageRecord(height, width, channels, dtype, depth, tile_height, tile_width)
+        view = int(columns["view"][row])
+        return ImageRecord(height, width, channels, dtype, depth, tile_height, tile_width, view)
 
     def tiles(self, image: int) -> NDArray[np.void]:
         """Return the tiles (STORED_TILE) of an image, by the image's global index.

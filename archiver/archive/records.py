@@ -41,6 +41,7 @@ class ImageRecord:
     bit_depth: int
     tile_height: int
     tile_width: int
+    view: int = 0
 
 
 @dataclass(frozen=True)

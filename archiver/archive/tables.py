@@ -114,6 +114,7 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         Column("tile_shape", "<u4", 2),  # height, width
         Column("dtype", "u1"),
         Column("bit_depth", "u1"),
+        Column("view", "u1"),  # how samples are read
     ),
     "tiles": (
         Column("image", "<i8"),

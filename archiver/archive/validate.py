@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from archiver.archive import layout
 from archiver.archive.tables import Columns, from_text
 from archiver.errors import IntegrityError
+from archiver.image import SIGNED_VIEW
 
 Mask = NDArray[np.bool_] | np.bool_
 Range = tuple[int, int]  # low <= index < high
@@ -62,6 +63,12 @@ def images(where: str, columns: Columns, bounds: Bounds) -> None:
     _require(where, np.isin(columns["dtype"], known), "dtype is unknown")
     depth = columns["bit_depth"]
     _require(where, (depth >= 1) & (depth <= 64), "bit_depth is not 1 to 64")
+    width = np.zeros(known[-1] + 1, np.int64)  # of integers, in bits
+    for number, code in layout.DTYPES.items():
+        width[number] = 8 * np.dtype(code).itemsize if np.dtype(code).kind in "iu" else 0
+    bits = columns["view"] & ~np.uint8(SIGNED_VIEW)
+    is_sound = (columns["view"] == 0) | ((bits >= 1) & (bits <= width[columns["dtype"]]))
+    _require(where, is_sound, "view is not of as many bits as a sample has")
 
 
 def tiles(where: str, columns: Columns, bounds: Bounds, shape: NDArray[np.uint32]) -> None:

@@ -19,7 +19,7 @@ from archiver.archive import layout
 from archiver.archive.reader import Archive
 from archiver.codec.adaptation import Adaptation
 from archiver.errors import NotFoundError, UsageError
-from archiver.image import Samples
+from archiver.image import Samples, seen
 from archiver.pipeline import disk, patterns, writing
 from archiver.pipeline.geometry import check_grid
 from archiver.pipeline.raster import Raster
@@ -299,7 +299,8 @@ class Entry:
     def _window(self, image: StoredImage, region: Region | None) -> Samples:
         record = image.record
         bounds = _bounds(region, record.height, record.width, self.path)
-        return Raster(record, image.tiles, self._restorer.decoder).window(*bounds)
+        samples = Raster(record, image.tiles, self._restorer.decoder).window(*bounds)
+        return seen(samples, record.view)
 
 
 def _bounds(region: Region | None, height: int, width: int, path: str) -> tuple[int, int, int, int]:
@@ -332,7 +333,7 @@ def _info(record: Any, tiles: Any, model_names: Sequence[str]) -> ImageInfo:
         height=record.height,
         width=record.width,
         channels=record.channels,
-        dtype=np.dtype(record.dtype).name,
+        dtype=seen(np.empty(0, record.dtype), record.view).dtype.name,
         bit_depth=record.bit_depth,
         tile_height=record.tile_height,
         tile_width=record.tile_width,

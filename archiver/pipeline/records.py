@@ -33,6 +33,7 @@ def image_record(image: Image, tile: int) -> ImageRecord:
         bit_depth=image.bit_depth,
         tile_height=tile_height,
         tile_width=tile_width,
+        view=image.view,
     )
 
 

@@ -20,6 +20,8 @@ from archiver.sources import (
     beside,
     bitmap,
     dicom,
+    dicom_deflated,
+    dicom_header,
     gzipped,
     jp2,
     jpeg,
@@ -74,6 +76,7 @@ _SPLIT: dict[Format, Callable[..., Split]] = {
     Format.METAIMAGE: metaimage.split,
     Format.MGH: mgh.split,
     Format.JPEG_LS: jpeg_ls.split,
+    Format.DICOM_DEFLATED: dicom_deflated.split,
 }
 _REBUILD: dict[Format, Callable[[bytes, Sequence[Image]], Iterator[bytes]]] = {
     Format.OPAQUE: opaque.rebuild,
@@ -90,6 +93,7 @@ _REBUILD: dict[Format, Callable[[bytes, Sequence[Image]], Iterator[bytes]]] = {
     Format.METAIMAGE: volumes.rebuild,
     Format.MGH: segments.rebuild,
     Format.JPEG_LS: segments.rebuild,
+    Format.DICOM_DEFLATED: gzipped.rebuild,
 }
 
 
@@ -144,12 +148,14 @@ def decode_samples(format: Format, data: bytes) -> list[Samples]:
 
 def _recognise(head: bytes) -> Format:
     if head[128:132] == b"DICM":  # its preamble may look like a TIFF
-        return Format.DICOM
+        return Format.DICOM_DEFLATED if dicom_header.is_deflated(head) else Format.DICOM
     if nifti.is_nifti(head):
         return Format.NIFTI
     found = next((format for magic, format in _MAGIC if head.startswith(magic)), None)
     if found is None and metaimage.is_metaimage(head):
         return Format.METAIMAGE
+    if found is None and dicom_header.is_dicom(head):
+        return Format.DICOM
     if found is None and mgh.is_mgh(head):
         return Format.MGH
     return found or Format.OPAQUE

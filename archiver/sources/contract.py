@@ -32,6 +32,7 @@ class Format(IntEnum):
     METAIMAGE = 11
     MGH = 12
     JPEG_LS = 13
+    DICOM_DEFLATED = 14
 
 
 class Fidelity(IntEnum):

@@ -21,10 +21,11 @@ import zstandard
 from PIL import Image as Pillow
 
 from archiver.errors import IntegrityError, ParityError
-from archiver.sources import deflate, jpeg_frames, runs
+from archiver.sources import deflate, jpeg_frames, orders, runs
 from archiver.sources.contract import Unsupported
 from archiver.sources.jpeg2000 import plan as jpeg2000
 from archiver.sources.lerc import segment as lerc
+from archiver.sources.orders import Order
 from archiver.sources.packing import Bytes
 from archiver.sources.wire import Cursor
 from archiver.sources.xz import plan as xz
@@ -39,6 +40,9 @@ class Compression(IntEnum):
 
     LERC_ZSTD = -21  # LERC of TIFF, compressed once more: its parameters say so
     LERC_DEFLATE = -20
+    SWAPPED = -8  # plain samples of DICOM, in the orders of these names
+    BITS = -7
+    YBR_422 = -6
     RLE_32 = -5  # frames of DICOM: planes of bytes, for samples of so many bits
     RLE_16 = -4
     RLE_8 = -3
@@ -77,6 +81,10 @@ class Encoding(IntEnum):
     ZSTD = 11  # by the plan at the end of the gap before it, as the next
     LZMA = 12
     LERC = 14
+    YBR_422 = 16  # orders of plain samples, each with a plan at the end of the gap before it
+    BITS = 17
+    SWAPPED = 18
+    JPEG_FRAME = 19  # as JPEG_SCAN, with its header, which is the plan in the gap before it
 
 
 @dataclass(frozen=True)
@@ -102,15 +110,26 @@ class Recipe:
 PLAIN, JPEG = Recipe(Encoding.PLAIN), Recipe(Encoding.JPEG)
 FRAMES = (Compression.JPEG_LOSSLESS, Compression.JPEG_LS)
 RLE = {Compression.RLE_8: 1, Compression.RLE_16: 2, Compression.RLE_32: 4}  # bytes of a sample
-WITH_PLAN = (*(Encoding(n) for n in (8, 9, 10)), Encoding.ZSTD, Encoding.LZMA, Encoding.LERC)
 LERC = {
     Compression.LERC: lerc.Outer.NONE,
     Compression.LERC_DEFLATE: lerc.Outer.ZLIB,
     Compression.LERC_ZSTD: lerc.Outer.ZSTD,
 }
 ZSTD = (Compression.ZSTD, Compression.ZSTD_OLD)
+ORDERS = {
+    Compression.YBR_422: (Order.YBR_422, Recipe(Encoding.YBR_422)),
+    Compression.BITS: (Order.BITS, Recipe(Encoding.BITS)),
+    Compression.SWAPPED: (Order.SWAPPED, Recipe(Encoding.SWAPPED)),
+}
+_ORDER_OF = {recipe.encoding: order for order, recipe in ORDERS.values()}
+WITH_PLAN = (
+    *(Encoding.PLANNED, Encoding.RUNS, Encoding.JPEG_2000, Encoding.JPEG_FRAME),
+    *(Encoding.ZSTD, Encoding.LZMA, Encoding.LERC),
+    *_ORDER_OF,
+)
 CODESTREAMS = (Compression.JPEG_2000, Compression.JPEG_2000_RGB, Compression.JPEG_2000_YCBCR)
 JPEG_SCAN, RUNS = Recipe(Encoding.JPEG_SCAN), Recipe(Encoding.RUNS)
+JPEG_FRAME = Recipe(Encoding.JPEG_FRAME)
 JPEG_2000 = Recipe(Encoding.JPEG_2000)
 _CANDIDATES = {
     Compression.LZW: (Recipe(Encoding.LZW_LIBTIFF), Recipe(Encoding.LZW_IMAGECODECS)),
@@ -126,6 +145,8 @@ def decode(compression: Compression, stored: bytes, n_bytes: int) -> tuple[bytes
     used = len(stored)
     if compression is Compression.NONE:
         raw, used = stored[:n_bytes], min(n_bytes, used)
+    elif compression in ORDERS:
+        raw = orders.decode(ORDERS[compression][0], stored, n_bytes)
     elif compression in FRAMES:
         samples = jpeg_frames.decode(stored)
         raw = samples.astype(samples.dtype.newbyteorder("<")).tobytes()
@@ -165,6 +186,8 @@ def find(
     """Return the recipe that turns rows (R, bytes) into the start of ``stored``."""
     if compression is Compression.NONE:
         return Found(PLAIN, used) if rows.tobytes() == stored[:used] else None
+    if compression in ORDERS:
+        return _ordered(compression, rows, stored)
     if compression in _CANDIDATES:
         candidates = _CANDIDATES[compression]
         for recipe in sorted(candidates, key=lambda recipe: recipe != hint):
@@ -203,6 +226,14 @@ def find(
     return Found(Recipe(encoding, made.settings), used, made.plan)
 
 
+def _ordered(compression: Compression, rows: Bytes, stored: bytes) -> Found | None:
+    order, recipe = ORDERS[compression]
+    plan = orders.plan(order, stored, rows.size)
+    encoded = orders.encode(order, rows, plan)
+    own = stored[orders.LEAD_BYTES :] if order is Order.BITS else stored
+    return Found(recipe, len(encoded), plan) if encoded == own else None
+
+
 def _runs(found: tuple[bytes, int] | None) -> Found | None:
     return Found(RUNS, found[1], found[0]) if found else None
 
@@ -214,13 +245,20 @@ def replay(recipe: Recipe, rows: Bytes, told: bytes = b"") -> bytes:
     """
     if recipe.encoding is Encoding.JPEG:
         raise IntegrityError("a JPEG tile has no rows to encode; the archive is damaged")
-    if recipe.encoding is Encoding.JPEG_SCAN:
+    if recipe.encoding in (Encoding.JPEG_SCAN, Encoding.JPEG_FRAME):
+        is_whole = recipe.encoding is Encoding.JPEG_FRAME
         try:
-            return jpeg_frames.encode(rows, jpeg_frames.header_in(told))
+            header = told if is_whole else jpeg_frames.header_in(told)
+            return (header if is_whole else b"") + jpeg_frames.encode(rows, header)
         except Exception as error:
             raise IntegrityError(f"a JPEG frame cannot be encoded again: {error}") from error
     if recipe.encoding is Encoding.PLAIN:
         return rows.tobytes()
+    if recipe.encoding in _ORDER_OF:
+        try:
+            return orders.encode(_ORDER_OF[recipe.encoding], rows, told)
+        except (ValueError, TypeError) as error:
+            raise IntegrityError(f"{error}; the archive is damaged") from error
     if recipe.encoding in (Encoding.ZLIB, Encoding.PLANNED):
         return deflate.replay(rows.tobytes(), deflate.Made(recipe.settings, told))
     if recipe.encoding is Encoding.RUNS:

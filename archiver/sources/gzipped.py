@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from archiver.sources import beside, metaimage, mgh, nifti, npy, nrrd, streams
+from archiver.sources import beside, dicom, dicom_header, metaimage, mgh, nifti, npy, nrrd, streams
 from archiver.sources.contract import MAX_WHOLE_BYTES, Fidelity, Format, Split, Unsupported
 
 MAGIC = b"\x1f\x8b\x08"
 _SPLIT: dict[Format, Callable[..., Split]] = {
     Format.NIFTI: nifti.split,
     Format.NUMPY: npy.split,
+    Format.DICOM: dicom.split,
     Format.NRRD: nrrd.split_plain,
     Format.METAIMAGE: metaimage.split_plain,
     Format.MGH: mgh.split,
@@ -42,4 +43,6 @@ def _recognise(head: bytes) -> Format | None:
         return Format.NRRD
     if metaimage.is_metaimage(head):
         return Format.METAIMAGE
+    if dicom_header.is_dicom(head):
+        return Format.DICOM
     return Format.MGH if mgh.is_mgh(head) else None

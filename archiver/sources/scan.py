@@ -25,7 +25,6 @@ from archiver.sources.segments import (
     Page,
     PageReader,
     Table,
-    joined,
     pack_breaks,
     pack_plan,
 )
@@ -131,9 +130,9 @@ class _Scan:
         """Add a segment, or leave its bytes to the next gap if no recipe gives them."""
         page = self._pages[number]
         box = page.geometry.box(index)
-        stream = joined(stored, page.breaks)
+        stream = page.stream(stored)
         if page.is_jpeg:
-            _check_jpeg(page, box, stream)
+            check_jpeg(page, box, stream)
             self._add(page, number, index, encodings.JPEG, stored, len(stream))
             return
         if page.compression in encodings.FRAMES:
@@ -158,19 +157,20 @@ class _Scan:
 
     def _frame(self, page: Page, number: int, index: int, stored: bytes) -> None:
         """Add a JPEG whose header goes to the gap, and whose scan is encoded again."""
-        stream = joined(stored, page.breaks)
+        stream = page.stream(stored)
         header = stream[: jpeg_frames.Header.of(stream).size]
         n_bytes = page.geometry.n_rows(page.geometry.box(index)) * page.geometry.row_bytes
         raw, _ = encodings.decode(page.compression, stream, n_bytes)
         rows = np.frombuffer(raw, np.uint8).reshape(-1, page.geometry.row_bytes)
         encoded = jpeg_frames.encode(rows, jpeg_frames.header_in(header))
-        early = any(at < len(header) for at in page.breaks)
-        if early or not stream[len(header) :].startswith(encoded):
+        if not stream[len(header) :].startswith(encoded):
             self._keep(len(stored))
             return
         used = len(header) + len(encoded)
-        how, first = encodings.JPEG_SCAN, len(header)
-        self._add(page, number, index, how, stored, used, told=header, first=first)
+        how, told, first = encodings.JPEG_SCAN, header, len(header)
+        if any(at < len(header) for at in page.breaks):  # then it cannot stand in the gap
+            how, told, first = encodings.JPEG_FRAME, pack_plan(header), 0
+        self._add(page, number, index, how, stored, used, told=told, first=first)
 
     def _add(
         self,
@@ -229,7 +229,7 @@ class _Scan:
         self._at += n_bytes
 
 
-def _check_jpeg(page: Page, box: Box, stored: bytes) -> None:
+def check_jpeg(page: Page, box: Box, stored: bytes) -> None:
     """Refuse a segment that is no JPEG of the size of its box, or more."""
     tile = page.jpeg_tile(stored)
     try:

@@ -59,11 +59,17 @@ class Page:
     jpeg_tables: bytes = b""  # of segments that are JPEGs
     jpeg_converts: bool = False  # whether their components are YCbCr
     breaks: tuple[int, ...] = ()  # where BREAK_BYTES that are not its own interrupt the one segment
+    lead: bytes = b""  # what a decoder needs before the one segment
+    view: int = 0  # of the image
 
     @property
     def is_jpeg(self) -> bool:
         """Whether the segments are JPEGs."""
         return self.compression is Compression.JPEG
+
+    def stream(self, stored: bytes) -> bytes:
+        """Return what a decoder takes of a segment as the file holds it."""
+        return self.lead + joined(stored, self.breaks)
 
     def jpeg_tile(self, stored: bytes) -> JpegTile:
         """Return a segment, without what interrupts it, with the tables of its page."""
@@ -100,7 +106,8 @@ class PageReader:
             return self._jpeg_tile(page, row, column)
 
         shape = (geometry.height, geometry.width, geometry.channels)
-        image = Image(*shape, geometry.dtype, geometry.bits, window)
+        bits = 1 if self._pages[page].compression is Compression.BITS else geometry.bits
+        image = Image(*shape, geometry.dtype, bits, window, view=self._pages[page].view)
         if not self._pages[page].is_jpeg:
             return image
         tile_shape = geometry.segment_height, geometry.segment_width
@@ -166,7 +173,7 @@ class PageReader:
             int(column[index]) for column in (self._pages[page].offsets, self._pages[page].lengths)
         )
         file.seek(offset)
-        return joined(file.read(length), self._pages[page].breaks)
+        return self._pages[page].stream(file.read(length))
 
 
 @dataclass

@@ -13,9 +13,10 @@ from archiver.sources.jpeg2000 import blocks
 
 SOC, SOT, SOD, EOC = 0xFF4F, 0xFF90, 0xFF93, 0xFFD9
 SOP, EPH = 0xFF91, 0xFF92  # within tiles
-_SIZ, _COD = 0xFF51, 0xFF52
+_SIZ, _COD, _CAP = 0xFF51, 0xFF52, 0xFF50
 _PLAIN = {0xFF5C, 0xFF64, 0xFF63, 0xFF55, 0xFF57, 0xFF58}  # QCD, COM, CRG, TLM, PLM, PLT
 _STYLES = blocks.RESET | blocks.CAUSAL | 0x10 | blocks.SYMBOLS  # 0x10 says how a block ends
+_HIGH_THROUGHPUT = 0x40  # style of blocks
 _PRECINCTS, _SOP, _EPH = 1, 2, 4  # of the style of coding
 _MAX_BITS = 16
 _MAX_LEVELS = 32
@@ -47,6 +48,11 @@ class Header:
     precincts: tuple[tuple[int, int], ...]  # width and height, by resolution
     has_sop: bool
     has_eph: bool
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether blocks are those of High-Throughput JPEG 2000."""
+        return bool(self.style & _HIGH_THROUGHPUT)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -81,12 +87,14 @@ class Header:
     @classmethod
     def of(cls, stream: bytes) -> Header:
         """Read the main header; Unsupported if the stream is not reversible, or of a rare kind."""
-        size = coding = b""
+        size = coding = capabilities = b""
         for marker, body, _ in _segments(stream):
             if marker == _SIZ and not size:
                 size = body
             elif marker == _COD and not coding:
                 coding = body
+            elif marker == _CAP and not capabilities:
+                capabilities = body
             elif marker not in _PLAIN:
                 raise Unsupported(f"JPEG 2000 with marker {marker:#06x}")
         try:
@@ -95,6 +103,8 @@ class Header:
             raise Unsupported("JPEG 2000 whose header is damaged") from error
         if header.colour and header.channels < 3:
             raise Unsupported("JPEG 2000 in colour of fewer than three channels")
+        if header.is_fast != bool(capabilities):
+            raise Unsupported("JPEG 2000 of two kinds of blocks")
         return header
 
 
@@ -142,7 +152,7 @@ def _coding(
     levels, width, height, style, wavelet = body[5:10]
     if wavelet != 1:
         raise Unsupported("JPEG 2000 that is not reversible")
-    if style & ~_STYLES:
+    if style & ~_STYLES and style != _HIGH_THROUGHPUT:
         raise Unsupported(f"JPEG 2000 with blocks of style {style:#04x}")
     sound = levels <= _MAX_LEVELS and width + height <= 8 and progression <= 4 and colour <= 1
     if not sound or not layers or how > (_PRECINCTS | _SOP | _EPH):

@@ -40,6 +40,12 @@ class Block:
     number: int = 0
 
     @property
+    def place(self) -> tuple[int, ...]:
+        """What tells it from the other blocks of its tile, however they are counted."""
+        sides = self.top, self.left, self.height, self.width
+        return (self.channel, self.resolution, self.band, *sides)
+
+    @property
     def where(self) -> tuple[slice, slice]:
         """Its rows and columns in the band."""
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from archiver.image import Samples
 from archiver.sources.contract import LAYOUT_VERSION, Unsupported
-from archiver.sources.jpeg2000 import blocks, wavelet
+from archiver.sources.jpeg2000 import blocks, throughput, wavelet
 from archiver.sources.jpeg2000.blocks import Band
 from archiver.sources.jpeg2000.codestream import Header, TilePart, header_size, tile_part
 from archiver.sources.jpeg2000.packets import Block, Tile, check_counts
@@ -108,6 +108,8 @@ class _Walk:
 
     def codes(self, samples: Ints) -> dict[Key, bytes]:
         """Return the code of every block of samples (H, W, C), as annex C.2.9 ends it."""
+        if self.header.is_fast:
+            return self._fast_codes(samples)
         return {
             (number, block.number): _code(
                 bands[block.resolution, block.band], block, self.header.style
@@ -116,6 +118,30 @@ class _Walk:
             for bands, coded in self._bands(number, tile, samples)
             for block in coded
         }
+
+    def _fast_codes(self, samples: Ints) -> dict[Key, bytes]:
+        """Return the code of every block as OpenJPH makes it."""
+        throughput.check_encoder()
+        made = _Walk.over(throughput.encode(samples, self.header), whole=True)
+        there = made.codes_there()
+        codes = {
+            (number, block.place): there[number, i]
+            for number, tile in made.tiles.items()
+            for i, block in enumerate(tile.blocks)
+            if block.n_bytes
+        }
+        mine = {key: self.tiles[key[0]].blocks[key[1]] for key in self.coded()}
+        if any(block.passes != 1 for block in mine.values()):
+            raise Unsupported("high-throughput JPEG 2000 of several passes")
+        return {key: codes.get((key[0], block.place), b"") for key, block in mine.items()}
+
+    def codes_there(self) -> dict[Key, bytes]:
+        """Return the code of every block, as the codestream has it."""
+        there: dict[Key, list[bytes]] = {}
+        for body, key, _ in self.parts:
+            if key:
+                there.setdefault(key, []).append(body)
+        return {key: b"".join(bodies) for key, bodies in there.items()}
 
     def _bands(
         self, number: int, tile: Tile, samples: Ints
@@ -162,12 +188,9 @@ def find(rows: Bytes, stream: bytes) -> bytes | None:
     Unsupported if it is of a kind that has no plan.
     """
     walk = _Walk.over(stream, whole=True)
-    there: dict[Key, list[bytes]] = {}
-    for body, key, _ in walk.parts:
-        if key:
-            there.setdefault(key, []).append(body)
+    there = walk.codes_there()
     codes = walk.codes(_samples(rows, walk.header))
-    tails = [_tail(codes[key], b"".join(there[key])) for key in walk.coded()]
+    tails = [_tail(codes[key], there[key]) for key in walk.coded()]
     if None in tails:
         return None
     skeleton = b"".join(literal for literal, key, _ in walk.parts if not key)
