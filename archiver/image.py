@@ -70,6 +70,10 @@ class Image:
 
 
 SIGNED_VIEW = 0x80
+YCBCR_VIEW = 65
+_RGB_OF_YCBCR = np.array(
+    [[1, 1, 1], [0, -0.114 * 1.772 / 0.587, 1.772], [1.402, -0.299 * 1.402 / 0.587, 0]], np.float32
+)
 
 
 def view_of(dtype: np.dtype[np.generic], bits: int, *, signed: bool) -> int:
@@ -84,8 +88,17 @@ def seen(samples: Samples, view: int) -> Samples:
     """Return samples as ``view`` says that they are to be read."""
     if not view:
         return samples
+    if view == YCBCR_VIEW:
+        return _rgb(samples)
     width, bits = 8 * samples.dtype.itemsize, view & ~SIGNED_VIEW
     kind = "i" if view & SIGNED_VIEW else "u"
-    integers = samples.view(f"{kind}{samples.dtype.itemsize}")
+    integers: Samples = samples.view(f"{kind}{samples.dtype.itemsize}")
     shift = integers.dtype.type(width - bits)
-    return (integers << shift) >> shift
+    return np.right_shift(np.left_shift(integers, shift), shift)
+
+
+def _rgb(samples: Samples) -> Samples:
+    """Return 8-bit YCbCr (H, W, 3) of full range as RGB (ITU-T T.871), rounded as pydicom does."""
+    wide = samples.astype(np.float32) - np.array([0, 128, 128], np.float32)
+    rgb = np.floor(np.matmul(wide, _RGB_OF_YCBCR) + np.float32(0.5))
+    return np.clip(rgb, 0, 255).astype(np.uint8)

@@ -27,8 +27,13 @@ UPRIGHT_ONLY: Turns = (UPRIGHT,)
 
 
 def is_learnable(tile: Samples) -> bool:
-    """Whether a model takes this tile: 8 bit, grey or RGB, or deep if it has the port."""
-    return is_byte_tile(tile.dtype, tile.shape[2]) or is_deep_tile(tile.dtype, tile.shape[2])
+    """Whether a model takes this tile: 8 bit, grey or RGB, or deep if it has the port.
+
+    Not samples of one bit: JPEG XL codes them as small in a fiftieth of the time.
+    """
+    if is_byte_tile(tile.dtype, tile.shape[2]):
+        return bool(tile.max(initial=0) > 1)
+    return is_deep_tile(tile.dtype, tile.shape[2])
 
 
 def is_byte_tile(dtype: Dtype, channels: int) -> bool:

@@ -34,7 +34,7 @@ class Choice:
 
 def is_learnable(image: Image, place: Place, *, deep: bool) -> bool:
     """Whether a model can code the tile at ``place``; ``deep``: it has a port for 16 bits."""
-    if image.jpeg_tile:
+    if image.jpeg_tile or image.bit_depth == 1:
         return False
     channels = len(components(image.channels)[place.component])
     is_deep = deep and learned.is_deep_tile(image.dtype, channels)

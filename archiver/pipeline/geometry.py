@@ -20,6 +20,7 @@ from archiver.errors import FormatError
 from archiver.image import Image
 
 DEFAULT_TILE = 256
+BIT_TILE = 1024  # of samples of one bit
 LARGE_TILE = 512  # a quarter of a percent less; regions take four times as long to read
 MCU = 16  # side of the largest unit that a JPEG is coded in
 
@@ -51,6 +52,8 @@ def tile_side(length: int, tile: int) -> int:
 
 def tile_shape(image: Image, tile: int) -> tuple[int, int]:
     """Return height and width of an image's tiles: its own, or such as :func:`tile_side` gives."""
+    if image.bit_depth == 1:  # which no model codes: larger ones are smaller
+        tile = max(tile, BIT_TILE)
     return image.tile_shape or (tile_side(image.height, tile), tile_side(image.width, tile))
 
 

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from archiver.errors import ArchiverError, SourceError, UsageError
+from archiver.errors import SourceError, UsageError
 from archiver.image import Image, Samples
 from archiver.sources import (
     beside,
@@ -29,6 +29,7 @@ from archiver.sources import (
     metaimage,
     mgh,
     nifti,
+    notes,
     npy,
     nrrd,
     opaque,
@@ -182,12 +183,11 @@ def _parse_as(
     except Exception as error:  # whatever a decoder raises on damaged content
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the system; decoders raise OSError, too
-        note = str(error) if isinstance(error, Unsupported) else f"{format.name}: {_brief(error)}"
-        if ":" not in note:  # of what several formats share
-            note = f"{format.name}: {note}"
+        note = notes.of(error, format.name, str(path))
         return ParsedFile(Format.OPAQUE, (), b"", note, digest, size, digest, Fidelity.BYTES)
+    note = notes.steady(found.note, str(path))
     return ParsedFile(
-        format, found.images, found.residue, found.note, digest, size, rebuilt, found.fidelity
+        format, found.images, found.residue, note, digest, size, rebuilt, found.fidelity
     )
 
 
@@ -196,11 +196,6 @@ def _unread(path: Path) -> str:
     with path.open("rb") as file:
         is_pair = nifti.is_header(file.read(nifti.HEADER_BYTES))
     return "NIFTI: a header; its voxels are in the file beside it" if is_pair else NO_FORMAT
-
-
-def _brief(error: Exception) -> str:
-    kind = "cannot rebuild" if isinstance(error, ArchiverError) else "damaged or unusual"
-    return f"{kind} ({type(error).__name__}: {str(error)[:120]})".replace("\n", " ")
 
 
 def _digest(pieces: Iterable[bytes]) -> tuple[bytes, int]:

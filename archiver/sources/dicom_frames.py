@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image as Pillow
 
-from archiver.image import view_of
+from archiver.image import YCBCR_VIEW, view_of
 from archiver.sources import dicom_native, jpeg_frames, runs, scan
 from archiver.sources.contract import Held, Unsupported
 from archiver.sources.dicom_header import UNDEFINED, Header
@@ -202,6 +202,8 @@ def _described(how: Compression, stream: bytes, header: Header) -> tuple[Geometr
     geometry = Geometry(height, width, channels, height, width, bits, signed=signed and bits == 16)
     if bits < header.number("BitsAllocated", bits) and stored > bits:
         signed = False  # a narrow sample in a wide one is not negative
+    if header.is_ycbcr and bits == 8 and channels == 3:
+        return geometry, YCBCR_VIEW
     return geometry, view_of(geometry.dtype, stored, signed=signed)
 
 

@@ -60,6 +60,11 @@ class Header:
         return str(self.elements.get("PhotometricInterpretation", ""))
 
     @property
+    def is_ycbcr(self) -> bool:
+        """Whether the samples of a pixel are YCbCr of full range."""
+        return self.colour in ("YBR_FULL", "YBR_FULL_422")
+
+    @property
     def frames(self) -> int:
         """How many frames are told of."""
         return self.number("NumberOfFrames", 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from archiver.image import view_of
+from archiver.image import YCBCR_VIEW, view_of
 from archiver.sources import scan
 from archiver.sources.contract import Held, Unsupported
 from archiver.sources.dicom_header import DOUBLES, FLOATS, UNDEFINED, Header
@@ -65,6 +65,8 @@ def view(header: Header, geometry: Geometry) -> int:
     """Return how samples are to be read: without bits that are not used."""
     if geometry.floating:
         return 0
+    if header.is_ycbcr and geometry.bits == 8 and geometry.channels == 3:
+        return YCBCR_VIEW
     stored = header.number("BitsStored", geometry.bits)
     return view_of(geometry.dtype, stored, signed=geometry.signed)
 
@@ -86,7 +88,8 @@ def _halved(geometry: Geometry, header: Header) -> list[Page]:
     starts = _whole(geometry, header, 2 * geometry.height * geometry.width)
     offsets, lengths = plain.offsets * 2 // 3, plain.lengths * 2 // 3
     how = Compression.YBR_422
-    return [Page(plain.geometry, how, start + offsets, lengths) for start in starts]
+    seen = view(header, geometry)
+    return [Page(plain.geometry, how, start + offsets, lengths, view=seen) for start in starts]
 
 
 def _swapped(geometry: Geometry, header: Header) -> list[Page]:
@@ -110,8 +113,8 @@ def _bits(path: Path | Held, header: Header) -> list[Page]:
     channels, n = header.number("SamplesPerPixel", 1), header.frames
     geometry = Geometry(height, width, 1, height, width, 8)
     size = height * width
-    if channels != 1 or not geometry.is_sound or size < _LEAST_BITS or header.big_endian:
-        raise Unsupported(f"DICOM: 1 bits, {height} x {width} x {channels}, {header.vr}")
+    if channels != 1 or not geometry.is_sound or size < _LEAST_BITS:
+        raise Unsupported(f"DICOM: 1 bits, {height} x {width} x {channels}")
     if not 1 <= n <= scan.MAX_FRAMES or n * size > 8 * header.length:
         raise Unsupported(f"{header.length} bytes for {n} frames of {size} bits")
     pages = []

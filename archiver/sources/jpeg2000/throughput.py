@@ -37,7 +37,7 @@ def encode(samples: NDArray[np.int32], header: Header) -> bytes:
             plain.astype(np.int16),
             resolutions=header.levels,
             rgb=header.colour,
-            tile=None if whole else (header.tile_height, header.tile_width),
+            tile=None if whole else (header.tile_width, header.tile_height),
         )
     )
 
