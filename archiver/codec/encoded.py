@@ -30,6 +30,7 @@ class TileCodec(IntEnum):
     FROM_JPEG = 10  # a JPEG that the samples came from, the codec id and payload of the rest
     LEARNED_TURNED = 11  # a turn, and as LEARNED of the tile turned
     ADAPTED_TURNED = 12  # a turn, and as ADAPTED of the tile turned
+    ORDERED = 13  # what numbers mean by the order of samples, the codec id and payload of these
 
 
 BY_MODEL = (TileCodec.LEARNED, TileCodec.ADAPTED)
@@ -39,7 +40,8 @@ UPRIGHT_OF: dict[int, TileCodec] = {  # what a turned tile is coded as
 }
 _TURNED_OF = {upright: turned for turned, upright in UPRIGHT_OF.items()}
 NOT_REPEATED = (TileCodec.REPEATED, TileCodec.JPEG, TileCodec.DIFFERENCE)
-NOT_NARROW = (*NOT_REPEATED, TileCodec.NARROW, TileCodec.FROM_JPEG)
+NOT_NARROW = (*NOT_REPEATED, TileCodec.NARROW, TileCodec.FROM_JPEG, TileCodec.ORDERED)
+_ORDERED_AT = 2  # where an ordered tile has the codec of its numbers
 
 
 @dataclass(frozen=True)
@@ -87,4 +89,6 @@ def innermost(codec: int, payload: bytes) -> int:
         codec = born.codec_of(payload)
     elif codec == TileCodec.NARROW:
         codec = narrow.codec_of(payload)
+    elif codec == TileCodec.ORDERED:
+        codec = payload[_ORDERED_AT] if len(payload) > _ORDERED_AT else -1
     return UPRIGHT_OF.get(codec, codec)

@@ -6,14 +6,23 @@ A tile is (H, W, C) samples of one component.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from archiver.codec import classic, difference, jpeg_tiles, learned, narrow
+from archiver.codec import (
+    classic,
+    difference,
+    jpeg_tiles,
+    learned,
+    narrow,
+    order_search,
+    ordered,
+    pieces,
+)
 from archiver.codec.born.tile import Born
 from archiver.codec.difference import Base
 from archiver.codec.encoded import (
@@ -26,6 +35,7 @@ from archiver.codec.encoded import (
 )
 from archiver.codec.learned import Shape, Turns
 from archiver.codec.narrow import Narrow
+from archiver.codec.ordered import Ordered
 from archiver.codec.turn import UPRIGHT, Turn
 from archiver.errors import FormatError, IntegrityError
 from archiver.image import Samples
@@ -35,13 +45,6 @@ if TYPE_CHECKING:
 
 _BORN_PAYS = 0.8  # of what JPEG XL takes: then no codec of samples comes near
 
-Decoder = Callable[[bytes, Shape, np.dtype[np.generic]], Samples]
-_CLASSIC_DECODERS: dict[int, Decoder] = {
-    TileCodec.STORED: classic.from_bytes,
-    TileCodec.CONSTANT: classic.decode_constant,
-    TileCodec.ZSTD: classic.decode_zstd,
-    TileCodec.JPEGXL: classic.decode_jpegxl,
-}
 
 
 @dataclass(frozen=True)
@@ -102,12 +105,12 @@ def encode_each(
 
 @dataclass(frozen=True)
 class _Plain:
-    """What is coded of a tile: one channel if all are equal, numbers if they are few."""
+    """What is coded of a tile: one channel if all are equal, numbers that stand for wide ones."""
 
     distinct: Samples  # channels
     samples: Samples  # or what stands for them
     is_repeated: bool
-    narrow: Narrow | None
+    narrow: Narrow | Ordered | None
     born: Born | None = None
 
     @classmethod
@@ -116,18 +119,23 @@ class _Plain:
         samples = tile[..., :1] if is_repeated else tile
         if found := _jpeg_in(samples):
             return cls(samples, found.rest(samples), is_repeated, None, found)
-        if not narrow.is_wide(tile.dtype) or classic.encode_constant(samples) is not None:
+        if not ordered.is_possible(tile.dtype) or classic.encode_constant(samples) is not None:
             return cls(samples, samples, is_repeated, None)
-        how, numbers = narrow.find(samples) or (None, samples)
+        found_narrow = narrow.find(samples)
+        how, numbers = order_search.find(samples, found_narrow) or found_narrow or (None, samples)
         return cls(samples, numbers, is_repeated, how)
 
     def wrapped(self, coded: Encoded) -> Encoded:
         """Return the coding of the tile, given that of ``samples``."""
         if self.narrow:
+            is_narrow = isinstance(self.narrow, Narrow)
             head = self.narrow.to_bytes(coded.codec)
-            coded = Encoded(TileCodec.NARROW, head + coded.payload)
-            if len(coded.payload) >= self.distinct.nbytes:  # a few samples
-                coded = _encode_classic(self.distinct, classic.EFFORT_ALONE)
+            coded = Encoded(
+                TileCodec.NARROW if is_narrow else TileCodec.ORDERED, head + coded.payload
+            )
+            plain = _encode_classic(self.distinct, classic.EFFORT_ALONE)
+            if len(coded.payload) >= len(plain.payload):  # a few samples, or such as repeat
+                coded = plain
         if self.born:
             coded = Encoded(TileCodec.FROM_JPEG, self.born.to_bytes(coded.codec) + coded.payload)
         if self.is_repeated:
@@ -231,7 +239,7 @@ class _Inner:
     shape: Shape
     dtype: np.dtype[np.generic]
     repeats: int
-    narrow: Narrow | None
+    narrow: Narrow | Ordered | None
     wide: np.dtype[np.generic]
     born: Born | None
     turn: Turn
@@ -239,7 +247,8 @@ class _Inner:
     @classmethod
     def of(cls, encoded: tuple[int, bytes], shape: Shape, dtype: np.dtype[np.generic]) -> _Inner:
         """Unwrap a payload; IntegrityError if nothing that may be is inside."""
-        (codec, payload), repeats, how, inside, found = encoded, 1, None, dtype, None
+        (codec, payload), repeats, inside, found = encoded, 1, dtype, None
+        how: Narrow | Ordered | None = None
         turn = UPRIGHT
         if codec == TileCodec.REPEATED:
             if not payload or payload[0] in NOT_REPEATED:
@@ -251,6 +260,11 @@ class _Inner:
             inside = how.dtype
             if codec in NOT_NARROW:
                 raise IntegrityError(f"narrow tile: holds codec {codec}")
+        elif codec == TileCodec.ORDERED:
+            how, codec, payload = Ordered.split(payload, shape, dtype)
+            inside = how.dtype
+            if codec in NOT_NARROW:
+                raise IntegrityError(f"ordered tile: holds codec {codec}")
         elif codec == TileCodec.FROM_JPEG:
             if not learned.is_byte_tile(dtype, shape[2]):
                 raise IntegrityError(f"tile born as JPEG: of {shape} {dtype}")
@@ -266,9 +280,9 @@ class _Inner:
         """Return what was coded, without a model."""
         if self.codec == TileCodec.JPEG:
             return jpeg_tiles.as_tile(jpeg_tiles.decode(self.payload))
-        if self.codec not in _CLASSIC_DECODERS:
+        if self.codec not in pieces.DECODERS:
             raise FormatError(f"tile codec {self.codec} is unknown; use a newer archiver")
-        return _CLASSIC_DECODERS[self.codec](self.payload, self.shape, self.dtype)
+        return pieces.DECODERS[self.codec](self.payload, self.shape, self.dtype)
 
     def finished(self, tile: Samples) -> Samples:
         """Return the tile, given what was coded of it."""
