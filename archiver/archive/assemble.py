@@ -95,12 +95,14 @@ def assemble_entries(entries: Sequence[EntryRecord], known: Known) -> Columns:
         "mode": np.array([entry.mode & layout.MAX_MODE for entry in rows], "<u4"),
         "mtime_ns": np.array([entry.mtime_ns for entry in rows], "<i8"),
         "object": np.array([object_index(entry, known) for entry in rows], "<i8"),
+        "link": np.array([entry.link for entry in rows], "<i8"),
+        "sparse": np.array([entry.is_sparse for entry in rows], "u1"),
     }
 
 
 def object_index(entry: EntryRecord, known: Known) -> int:
-    """Return the object that an entry refers to, -1 for a directory."""
-    if entry.kind == layout.DIRECTORY and entry.sha256 is None:
+    """Return the object that an entry refers to, -1 for a directory or a removal."""
+    if entry.kind in layout.WITHOUT_OBJECT and entry.sha256 is None:
         return -1
     if entry.sha256 is None or entry.sha256 not in known.objects:
         raise UsageError(

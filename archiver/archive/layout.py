@@ -7,7 +7,7 @@ histo.archive/
   manifest/000001/<table>/<column>   Zarr arrays (manifest.py)
   models/<sha256>           everything a decoder needs
   shards/<sha256>           payloads
-  wip/                      work that is not committed: shards, task records, generation
+  wip/                      not committed: shards, task records, generation, what was seen last
   lock                      held by the one writer
 """
 
@@ -28,6 +28,7 @@ MODELS: Final = "models"
 SHARDS: Final = "shards"
 WIP: Final = "wip"
 TASKS: Final = "wip/tasks"
+SEEN: Final = "wip/seen"
 LOCK: Final = "lock"
 OUR_NAMES: Final = frozenset({ROOT, MANIFEST, MODELS, SHARDS, WIP, LOCK})
 
@@ -50,9 +51,13 @@ DTYPE_IDS: Final[dict[str, int]] = {code: number for number, code in DTYPES.item
 FILE: Final = 0  # kinds of entries: append only
 DIRECTORY: Final = 1
 SYMLINK: Final = 2
+REMOVED: Final = 3  # the path, and all below it, is gone since this generation
+WITHOUT_OBJECT: Final = (DIRECTORY, REMOVED)
 
 MAX_GENERATION: Final = 999_999
 MAX_MODE: Final = 0o7777
+MIN_MTIME_NS: Final = -(1 << 63)
+MAX_MTIME_NS: Final = (1 << 63) - 1  # 2262-04-11T23:47:16
 
 
 def generation_name(number: int) -> str:

@@ -36,7 +36,10 @@ _MAX_MODEL_BYTES = 4 << 30
 
 @dataclass(frozen=True)
 class Entry:
-    """One path as of the opened generation; ``object`` is -1 for a directory."""
+    """One path as of the opened generation; ``object`` is -1 for a directory.
+
+    Files of one ``link``, unless it is 0, are names of one file.
+    """
 
     path: bytes
     kind: int
@@ -44,6 +47,8 @@ class Entry:
     mtime_ns: int
     object: int
     generation: int
+    link: int = 0
+    is_sparse: bool = False
 
 
 @dataclass(frozen=True)
@@ -313,10 +318,11 @@ class Archive:
     def _entry(self, path: bytes, row: int) -> Entry:
         place, local = self.index.locate("entries", row)
         columns = self.index.table(place, "entries")
-        kind, mode, mtime_ns, index = (
-            int(columns[name][local]) for name in ("kind", "mode", "mtime_ns", "object")
+        kind, mode, mtime_ns, index, link = (
+            int(columns[name][local]) for name in ("kind", "mode", "mtime_ns", "object", "link")
         )
-        return Entry(path, kind, mode, mtime_ns, index, place + 1)
+        is_sparse = bool(columns["sparse"][local])
+        return Entry(path, kind, mode, mtime_ns, index, place + 1, link, is_sparse)
 
     def _hit(self, shard: int, offset: int) -> str:
         """Name the entries that a damaged payload belongs to."""

@@ -11,6 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from archiver.archive import layout
+
 TILE: Final = np.dtype(
     [
         ("image", "<i8"),
@@ -92,13 +94,23 @@ class ShardRecord:
 
 @dataclass(frozen=True)
 class EntryRecord:
-    """One path of the tree.  ``sha256`` names its object; directories have none."""
+    """One path of the tree.  ``sha256`` names its object; directories have none.
+
+    Files of one ``link``, unless it is 0, are names of one file; ``is_sparse``: it has holes.
+    """
 
     path: bytes
     kind: int
     mode: int
     mtime_ns: int
     sha256: bytes | None
+    link: int = 0
+    is_sparse: bool = False
+
+
+def removal(path: bytes) -> EntryRecord:
+    """Return the entry that says: this path, and all below it, is gone."""
+    return EntryRecord(path, layout.REMOVED, 0, 0, None)
 
 
 def to_json(record: ShardRecord) -> str:

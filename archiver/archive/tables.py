@@ -99,6 +99,8 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         Column("mode", "<u4"),
         Column("mtime_ns", "<i8"),
         Column("object", "<i8"),
+        Column("link", "<i8"),
+        Column("sparse", "u1"),
     ),
     "objects": (
         Column("sha256", "u1", 32),

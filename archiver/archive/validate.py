@@ -34,17 +34,29 @@ class Bounds:
 def entries(where: str, columns: Columns, n_objects: int) -> None:
     """Check entries: paths, kinds, and that each refers to an object as its kind says."""
     kind, index = columns["kind"], columns["object"]
-    is_directory = kind == layout.DIRECTORY
-    _require(where, kind <= layout.SYMLINK, "kind is unknown")
+    has_none = np.isin(kind, layout.WITHOUT_OBJECT)
+    _require(where, kind <= layout.REMOVED, "kind is unknown")
     _require(where, columns["mode"] <= layout.MAX_MODE, "mode has bits that are not permissions")
-    _require(where, (index == -1) == is_directory, "a directory has an object or a file none")
+    _require(where, (index == -1) == has_none, "a directory has an object or a file none")
     _require(where, (index >= -1) & (index < n_objects), "object is out of range")
+    _check_attributes(where, columns)
     seen: set[bytes] = set()
     for row, path in enumerate(text(where, columns, "path")):
         fault = layout.path_fault(path) or ("it occurs twice" if path in seen else "")
         if fault:
             raise _error(where, row, f"path {layout.display(path)!r} is refused: {fault}")
         seen.add(path)
+
+
+def _check_attributes(where: str, columns: Columns) -> None:
+    """Check that only files are linked or have holes, and that a removal says nothing else."""
+    kind, link, sparse = columns["kind"], columns["link"], columns["sparse"]
+    _require(where, link >= 0, "link is negative")
+    _require(where, sparse <= 1, "sparse is not 0 or 1")
+    is_plain = (link == 0) & (sparse == 0)
+    _require(where, is_plain | (kind == layout.FILE), "something else than a file has link, sparse")
+    is_blank = (columns["mode"] == 0) & (columns["mtime_ns"] == 0)
+    _require(where, is_blank | (kind != layout.REMOVED), "a removal has a mode or time")
 
 
 def objects(where: str, columns: Columns) -> None:

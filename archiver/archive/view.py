@@ -16,7 +16,7 @@ class View:
     def __init__(self, index: Index) -> None:
         self._index = index
         self._rows: dict[bytes, int] = {}
-        self._was_file: dict[bytes, int] = {}  # directories that once were a file or link
+        self._was_file: dict[bytes, int] = {}  # directories that once were none, or gone
         kinds = index.whole("entries", "kind")
         for row, path in enumerate(index.text("entries", "path")):
             before = self._rows.get(path)
@@ -25,6 +25,7 @@ class View:
             self._rows[path] = row
         self._kinds = kinds
         self._hide_replaced()
+        self._rows = {p: row for p, row in self._rows.items() if kinds[row] != layout.REMOVED}
         self._rows = dict(sorted(self._rows.items()))
 
     def __len__(self) -> int:
@@ -40,7 +41,7 @@ class View:
         return iter(self._rows.items())
 
     def _hide_replaced(self) -> None:
-        """Drop entries below a newer file, and files that newer entries lie below.
+        """Drop entries below a newer file or removal, and files that newer entries lie below.
 
         So no entry of a view lies below a file or a symbolic link: restoring cannot be led
         elsewhere by a link that the archive itself contains.
@@ -65,7 +66,7 @@ class View:
             del self._rows[path]
 
     def _barrier(self, folder: bytes, known: dict[bytes, int]) -> int:
-        """Return the newest row at or above ``folder`` that was not a directory, -1 if none."""
+        """Return the newest row at or above ``folder`` that was no directory, -1 if none."""
         steps = []
         while folder and folder not in known:
             steps.append(folder)

@@ -89,6 +89,8 @@ class ArchiveWriter:
                 entry.mode,
                 entry.mtime_ns,
                 digests[entry.object].tobytes() if entry.object >= 0 else None,
+                entry.link,
+                entry.is_sparse,
             )
             for entry in self.archive.entries()
         }
@@ -250,12 +252,13 @@ class ArchiveWriter:
 
     def _is_current(self, entry: EntryRecord, known: Known) -> bool:
         if self.archive is None or (row := self.archive.view.get(entry.path)) is None:
-            return False
+            return entry.kind == layout.REMOVED
         place, local = self.archive.index.locate("entries", row)
         columns = self.archive.index.table(place, "entries")
         new = (entry.kind, entry.mode & layout.MAX_MODE, entry.mtime_ns, object_index(entry, known))
-        names = ("kind", "mode", "mtime_ns", "object")
-        return new == tuple(int(columns[name][local]) for name in names)
+        names = ("kind", "mode", "mtime_ns", "object", "link", "sparse")
+        old = tuple(int(columns[name][local]) for name in names)
+        return (*new, entry.link, int(entry.is_sparse)) == old
 
     def _validate(self, tables: Mapping[str, Columns], known: Known) -> None:
         """Hold the new tables against the rules that readers apply."""
