@@ -111,6 +111,9 @@ def test_pack_takes_all_defaults(cli: Callable[..., Result], run: FakeRun) -> No
         (["--tile", "128"], {"tile": 128}),
         (["--adapt-steps", "50"], {"adapt_steps": 50}),
         (["--adapt-seconds", "1.5"], {"adapt_seconds": 1.5}),
+        (["--checksum"], {"checksum": True}),
+        (["--keep-deleted"], {"keep_deleted": True}),
+        (["--allow-empty"], {"allow_empty": True}),
         (["--dry-run"], {"dry_run": True}),
     ],
 )
@@ -158,12 +161,14 @@ def test_verify_and_unpack_call(cli: Callable[..., Result], run: FakeRun) -> Non
     assert cli("verify", "scans.archive", "--depth", "samples").exit_code == 0
     run.summary = UNPACKED
     assert cli("unpack", "scans.archive", "out", "*.png", "b/*").exit_code == 0
-    verified, unpacked = run.calls
+    assert cli("unpack", "scans.archive", "out", "--generation", "3").exit_code == 0
+    verified, unpacked, earlier = run.calls
     assert verified == ((Path("scans.archive"),), {"depth": "samples", "workers": None})
     assert unpacked == (
         (Path("scans.archive"), Path("out"), ("*.png", "b/*")),
-        {"workers": None},
+        {"generation": None, "workers": None},
     )
+    assert earlier[1]["generation"] == 3
 
 
 @pytest.mark.parametrize(

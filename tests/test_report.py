@@ -27,11 +27,13 @@ IMAGE = SimpleNamespace(
 )  # fmt: skip
 ENTRY = SimpleNamespace(
     path="slides/a.png", kind="file", mode=0o100644, mtime_ns=1, size=30_000, stored_bytes=15_100,
+    link=0, is_sparse=False,
     format="PNG", fidelity="bytes", note="", sha256="ab" * 32, images=[IMAGE, IMAGE],
     adaptation=Adaptation(bytes(1000), 40_000, 12.0, (1.0, 0.8)),
 )  # fmt: skip
 FOLDER = SimpleNamespace(
     path="slides", kind="directory", mode=0o755, mtime_ns=1, size=0, stored_bytes=0,
+    link=0, is_sparse=False,
     format="OPAQUE", fidelity="bytes", note="", sha256="", images=[],
     adaptation=None,
 )  # fmt: skip
@@ -73,7 +75,7 @@ class FakeArchive:
 def _archive(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the pipeline behind ls and info."""
     pipeline = ModuleType("archiver.pipeline")
-    pipeline.open_archive = lambda path: FakeArchive()  # type: ignore[attr-defined]
+    pipeline.open_archive = lambda path, generation: FakeArchive()  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "archiver.pipeline", pipeline)
 
 

@@ -25,7 +25,7 @@ from typing import Any, Self
 import filelock
 import numpy as np
 
-from archiver.archive import commit, durable, layout, validate
+from archiver.archive import commit, durable, layout, seen, validate
 from archiver.archive.assemble import Known, assemble_entries, assemble_objects, object_index
 from archiver.archive.commit import Commit, TableInfo
 from archiver.archive.index import Index
@@ -123,6 +123,11 @@ class ArchiveWriter:
     def kept(self, name: str) -> bytes | None:
         """Return what a run that did not commit kept under that name."""
         return self._tasks.kept(name)
+
+    def keep_seen(self, sights: seen.Seen) -> None:
+        """Keep what the source looks like, for the next run to compare."""
+        with _writing(self.path):
+            seen.write(self.path, sights)
 
     def commit(
         self,

@@ -17,6 +17,7 @@ from archiver.report import figure as draw
 @options.archive
 @options.entry
 @options.figure
+@options.generation
 @options.output
 @click.pass_context
 def info(
@@ -25,6 +26,7 @@ def info(
     archive: Path,
     entry: str | None,
     figure: Path | None,
+    generation: int | None,
     output: Output,
 ) -> None:
     """Describe ARCHIVE, or one ENTRY of it.
@@ -44,7 +46,7 @@ def info(
     """
     from archiver.pipeline import open_archive  # brings in zarr: not for --help
 
-    opened = open_archive(archive)
+    opened = open_archive(archive, generation)
     if entry is None and figure is not None:
         raise UsageError(
             "--figure draws one entry; name it: archiver info ARCHIVE ENTRY --figure F"

@@ -16,8 +16,15 @@ from archiver.report.text import printable
 @options.archive
 @options.patterns
 @options.long
+@options.generation
 @options.output
-def ls(archive: Path, patterns: tuple[str, ...], is_long: bool, output: Output) -> None:
+def ls(
+    archive: Path,
+    patterns: tuple[str, ...],
+    is_long: bool,
+    generation: int | None,
+    output: Output,
+) -> None:
     """List what is in ARCHIVE.
 
     All entries, or those whose path matches a PATTERN.
@@ -26,11 +33,12 @@ def ls(archive: Path, patterns: tuple[str, ...], is_long: bool, output: Output) 
     Examples:
       archiver ls /data/histo.archive
       archiver ls -l /data/histo.archive '*.tif'
+      archiver ls /data/histo.archive --generation 3    as it was
       archiver ls --json /data/histo.archive | jq '.entries[].path'
     """
     from archiver.pipeline import open_archive  # brings in zarr: not for --help
 
-    entries = open_archive(archive).entries(patterns)
+    entries = open_archive(archive, generation).entries(patterns)
     if output.as_json:
         write_json({"entries": [contents.entry_json(entry) for entry in entries]})
         return

@@ -97,6 +97,30 @@ adapt_seconds = click.option(
 dry_run = click.option(
     "--dry-run", is_flag=True, help="Scan and say what would be packed; write nothing."
 )
+checksum = click.option(
+    "--checksum",
+    is_flag=True,
+    help="Read every file and compare its content.  Without it a file counts as unchanged if its"
+    " size, modification time, change time and inode are what they were.",
+)
+keep_deleted = click.option(
+    "--keep-deleted",
+    is_flag=True,
+    help="Keep showing what SOURCE no longer has.  Without it the new generation goes without"
+    " it; earlier generations keep it.",
+)
+allow_empty = click.option(
+    "--allow-empty",
+    is_flag=True,
+    help="Take it as meant that SOURCE has no file any more.  Without it that is an error, as a"
+    " disk that is not mounted looks the same.",
+)
+generation = click.option(
+    "--generation",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The tree of generation N; `archiver info` lists them.  [default: the newest]",
+)
 figure = click.option(
     "--figure",
     type=click.Path(dir_okay=False, path_type=Path),

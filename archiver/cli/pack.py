@@ -27,6 +27,9 @@ from archiver.report import summary as report
 @options.tile
 @options.adapt_steps
 @options.adapt_seconds
+@options.checksum
+@options.keep_deleted
+@options.allow_empty
 @options.dry_run
 @options.output
 @click.pass_context
@@ -36,9 +39,10 @@ def pack(
     """Put the directory tree SOURCE into ARCHIVE.
 
     ARCHIVE defaults to SOURCE's name with `.archive` added, beside it.  If it exists, this adds a
-    generation with what is new or changed; identical content is stored once.  Every file is
-    decoded again and compared before it is committed.  Stop it at any moment: the archive stays
-    as it was, and the same command continues.
+    generation: the tree as it is now, of which only what is new or changed is coded; what was
+    removed is gone from it, and is still in the generations before.  Identical content is stored
+    once.  Every file is decoded again and compared before it is committed.  Stop it at any moment:
+    the archive stays as it was, and the same command continues.
 
     \b
     Examples:

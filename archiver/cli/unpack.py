@@ -16,10 +16,17 @@ from archiver.report import summary as report
 @options.archive
 @options.dest
 @options.patterns
+@options.generation
 @options.output
 @click.pass_context
 def unpack(
-    ctx: click.Context, /, archive: Path, dest: Path, patterns: tuple[str, ...], output: Output
+    ctx: click.Context,
+    /,
+    archive: Path,
+    dest: Path,
+    patterns: tuple[str, ...],
+    generation: int | None,
+    output: Output,
 ) -> None:
     """Write the files of ARCHIVE to the directory DEST.
 
@@ -30,13 +37,16 @@ def unpack(
     Examples:
       archiver unpack /data/histo.archive restored
       archiver unpack /data/histo.archive restored 'slides/2024-*/*.tif' README.txt
+      archiver unpack /data/histo.archive restored --generation 3    the tree of that night
 
     Exits with 12 if some files could not be restored; all others are written then.
     """
     from archiver.jobs import run  # brings in dask and torch: not for --help
 
     with output.watch("unpacking") as on_event:
-        summary = run.unpack(archive, dest, patterns, workers=None, on_event=on_event)
+        summary = run.unpack(
+            archive, dest, patterns, generation=generation, workers=None, on_event=on_event
+        )
     output.result(report.unpack_shown(summary), report.unpack_json(summary))
     if summary.failures:
         ctx.exit(IntegrityError.exit_code)

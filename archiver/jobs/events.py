@@ -123,7 +123,8 @@ class Summary:
     ``files`` and ``input_bytes`` count every regular file found in SOURCE, failed and unchanged
     ones too.  ``formats``, ``kept``, ``tiles`` and ``sample_bytes`` cover the files that this job
     coded: not the ``unchanged`` ones, which are in the archive already.  ``archive_bytes`` is the
-    size of the whole archive afterwards; it equals ``payload_bytes + model_bytes``.
+    size of the whole archive afterwards; it equals ``payload_bytes + model_bytes``.  ``removed``
+    counts the paths that SOURCE no longer has: this generation goes without them.
     """
 
     archive: Path
@@ -143,6 +144,7 @@ class Summary:
     kept: tuple[Kept, ...] = ()
     models: tuple[ModelTotals, ...] = ()
     adaptation: Adaptation | None = None
+    removed: int = 0
 
 
 @dataclass(frozen=True)

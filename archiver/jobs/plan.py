@@ -27,17 +27,32 @@ MAX_TASK_ITEMS = 4096
 TASKS = 64  # aimed at, between those bounds
 _PROBE = 4096  # bytes read at the start, middle and end to tell files of one size apart
 _PROBE_THREADS = 8
+_BLOCK = 512  # bytes that st_blocks counts
+_KINDS = {stat.S_IFREG: layout.FILE, stat.S_IFDIR: layout.DIRECTORY, stat.S_IFLNK: layout.SYMLINK}
+_CLAMPED = (
+    "its modification time lies outside 1677-09-21 to 2262-04-11, which is all that an archive can "
+    "hold; the nearest of these is kept"
+)
 
 
 @dataclass(frozen=True)
 class Item:
-    """One path of the tree, relative to its root; ``size`` is 0 but for regular files."""
+    """One path of the tree, relative to its root; ``size`` is 0 but for regular files.
+
+    ``ctime_ns`` and ``inode`` tell whether to look at it again.  ``file`` is what names of one
+    file have in common, None of a file that has one name; ``is_thin`` if it takes less room than
+    its size says, so that it may have holes.
+    """
 
     path: bytes
     kind: int
     mode: int
     mtime_ns: int
     size: int = 0
+    ctime_ns: int = 0
+    inode: int = 0
+    file: tuple[int, int] | None = None  # device, inode
+    is_thin: bool = False
 
     @property
     def name(self) -> str:
@@ -47,11 +62,16 @@ class Item:
 
 @dataclass(frozen=True)
 class Scan:
-    """A tree: its items sorted by path, directories that could not be read, things skipped."""
+    """A tree: its items sorted by path, directories that could not be read, things skipped.
+
+    ``found`` has the paths of all that was found and not excluded, included or not.
+    """
 
     items: tuple[Item, ...]
     failures: tuple[tuple[str, str], ...]  # path, reason
     skipped: tuple[str, ...]
+    notices: tuple[str, ...] = ()
+    found: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -105,9 +125,16 @@ def scan(
         raise NotFoundError(f"{source}: expected a directory, found nothing; check the path")
     walk = _Walk(source, patterns.any_of(exclude), skip)
     items = sorted(walk.run(), key=lambda item: item.path)
+    found = frozenset(item.path for item in items)
     if include:
         items = _included(items, patterns.any_of(include))
-    return Scan(tuple(items), tuple(sorted(walk.failures)), tuple(sorted(walk.skipped)))
+    return Scan(
+        tuple(items),
+        tuple(sorted(walk.failures)),
+        tuple(sorted(walk.skipped)),
+        tuple(sorted(walk.notices)),
+        found,
+    )
 
 
 class _Walk:
@@ -116,6 +143,7 @@ class _Walk:
     def __init__(self, source: Path, is_excluded: Callable[[str], bool], skip: Path) -> None:
         self.failures: list[tuple[str, str]] = []
         self.skipped: list[str] = []
+        self.notices: list[str] = []
         self._source = source
         self._is_excluded = is_excluded
         self._skip = os.stat(skip) if skip.is_dir() else None  # noqa: PTH116 - pairs with samestat
@@ -150,15 +178,34 @@ class _Walk:
             return
         if self._skip is not None and os.path.samestat(status, self._skip):
             return
-        mode, mtime = stat.S_IMODE(status.st_mode), status.st_mtime_ns
-        if stat.S_ISREG(status.st_mode):
-            yield Item(path, layout.FILE, mode, mtime, status.st_size)
-        elif stat.S_ISDIR(status.st_mode):
-            yield Item(path, layout.DIRECTORY, mode, mtime)
-        elif stat.S_ISLNK(status.st_mode):
-            yield Item(path, layout.SYMLINK, mode, mtime)
-        else:
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+        if kind is None:
             self.skipped.append(os.fsdecode(path))
+            return
+        item = _described(path, kind, status)
+        if item.mtime_ns != status.st_mtime_ns:
+            self.notices.append(f"{item.name}: {_CLAMPED}")
+        yield item
+
+
+def _described(path: bytes, kind: int, status: os.stat_result) -> Item:
+    """Return what is recorded of a path; times that no archive can hold come as near as it can."""
+    is_file = kind == layout.FILE
+    return Item(
+        path,
+        kind,
+        stat.S_IMODE(status.st_mode),
+        _clamped(status.st_mtime_ns),
+        status.st_size if is_file else 0,
+        _clamped(status.st_ctime_ns),
+        status.st_ino,
+        (status.st_dev, status.st_ino) if is_file and status.st_nlink > 1 else None,
+        is_file and status.st_blocks * _BLOCK < status.st_size,
+    )
+
+
+def _clamped(time_ns: int) -> int:
+    return max(layout.MIN_MTIME_NS, min(layout.MAX_MTIME_NS, time_ns))
 
 
 def _included(items: Iterable[Item], is_included: Callable[[str], bool]) -> list[Item]:

@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import hashlib
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from archiver.archive import layout
+from archiver.archive import layout, seen
+from archiver.archive.seen import Seen, Sight
 from archiver.errors import NotFoundError
 from archiver.jobs.plan import Item
 from archiver.pipeline import content
 from archiver.sources import Fidelity
 
+_READERS = 8
+
 
 @dataclass(frozen=True)
-class _Known:
-    """The newest entry of a path; ``size`` is that of a file's content."""
+class Known:
+    """The newest entry of a path; ``size`` is that of a file's content.
+
+    ``is_good`` if the content is there with at least the fidelity that is asked for.
+    """
 
     kind: int
     mode: int
     mtime_ns: int
     size: int
     sha256: bytes | None
+    link: int
+    is_sparse: bool
+    is_good: bool
 
 
 @dataclass(frozen=True)
 class Present:
     """The current entries of an archive, by path; ``is_empty`` if it has no generation yet."""
 
-    entries: Mapping[bytes, _Known]
+    entries: Mapping[bytes, Known]
     is_empty: bool
+    seen: Seen = field(default_factory=dict)
 
     @classmethod
     def read(cls, archive: Path, fidelity: str) -> Present:
-        """Read the entries whose content is there with at least ``fidelity``."""
+        """Read the entries, and what the last run saw of them."""
         try:
             reader = content.opened(archive)
         except NotFoundError:
@@ -42,12 +55,17 @@ class Present:
         entries = {}
         for entry in reader.entries():
             one = reader.object(entry.object) if entry.object >= 0 else None
-            if one is None or one.sha256 in good:
-                size = one.size if one is not None and entry.kind == layout.FILE else 0
-                entries[entry.path] = _Known(
-                    entry.kind, entry.mode, entry.mtime_ns, size, one.sha256 if one else None
-                )
-        return cls(entries, is_empty=False)
+            entries[entry.path] = Known(
+                entry.kind,
+                entry.mode,
+                entry.mtime_ns,
+                one.size if one is not None and entry.kind == layout.FILE else 0,
+                one.sha256 if one is not None else None,
+                entry.link,
+                entry.is_sparse,
+                is_good=one is None or one.sha256 in good,
+            )
+        return cls(entries, is_empty=False, seen=seen.read(archive))
 
     def new(self, items: Iterable[Item]) -> list[Item]:
         """Return the files and links that are not there with this size and modification time."""
@@ -55,22 +73,64 @@ class Present:
             item for item in items if item.kind != layout.DIRECTORY and self.content(item) is None
         ]
 
-    def touched(self, items: Iterable[Item]) -> list[Item]:
-        """Return the items whose entry is missing or says something else."""
-        return [item for item in items if not self._is_same(item)]
-
     def content(self, item: Item) -> bytes | None:
         """Return the SHA-256 of an item that need not be read again, else None."""
         known = self.entries.get(item.path)
-        if known is None or (known.kind, known.size) != (item.kind, item.size):
+        if known is None or not known.is_good:
             return None
-        return known.sha256 if known.mtime_ns == item.mtime_ns else None
+        if (known.kind, known.size, known.mtime_ns) != (item.kind, item.size, item.mtime_ns):
+            return None
+        return known.sha256
 
-    def _is_same(self, item: Item) -> bool:
-        known = self.entries.get(item.path)
-        return known is not None and (known.kind, known.mode, known.mtime_ns, known.size) == (
-            item.kind,
-            item.mode,
-            item.mtime_ns,
-            item.size,
-        )
+    def doubtful(self, items: Sequence[Item]) -> list[Item]:
+        """Return the items that are there, but were changed in some way since they were seen.
+
+        Inodes count where the file system keeps them: if most are others, all are.
+        """
+        there = [item for item in items if self.content(item) is not None]
+        sights = [(item, self.seen.get(seen.key(item.path))) for item in there]
+        same = [one.inode == i.inode for i, one in sights if one and one.ctime_ns == i.ctime_ns]
+        keeps_inodes = 2 * sum(same) >= len(same)
+        return [i for i, one in sights if one and not self._is_as_seen(i, one, keeps_inodes)]
+
+    def _is_as_seen(self, item: Item, sight: Sight, keeps_inodes: bool) -> bool:
+        if sight.content != seen.key(self.content(item) or b""):
+            return False
+        return sight.ctime_ns == item.ctime_ns and (sight.inode == item.inode or not keeps_inodes)
+
+    def changed(self, source: Path, items: Sequence[Item]) -> list[Item]:
+        """Read items that are there, and return those that have another content now."""
+        first = {item.file or item.path: item for item in reversed(items)}
+        with ThreadPoolExecutor(_READERS) as pool:
+            digests = pool.map(lambda item: _sha256(source, item), first.values())
+            found = dict(zip(first, digests, strict=True))
+        return [i for i in items if found[i.file or i.path] != self.content(i)]
+
+    def sights(
+        self, items: Iterable[Item], contents: Mapping[bytes, bytes], failed: Collection[bytes]
+    ) -> Seen:
+        """Return what is seen now: of ``items``, and what was seen of entries that are not there.
+
+        ``contents`` has the SHA-256 of what was read, by path; what ``failed`` to be read stays as
+        it was seen, and so is looked at again.
+        """
+        now = {
+            seen.key(item.path): Sight(seen.key(sha256), item.ctime_ns, item.inode)
+            for item in items
+            if item.path not in failed
+            and (sha256 := contents.get(item.path) or self.content(item)) is not None
+        }
+        before = (seen.key(path) for path in self.entries)
+        return {**{key: self.seen[key] for key in before if key in self.seen}, **now}
+
+
+def _sha256(source: Path, item: Item) -> bytes | None:
+    """Return the digest of a file, or of the target of a link; None if it cannot be read."""
+    path = os.fsencode(source / item.name)
+    try:
+        if item.kind == layout.SYMLINK:
+            return hashlib.sha256(os.readlink(path)).digest()  # noqa: PTH115 - as it is
+        with open(path, "rb") as file:  # noqa: PTH123 - the path is bytes
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return None

@@ -6,18 +6,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from archiver.archive import layout
 from archiver.archive.model_files import info_of
-from archiver.archive.records import EntryRecord, ObjectRecord, ShardRecord
+from archiver.archive.records import ObjectRecord, ShardRecord
 from archiver.archive.writer import ArchiveWriter
 from archiver.codec import pretrained
 from archiver.errors import ArchiverError, UsageError, advice
-from archiver.jobs import adapt, cluster, plan, present, work
+from archiver.jobs import adapt, cluster, generation, plan, present, work
 from archiver.jobs.events import (
     Adaptation,
     Committed,
@@ -82,20 +83,22 @@ class _Pack:
         # with its models, and what it takes in its shard
         self._objects: dict[bytes, tuple[ObjectRecord, tuple[bytes, ...], int]] = {}
         self._adaptation = Adaptation(adapt.NOTHING_NEW)
+        self._other_names: dict[bytes, list[Item]] = {}  # of a file that is read once, by its first
+        self._removed = 0
 
     def dry_run(self) -> Summary:
         """Say what would be packed; write nothing."""
-        scan = self._scan()
-        new = present.Present.read(self.archive, self.settings.fidelity).new(scan.items)
+        scan, known = self._scan(), self._known()
+        new = self._new(scan, known)
         tasks = plan.make(self._source, new)
         self._emit_plan(new, len(tasks))
+        self._removed = len(self._gone(scan, known).paths)
         return self.summary(scan.items, new, None)
 
     def run(self, writer: ArchiveWriter) -> tuple[Sequence[Item], Sequence[Item], int | None]:
         """Pack what is new and commit it; return what there was, what was new, the generation."""
-        scan = self._scan()
-        known = present.Present.read(self.archive, self.settings.fidelity)
-        new = known.new(scan.items)
+        scan, known = self._scan(), self._known()
+        new, self._other_names = generation.first_names(self._new(scan, known))
         base = writer.add_model(self._model_name, self._model)
         groups = plan.make(self._source, new)
         self._emit_plan(new, len(groups))
@@ -105,14 +108,25 @@ class _Pack:
                 self._adapt(writer, workers, base, new)
             models = self._adaptation.models
             self._run_tasks(writer, workers, [self._task(items, models) for items in groups])
-        entries = self._entries(known.touched(scan.items), known)
-        generation = None
+        number = self._commit(writer, scan, known)
+        new += [item for others in self._other_names.values() for item in others]
+        return scan.items, new, number
+
+    def _commit(self, writer: ArchiveWriter, scan: plan.Scan, known: present.Present) -> int | None:
+        """Add a generation if anything is to be said, and keep what was seen for the next run."""
+        entries = generation.entries(self._source, scan.items, self._contents, known)
+        gone = self._gone(scan, known)
+        entries += gone.removals(entries)
+        self._removed = len(gone.paths)
+        number = None
         if entries or known.is_empty:
             places = sorted(self._shards.values(), key=lambda one: one[:2])
             shards = [shard for _, _, shard in places]
-            generation = writer.commit(entries, shards, self._recorded())
-            self._on_event(Committed(generation))
-        return scan.items, new, generation
+            number = writer.commit(entries, shards, self._recorded())
+            self._on_event(Committed(number))
+        failed = {os.fsencode(failure.path) for failure in self._tally.failures}
+        writer.keep_seen(known.sights(scan.items, self._contents, failed))
+        return number
 
     # --- before ------------------------------------------------------------------------------
 
@@ -132,7 +146,43 @@ class _Pack:
             self._fail(path, reason)
         for path in scan.skipped:
             self._on_event(Notice(f"{path}: not a file, directory or link; left out"))
+        for notice in scan.notices:
+            self._on_event(Notice(notice))
         return scan
+
+    def _known(self) -> present.Present:
+        return present.Present.read(self.archive, self.settings.fidelity)
+
+    def _new(self, scan: plan.Scan, known: present.Present) -> list[Item]:
+        """Return what is to be packed; refuse if the tree has no file any more, but had some."""
+        self._refuse_to_lose_all(scan, known)
+        new = known.new(scan.items)
+        if self.settings.checksum:
+            doubtful = [item for item in scan.items if known.content(item) is not None]
+        else:
+            doubtful = known.doubtful(scan.items)
+        if not doubtful:
+            return new
+        size = sum(item.size for item in doubtful)
+        self._on_event(Notice(f"{size} bytes are read again, to see which files have changed"))
+        changed = known.changed(self._source, doubtful)
+        return sorted([*new, *changed], key=lambda item: item.path)
+
+    def _refuse_to_lose_all(self, scan: plan.Scan, known: present.Present) -> None:
+        has_files = any(item.kind != layout.DIRECTORY for item in scan.items)
+        if has_files or self.settings.allow_empty or not self._gone(scan, known).has_files:
+            return
+        raise UsageError(
+            f"{self._source}: expected some of the files that {self.archive} has, found none; "
+            "nothing was written. Is it mounted? If all of them were removed on purpose, give "
+            "--allow-empty"
+        )
+
+    def _gone(self, scan: plan.Scan, known: present.Present) -> generation.Gone:
+        if self.settings.keep_deleted:
+            return generation.Gone()
+        s, failed = self.settings, [failure.path for failure in self._tally.failures]
+        return generation.gone(known, scan, failed, include=s.include, exclude=s.exclude)
 
     def _emit_plan(self, new: Sequence[Item], n_tasks: int) -> None:
         files = [item for item in new if item.kind == layout.FILE]
@@ -181,7 +231,7 @@ class _Pack:
                     replace(task, items=task.items[middle:]),
                 ]
             else:
-                self._fail(task.items[0].name, _blame(outcome.error))
+                self._fail_all(task.items[0], _blame(outcome.error))
 
     def _resumed(self, writer: ArchiveWriter, task: Task) -> Task:
         """Take over the shard that a killed run finished for this task, if any."""
@@ -217,12 +267,13 @@ class _Pack:
         items = {item.path: item for item in task.items}
         seen: set[bytes] = set()
         for path, sha256 in result.contents:
-            self._contents[path] = sha256
-            if items[path].kind == layout.FILE:
-                self._done(items[path], sha256, is_copy=sha256 in seen)
-            seen.add(sha256)
+            for item in (items[path], *self._other_names.get(path, ())):
+                self._contents[item.path] = sha256
+                if item.kind == layout.FILE:
+                    self._done(item, sha256, is_copy=sha256 in seen)
+                seen.add(sha256)
         for path, reason in result.failures:
-            self._fail(items[path].name, reason)
+            self._fail_all(items[path], reason)
 
     def _take(self, task: Task, shard: ShardRecord, *, attempt: int) -> None:
         self._shards[shard.sha256] = (task.items[0].path, attempt, shard)
@@ -236,21 +287,17 @@ class _Pack:
         else:
             self._on_event(self._tally.add(item, *found, is_copy=is_copy))
 
+    def _fail_all(self, item: Item, reason: str) -> None:
+        """Note that a file could not be packed, under all its names."""
+        for one in (item, *self._other_names.get(item.path, ())):
+            self._fail(one.name, reason)
+
     def _fail(self, path: str, reason: str) -> None:
         failure = FileFailed(path, reason)
         self._tally.failures.append(failure)
         self._on_event(failure)
 
     # --- after -------------------------------------------------------------------------------
-
-    def _entries(self, items: Iterable[Item], known: present.Present) -> list[EntryRecord]:
-        """Return the entries of this generation: what is new, changed, or has another mode."""
-        entries = []
-        for item in items:
-            sha256 = self._contents.get(item.path) or known.content(item)
-            if sha256 is not None or item.kind == layout.DIRECTORY:
-                entries.append(EntryRecord(item.path, item.kind, item.mode, item.mtime_ns, sha256))
-        return entries
 
     def _recorded(self) -> dict[str, object]:
         return {
@@ -260,18 +307,17 @@ class _Pack:
             "tile": self.settings.tile_side,
             "adaptation": self._adaptation.reason,
             "failed": len(self._tally.failures),
+            "removed": self._removed,
             "seconds": round(time.monotonic() - self._started, 3),
         }
 
-    def summary(
-        self, items: Sequence[Item], new: Sequence[Item], generation: int | None
-    ) -> Summary:
-        """Say what became of ``items``, of which ``new`` were packed in ``generation``."""
+    def summary(self, items: Sequence[Item], new: Sequence[Item], number: int | None) -> Summary:
+        """Say what became of ``items``, of which ``new`` were packed, in which generation."""
         files = [item for item in items if item.kind == layout.FILE]
         used = disk.usage(self.archive)
         return Summary(
             archive=self.archive,
-            generation=generation,
+            generation=number,
             model=self._model_name,
             files=len(files),
             unchanged=len(files) - sum(item.kind == layout.FILE for item in new),
@@ -287,6 +333,7 @@ class _Pack:
             kept=self._tally.kept,
             models=tuple(self._model_totals(*item) for item in self._tally.models.items()),
             adaptation=self._adaptation,
+            removed=self._removed,
         )
 
     def _model_totals(self, sha256: bytes, sums: tuple[int, int]) -> ModelTotals:

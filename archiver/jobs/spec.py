@@ -17,9 +17,9 @@ MIN_TILE = 16
 MAX_TILE = 1024
 MAX_PASSES = 100  # over one image
 
-# These say where and how fast a job runs.  They never change what it stores, so an archive does
-# not record them: the same settings on another machine stay the same settings.
-_OF_THE_MACHINE = ("workers", "scheduler", "dry_run")
+# These say where and how fast a job runs, and how it looks at the source.  They never change how it
+# stores, so an archive does not record them: the same settings on another machine stay the same.
+_OF_THE_MACHINE = ("workers", "scheduler", "dry_run", "checksum", "allow_empty")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ class PackSettings:
     ``scheduler`` joins a running Dask scheduler instead.  ``include`` and ``exclude`` are globs on
     paths inside SOURCE; an empty ``include`` means everything.  ``adapt_steps`` and
     ``adapt_seconds`` bound the tuning of models on the data; without both it takes a part of the
-    time of coding, with 0 there is none.
+    time of coding, with 0 there is none.  ``checksum`` reads every file, whatever its times say;
+    ``keep_deleted`` keeps showing what SOURCE no longer has; ``allow_empty`` lets a generation
+    without any file follow one that has some.
     """
 
     profile: str = "balanced"
@@ -45,6 +47,9 @@ class PackSettings:
     adapt_steps: int | None = None
     adapt_seconds: float | None = None
     dry_run: bool = False
+    checksum: bool = False
+    keep_deleted: bool = False
+    allow_empty: bool = False
 
     def __post_init__(self) -> None:
         _check_choice("profile", self.profile, PROFILES)

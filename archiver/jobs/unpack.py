@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from archiver.errors import ArchiverError, ParityError, UsageError, advice
-from archiver.jobs import cluster, shares
-from archiver.jobs.events import FileDone, FileFailed, OnEvent, Planned, UnpackSummary
+from archiver.jobs import cluster, hard_links, shares
+from archiver.jobs.events import FileDone, FileFailed, Notice, OnEvent, Planned, UnpackSummary
+from archiver.jobs.hard_links import OtherName
 from archiver.pipeline import Entry, content, open_archive, writing
 from archiver.pipeline.restoring import Decoded, Restorer
 
@@ -22,6 +23,7 @@ class Target:
     path: bytes
     mode: int
     mtime_ns: int
+    is_sparse: bool
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def _restore(
     expected = restorer.archive.object(decoded.index).rebuilt_sha256
     fault = ""
     try:
-        writing.write_copies(paths, restorer.chunks(decoded), expected)
+        sparse = [path for path, one in zip(paths, targets, strict=True) if one.is_sparse]
+        writing.write_copies(paths, restorer.chunks(decoded), expected, sparse=sparse)
         for path, target in zip(paths, targets, strict=True):
             writing.set_attributes(path, target.mode, target.mtime_ns)
     except ArchiverError as error:
@@ -83,6 +86,10 @@ def _restore(
         yield target, fault
 
 
+def _said(error: ArchiverError | OSError) -> str:
+    return unwritable(error) if isinstance(error, OSError) else str(error)
+
+
 def unwritable(error: OSError) -> str:
     """Say why something cannot be written, and what to do."""
     return f"cannot be written: {error.strerror or error}; {advice(error)}, then unpack again"
@@ -93,16 +100,18 @@ def unpack(
     dest: Path,
     patterns: Sequence[str] = (),
     *,
+    generation: int | None = None,
     workers: int | None = None,
     on_event: OnEvent | None = None,
 ) -> UnpackSummary:
     """Write the entries of ``archive`` that match ``patterns`` (all without any) below ``dest``.
 
-    Refuses to touch a file that is there with other content.  A file that cannot be restored is
-    an event and an entry in the summary; the job goes on.
+    ``generation`` counts from 1: the tree of that night; None is the newest.  Refuses to touch a
+    file that is there with other content.  A file that cannot be restored is an event and an entry
+    in the summary; the job goes on.
     """
     return _Unpack(Path(archive), Path(dest), on_event or (lambda event: None)).run(
-        patterns, workers
+        patterns, generation, workers
     )
 
 
@@ -117,8 +126,10 @@ class _Unpack:
         self._failures: list[FileFailed] = []
         self._n_files = self._n_bytes = 0
 
-    def run(self, patterns: Sequence[str], workers: int | None) -> UnpackSummary:
-        opened = open_archive(self._archive)
+    def run(
+        self, patterns: Sequence[str], generation: int | None, workers: int | None
+    ) -> UnpackSummary:
+        opened = open_archive(self._archive, generation)
         if self._dest.resolve().is_relative_to(self._archive.resolve()):
             raise UsageError(
                 f"{self._dest}: is inside the archive {self._archive}; unpack to another place"
@@ -126,10 +137,12 @@ class _Unpack:
         entries = list(opened.entries(patterns))
         files = [entry for entry in entries if entry.kind == "file"]
         missing = self._missing(files)
+        links = hard_links.other_names(files)
         placed = self._placed(entries)
+        linked = {link.entry for link in links}
         by_object: dict[int, list[Entry]] = {}
         for entry in missing:
-            if entry in placed:
+            if entry in placed and entry not in linked:
                 by_object.setdefault(entry.object, []).append(entry)
         tasks = self._tasks(by_object)
         self._on_event(Planned(len(files), sum(entry.size for entry in files), len(tasks)))
@@ -137,6 +150,9 @@ class _Unpack:
         with cluster.open_workers(workers, n_tasks=len(tasks)) as pool:
             for outcome in pool.run(run_task, tasks):
                 self._collect(outcome, by_object)
+        absent = placed.intersection(missing)
+        self._make_other_names([link for link in links if link.entry in absent])
+        self._tell_dropped(entries)
         placed_ones = [entry for entry in entries if entry in placed]
         self._make_links([entry for entry in placed_ones if entry.kind == "symlink"])
         self._finish_directories([entry for entry in placed_ones if entry.kind == "directory"])
@@ -245,6 +261,38 @@ class _Unpack:
             self._failures.append(failure)
             self._on_event(failure)
 
+    def _make_other_names(self, links: Sequence[OtherName]) -> None:
+        """Link the further names of files that were restored."""
+        failed = {failure.path: failure.message for failure in self._failures}
+        n_copies = 0
+        for link in links:
+            if link.first.path in failed:
+                self._fail([link.entry], failed[link.first.path])
+                continue
+            try:
+                n_copies += not link.write(self._dest)
+                self._done(link.entry, stored=0)
+            except (ArchiverError, OSError) as error:
+                self._fail([link.entry], _said(error))
+        if n_copies:
+            self._on_event(Notice(f"{n_copies} hard links became copies: {self._dest} has no such"))
+
+    def _tell_dropped(self, entries: Sequence[Entry]) -> None:
+        """Say which permission bits do not come back."""
+        dropped = [
+            entry.path
+            for entry in entries
+            if entry.kind != "symlink"
+            and writing.dropped_bits(entry.mode, is_directory=entry.kind == "directory")
+        ]
+        if dropped:
+            self._on_event(
+                Notice(
+                    f"{len(dropped)} paths had a setuid or setgid bit, which is not restored "
+                    f"(first: {dropped[0]}); `archiver ls -l` shows it, chmod sets it"
+                )
+            )
+
     def _make_links(self, links: Sequence[Entry]) -> None:
         """Make symlinks last: nothing is ever written through one."""
         for entry in links:
@@ -266,4 +314,4 @@ class _Unpack:
 
 
 def _target(entry: Entry) -> Target:
-    return Target(os.fsencode(entry.path), entry.mode, entry.mtime_ns)
+    return Target(os.fsencode(entry.path), entry.mode, entry.mtime_ns, entry.is_sparse)

@@ -31,9 +31,12 @@ KINDS = {layout.FILE: "file", layout.DIRECTORY: "directory", layout.SYMLINK: "sy
 Region = tuple[int, int, int, int] | tuple[slice, slice]
 
 
-def open_archive(path: Path | str) -> OpenArchive:
-    """Open the archive at ``path`` for reading; NotFoundError, FormatError or IntegrityError."""
-    return OpenArchive(Archive.open(Path(path)))
+def open_archive(path: Path | str, generation: int | None = None) -> OpenArchive:
+    """Open the archive at ``path`` for reading; NotFoundError, FormatError or IntegrityError.
+
+    ``generation`` counts from 1: the archive as it was then; None is the newest.
+    """
+    return OpenArchive(Archive.open(Path(path), generation=generation))
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,8 @@ class Entry:
         self.mode = int(row.mode)
         self.mtime_ns = int(row.mtime_ns)
         self.object = int(row.object)  # index of its content, -1 for a directory
+        self.link = int(row.link)  # files of one number, unless it is 0, are names of one file
+        self.is_sparse = bool(row.is_sparse)  # whether the file had holes
 
     def __repr__(self) -> str:
         """Say which entry it is."""
@@ -288,7 +293,8 @@ class Entry:
         elif self.kind == "symlink":
             writing.write_link(path, b"".join(self.chunks()))
         else:
-            writing.write_copies([path], self.chunks(), self.rebuilt_sha256)
+            sparse = [path] if self.is_sparse else []
+            writing.write_copies([path], self.chunks(), self.rebuilt_sha256, sparse=sparse)
         writing.set_attributes(path, self.mode, self.mtime_ns)
 
     def _page(self, pages: Sequence[Any], page: int) -> Any:

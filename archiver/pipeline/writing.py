@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from io import BufferedWriter
 from pathlib import Path
@@ -13,13 +14,26 @@ from pathlib import Path
 from archiver.errors import IntegrityError, UsageError
 
 # Restored setuid bits would let whoever made the archive run programs as whoever unpacks it.
-_FILE_MODE = 0o777
+_FILE_MODE = 0o1777
 _DIRECTORY_MODE = 0o3777
 _BLOCK = 1 << 20
+_HOLE = 4096  # zeros from which a hole is left, at multiples of it
+_ZEROS = bytes(_HOLE)
+_NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}
+_LATEST_S = (1 << 31) - 1  # seconds that any file system can hold
 
 
-def write_copies(paths: Sequence[Path], chunks: Iterable[bytes], sha256: bytes) -> None:
-    """Write ``chunks`` to all ``paths``; each gets its name once the SHA-256 is right."""
+def write_copies(
+    paths: Sequence[Path],
+    chunks: Iterable[bytes],
+    sha256: bytes,
+    *,
+    sparse: Collection[Path] = (),
+) -> None:
+    """Write ``chunks`` to all ``paths``; each gets its name once the SHA-256 is right.
+
+    Those in ``sparse`` get holes where there are only zeros.
+    """
     scratch = [_scratch(path) for path in paths]
     try:
         digest = hashlib.sha256()
@@ -27,8 +41,13 @@ def write_copies(paths: Sequence[Path], chunks: Iterable[bytes], sha256: bytes) 
             files = [stack.enter_context(_create(path)) for path in scratch]
             for chunk in chunks:
                 digest.update(chunk)
-                for file in files:
-                    file.write(chunk)
+                for file, path in zip(files, paths, strict=True):
+                    if path in sparse:
+                        _write_with_holes(file, chunk)
+                    else:
+                        file.write(chunk)
+            for file in files:
+                file.truncate()  # to where it is: a hole at the end has to be made
         check_digest(digest.digest(), sha256)
         for made, path in zip(scratch, paths, strict=True):
             made.replace(path)
@@ -56,14 +75,41 @@ def write_link(path: Path, target: bytes) -> None:
             raise
 
 
+def write_name(path: Path, first: Path) -> bool:
+    """Make ``path`` another name of the file ``first``; False if the file system has no such."""
+    try:
+        os.link(first, path, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno in _NO_LINK:
+            return False
+        raise
+    return True
+
+
 def set_attributes(path: Path, mode: int, mtime_ns: int) -> None:
     """Set permissions and modification time; of a symlink only the time."""
     status = path.lstat()
-    if stat.S_ISLNK(status.st_mode):
+    if not stat.S_ISLNK(status.st_mode):
+        path.chmod(mode & ~dropped_bits(mode, is_directory=stat.S_ISDIR(status.st_mode)))
+    _set_time(path, mtime_ns)
+
+
+def dropped_bits(mode: int, *, is_directory: bool) -> int:
+    """Return the bits of a mode that are not restored: setuid, and setgid of files."""
+    return mode & ~(_DIRECTORY_MODE if is_directory else _FILE_MODE)
+
+
+def _set_time(path: Path, mtime_ns: int) -> None:
+    """Set a modification time; one that the file system cannot hold comes as near as it can."""
+    try:
         os.utime(path, ns=(mtime_ns, mtime_ns), follow_symlinks=False)
-        return
-    path.chmod(mode & (_DIRECTORY_MODE if stat.S_ISDIR(status.st_mode) else _FILE_MODE))
-    os.utime(path, ns=(mtime_ns, mtime_ns))
+    except (OverflowError, OSError) as error:
+        nearest = min(max(0, mtime_ns), _LATEST_S * 10**9)
+        if nearest == mtime_ns or getattr(error, "errno", errno.EINVAL) != errno.EINVAL:
+            raise
+        os.utime(path, ns=(nearest, nearest), follow_symlinks=False)
 
 
 def make_parents(dest: Path, path: bytes) -> None:
@@ -91,10 +137,29 @@ def is_same_file(path: Path, sha256: bytes) -> bool:
     if not stat.S_ISREG(path.lstat().st_mode):
         return False
     digest = hashlib.sha256()
+    for block in blocks(path):
+        digest.update(block)
+    return digest.digest() == sha256
+
+
+def blocks(path: Path) -> Iterator[bytes]:
+    """Yield the bytes of a file that was restored."""
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.digest() == sha256
+            yield block
+
+
+def _write_with_holes(file: BufferedWriter, chunk: bytes) -> None:
+    """Write a chunk, but step over blocks of zeros."""
+    start, at = 0, file.tell()
+    while start < len(chunk):
+        end = min(len(chunk), start + _HOLE - (at + start) % _HOLE)
+        piece = chunk[start:end]
+        if piece == _ZEROS[: len(piece)]:
+            file.seek(len(piece), os.SEEK_CUR)
+        else:
+            file.write(piece)
+        start = end
 
 
 def _scratch(path: Path) -> Path:

@@ -47,6 +47,8 @@ def entry_json(entry: Entry) -> dict[str, object]:
         "kind": entry.kind,
         "mode": entry.mode,
         "mtime_ns": entry.mtime_ns,
+        "link": entry.link,
+        "sparse": entry.is_sparse,
         "size": entry.size,
         "stored_bytes": entry.stored_bytes,
         "format": entry.format,

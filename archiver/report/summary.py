@@ -50,6 +50,7 @@ def pack_json(summary: Summary, settings: PackSettings) -> dict[str, object]:
         "dry_run": settings.dry_run,
         "files": summary.files,
         "unchanged": summary.unchanged,
+        "removed": summary.removed,
         "failed": len(summary.failures),
         "failures": [asdict(failure) for failure in summary.failures],
         "input_bytes": summary.input_bytes,
@@ -93,10 +94,12 @@ def pack_shown(summary: Summary, source: Path, settings: PackSettings) -> Render
 
 
 def _dry_run_shown(summary: Summary, source: Path) -> RenderableType:
+    removed = f", {plural(summary.removed, 'path')} removed" if summary.removed else ""
     return Text(
         f"Would pack {plural(summary.files - summary.unchanged, 'file')} of "
         f"{printable(str(source))} into {printable(str(summary.archive))} "
-        f"({size_text(summary.input_bytes)} in all, {summary.unchanged} unchanged). "
+        f"({size_text(summary.input_bytes)} in all, {summary.unchanged} unchanged"
+        f"{removed}). "
         "Nothing was written."
     )
 
@@ -154,10 +157,17 @@ def _packfacts_table(summary: Summary) -> list[tuple[str, str]]:
         facts.append(("Archive model", _adaptation_text(summary.adaptation)))
     if summary.unchanged:
         facts.append(("Unchanged", f"{plural(summary.unchanged, 'file')}, already in the archive"))
+    if summary.removed:
+        facts.append(("Removed", _removed_text(summary)))
     for kept in summary.kept:
         size = f"{plural(kept.files, 'file')}, {size_text(kept.input_bytes)}"
         facts.append(("Kept as is", f"{size}: {kept.reason} (e.g. {printable(kept.example)})"))
     return facts
+
+
+def _removed_text(summary: Summary) -> str:
+    before = f"; `--generation {summary.generation - 1}` has them" if summary.generation else ""
+    return f"{plural(summary.removed, 'path')} that the source no longer has{before}"
 
 
 def _model_text(model: ModelTotals) -> str:

@@ -1,0 +1,42 @@
+"""Own the names of one file when it is unpacked: one is restored, the others become links to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from archiver.pipeline import Entry, writing
+
+
+@dataclass(frozen=True)
+class OtherName:
+    """An entry that is another name of the file at ``first``."""
+
+    entry: Entry
+    first: Entry
+
+    def write(self, dest: Path) -> bool:
+        """Make the link; False if only a copy could be made.  ArchiverError, OSError."""
+        path, first = dest / self.entry.path, dest / self.first.path
+        if writing.write_name(path, first):
+            return True
+        writing.write_copies([path], writing.blocks(first), self.entry.rebuilt_sha256)
+        writing.set_attributes(path, self.entry.mode, self.entry.mtime_ns)
+        return False
+
+
+def other_names(files: Sequence[Entry]) -> list[OtherName]:
+    """Return the files that are another name of one before them.
+
+    They have its link number, and content, mode and time as well: else a run that did not look at
+    all names left the others as they had been.
+    """
+    first: dict[tuple[int, ...], Entry] = {}
+    found = []
+    for entry in files:
+        key = (entry.link, entry.object, entry.mode, entry.mtime_ns)
+        leader = first.setdefault(key, entry)
+        if entry.link and leader is not entry:
+            found.append(OtherName(entry, leader))
+    return found
