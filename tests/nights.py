@@ -1,4 +1,4 @@
-"""A tree that changes from night to night in every way that a tree can, at random but repeatably."""
+"""A tree that changes from night to night in every way that trees do, at random but repeatably."""
 
 from __future__ import annotations
 

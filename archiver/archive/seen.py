@@ -42,9 +42,8 @@ def key(data: bytes) -> int:
 def read(archive: Path) -> Seen:
     """Return what was seen; nothing if that is not there, or not what `write` wrote."""
     try:
-        data = _stored(archive / layout.SEEN)
-        rows = np.frombuffer(data, _ROW).tolist()
-    except (ArchiverError, ValueError):
+        rows = np.frombuffer(_stored(archive / layout.SEEN), _ROW).tolist()
+    except ValueError:
         return {}
     return {path: Sight(*sight) for path, *sight in rows}
 
@@ -58,4 +57,7 @@ def write(archive: Path, seen: Seen) -> None:
 
 
 def _stored(path: Path) -> bytes:
-    return durable.read_file(path, limit=_MAX_BYTES) if path.exists() else b""
+    try:
+        return durable.read_file(path, limit=_MAX_BYTES)
+    except ArchiverError:
+        return b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ FIDELITIES = ("bytes", "samples")
 MIN_TILE = 16
 MAX_TILE = 1024
 MAX_PASSES = 100  # over one image
+_MAX_GLOBS = 200_000  # bytes, as JSON
 
 # These say where and how fast a job runs, and how it looks at the source.  They never change how it
 # stores, so an archive does not record them: the same settings on another machine stay the same.
@@ -108,6 +110,11 @@ def _check_globs(key: str, globs: tuple[str, ...]) -> None:
                 f"{key}: expected a glob relative to SOURCE, such as '*.tif' or 'slides/**', "
                 f"got {glob!r}"
             )
+    if len(json.dumps(globs)) > _MAX_GLOBS:
+        raise UsageError(
+            f"{key}: {len(globs)} globs are more than an archive records ({_MAX_GLOBS} bytes); "
+            "name directories in place of files"
+        )
 
 
 def _check_workers(workers: int | None, scheduler: str | None) -> None:

@@ -24,7 +24,7 @@ from archiver.pipeline.adapting import Effort, adapt
 from archiver.pipeline.geometry import DEFAULT_TILE, Place
 from archiver.pipeline.neighbours import Neighbours
 from archiver.pipeline.open_file import OpenFile, WaitingTile, encoded
-from archiver.pipeline.records import image_record, tile_rows
+from archiver.pipeline.records import image_record, tile_rows, unrecordable
 from archiver.sources import Fidelity, Format, ParsedFile
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ class _Packer:
             parsed = sources.parse(path, fidelity=self._fidelity)
             if parsed.sha256 != stamp.sha256:
                 raise SourceError(CHANGED)
+            parsed = _recordable(parsed)
         except (SourceError, OSError) as error:
             self.drain()
             self.outcomes.append(Failure(path, reread.reason(error)))
@@ -298,13 +299,20 @@ class _Packer:
         return _record(parsed, (), [], residues)
 
 
-def _as_opaque(parsed: ParsedFile) -> ParsedFile:
+def _recordable(parsed: ParsedFile) -> ParsedFile:
+    """Return a file as it is if the manifest has no place for one of its images."""
+    faults = (unrecordable(image) for image in parsed.images)
+    fault = next((fault for fault in faults if fault), "")
+    return _as_opaque(parsed, f"{parsed.format.name}: {fault}") if fault else parsed
+
+
+def _as_opaque(parsed: ParsedFile, note: str = SMALLER_AS_IS) -> ParsedFile:
     return replace(
         parsed,
         format=Format.OPAQUE,
         images=(),
         residue=b"",
-        note=SMALLER_AS_IS,
+        note=note,
         rebuilt_sha256=parsed.sha256,
         fidelity=Fidelity.BYTES,
     )

@@ -7,11 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 
+from archiver.archive import layout
 from archiver.archive.records import TILE, ImageRecord, ObjectRecord, TileArray
 from archiver.codec.encoded import TileCodec
 from archiver.image import Image
 from archiver.pipeline.coding import CodedTile
 from archiver.pipeline.geometry import Place, tile_shape
+
+_MAX_SIDE = (1 << 32) - 1
+_MAX_CHANNELS = 1 << 16
+_MAX_BITS = 64
 
 
 def codec_name(codec: int) -> str:
@@ -22,6 +27,15 @@ def codec_name(codec: int) -> str:
         return f"codec {codec}"
 
 
+def unrecordable(image: Image) -> str:
+    """Say why the manifest has no place for an image, "" if it has."""
+    if max(image.height, image.width) > _MAX_SIDE or image.channels > _MAX_CHANNELS:
+        return f"an image of {image.height} x {image.width} x {image.channels} samples"
+    if _dtype_code(image) not in layout.DTYPE_IDS or not 1 <= image.bit_depth <= _MAX_BITS:
+        return f"samples of type {image.dtype}, {image.bit_depth} bits"
+    return ""
+
+
 def image_record(image: Image, tile: int) -> ImageRecord:
     """Describe an image and the size of its tiles."""
     tile_height, tile_width = tile_shape(image, tile)
@@ -29,12 +43,16 @@ def image_record(image: Image, tile: int) -> ImageRecord:
         height=image.height,
         width=image.width,
         channels=image.channels,
-        dtype=image.dtype.newbyteorder("<").str,
+        dtype=_dtype_code(image),
         bit_depth=image.bit_depth,
         tile_height=tile_height,
         tile_width=tile_width,
         view=image.view,
     )
+
+
+def _dtype_code(image: Image) -> str:
+    return image.dtype.newbyteorder("<").str
 
 
 def tile_rows(
