@@ -7,7 +7,9 @@
     ├── FormatError         11   not ours, too new, too old, impossible value
     ├── IntegrityError      12   checksum mismatch, truncated, damaged
     ├── LockedError         13   another writer holds the archive
-    └── ParityError         14   this machine does not compute the exact bits
+    ├── ParityError         14   this machine does not compute the exact bits
+    ├── MachineError        15   a machine, disk or worker failed: nothing is said of the archive
+    └── DestinationError    16   what was to be written could not be: disk full, no permission
 
 Exit code 0 is success, 130 is Ctrl-C.  Every message says where, what was expected, what was
 found, and what to do.
@@ -16,6 +18,8 @@ found, and what to do.
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
+from enum import StrEnum
 
 
 class ArchiverError(Exception):
@@ -67,6 +71,69 @@ class ParityError(ArchiverError):
     """This machine failed the exactness self-test; its results cannot be trusted."""
 
     exit_code = 14
+
+
+class MachineError(ArchiverError):
+    """A machine, a disk or a worker failed; what it was to read may well be whole."""
+
+    exit_code = 15
+
+
+class DestinationError(ArchiverError):
+    """What was to be written could not be: the disk is full, read-only, or not ours."""
+
+    exit_code = 16
+
+
+class Verdict(StrEnum):
+    """Why a file is not good: what is known of it."""
+
+    FAILED = "failed"  # a source that could not be packed
+    DAMAGED = "damaged"
+    UNCHECKED = "could not be checked"
+    UNWRITTEN = "could not be written"
+
+
+_CODES = {  # the worst first
+    Verdict.DAMAGED: IntegrityError.exit_code,
+    Verdict.UNWRITTEN: DestinationError.exit_code,
+    Verdict.UNCHECKED: MachineError.exit_code,
+    Verdict.FAILED: SourceError.exit_code,
+}
+
+
+def worst_code(verdicts: Iterable[Verdict]) -> int:
+    """Return the exit code of a job whose files ended so, 0 if none did."""
+    found = set(verdicts)
+    return next((code for verdict, code in _CODES.items() if verdict in found), 0)
+
+
+def verdict_of(error: Exception | None) -> Verdict:
+    """Return what an error says of the file that it hit: only checked facts are damage."""
+    if isinstance(error, DestinationError):
+        return Verdict.UNWRITTEN
+    if isinstance(error, IntegrityError | FormatError):
+        return Verdict.DAMAGED
+    return Verdict.UNCHECKED
+
+
+def is_of_machine(error: object) -> bool:
+    """Whether the machine ran short or refused; libraries raise OSError of nonsense, too."""
+    if isinstance(error, OSError):
+        return error.errno is not None
+    return isinstance(error, MachineError | MemoryError)
+
+
+def within(where: str, error: Exception) -> ArchiverError:
+    """Return ``error`` as one of ``where``: a machine's failure never turns into damage."""
+    if isinstance(error, ParityError):
+        return error
+    if isinstance(error, MachineError):
+        return MachineError(f"{where}: {error}")
+    if is_of_machine(error):
+        what = str(error) or type(error).__name__
+        return MachineError(f"{where}: {what}; free memory or look after the machine, try again")
+    return IntegrityError(f"{where}: {error}")
 
 
 _ADVICE = {  # what to do about what the operating system says

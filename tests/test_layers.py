@@ -41,7 +41,7 @@ DOORS = {
     "filelock": ("archive/",),
     "constriction": ("codec/entropy.py",),
     "numba": ("compiled.py",),
-    "distributed": ("jobs/cluster.py",),
+    "distributed": ("jobs/cluster/",),
     "PIL": ("sources/", "training/data.py"),
     "tifffile": ("sources/", "training/data.py"),
     "nibabel": ("sources/nifti.py", "sources/mgh.py"),

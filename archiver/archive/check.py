@@ -22,7 +22,7 @@ from archiver.archive.commit import Commit
 from archiver.archive.index import owner_of
 from archiver.archive.model_files import parsed
 from archiver.archive.reader import Archive
-from archiver.errors import ArchiverError, IntegrityError
+from archiver.errors import ArchiverError, IntegrityError, Verdict, verdict_of
 
 _BLOCK = 16 << 20
 _PAYLOAD: Final = np.dtype(
@@ -32,13 +32,17 @@ _PAYLOAD: Final = np.dtype(
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault of an archive, what to do about it, and the entries that cannot be restored."""
+    """One fault of an archive, what to do about it, and the entries that cannot be restored.
+
+    ``verdict`` says whether it is damage, or a part that this machine could not check.
+    """
 
     where: str
     expected: str
     found: str
     advice: str
     entries: tuple[str, ...] = ()
+    verdict: Verdict = Verdict.DAMAGED
 
     def said(self, path: str) -> str:
         """Return the problem as one clause about ``path``, an entry or the place itself."""
@@ -166,12 +170,14 @@ class _Check:
 
     def _read(self, path: Path, descriptor: int, payloads: NDArray[np.void]) -> Iterator[Problem]:
         """Check the SHA-256 of a shard, and if it is wrong find the payloads that are hit."""
-        with os.fdopen(os.dup(descriptor), "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = _sha256(descriptor)
         is_named_so = digest == path.name
         is_all_whole = True
         for payload in payloads:
-            crc = _crc32c(descriptor, int(payload["offset"]), int(payload["length"]))
+            extent = int(payload["offset"]), int(payload["length"])
+            crc = _crc32c(descriptor, *extent)
+            if crc != payload["crc32c"]:  # a second read, before it is called damage
+                crc = _crc32c(descriptor, *extent)
             if crc != payload["crc32c"]:
                 is_all_whole = False
                 owner = np.array([payload["object"]])
@@ -182,7 +188,7 @@ class _Check:
                     "restore the shard from a backup of the archive",
                     _names(affected.entries_of_objects(self._archive, owner)),
                 )
-        if not is_named_so and is_all_whole:
+        if not is_named_so and is_all_whole and _sha256(descriptor) != path.name:
             yield Problem(
                 str(path),
                 f"SHA-256 {path.name}",
@@ -227,6 +233,12 @@ class _Check:
                 yield _stranger(path)
 
 
+def _sha256(descriptor: int) -> str:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    with os.fdopen(os.dup(descriptor), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _crc32c(descriptor: int, offset: int, length: int) -> int:
     crc = 0
     while length:
@@ -249,7 +261,7 @@ def _problem(
 ) -> Problem:
     """Return an error as a problem: messages are "where: what is wrong; what to do"."""
     fault, _, advice = str(error).rpartition("; ")
-    return Problem(str(where), expected, fault, advice, _names(entries or []))
+    return Problem(str(where), expected, fault, advice, _names(entries or []), verdict_of(error))
 
 
 def _names(paths: list[bytes]) -> tuple[str, ...]:

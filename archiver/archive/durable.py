@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from archiver.errors import ArchiverError, IntegrityError
+from archiver.errors import ArchiverError, IntegrityError, MachineError
 
+# What the operating system says if a path leads to, or through, something that is no regular file.
+_OTHER_KIND = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV})
 _SYNC_THREADS = 8  # a journal commits many fsyncs at once if they are in flight together
 
 
@@ -51,11 +54,19 @@ def read_file(path: Path | str, *, limit: int) -> bytes:
 
 
 def unreadable(path: Path | str, error: OSError) -> ArchiverError:
-    """Return the error to raise when the operating system refuses to read ``path``."""
-    if isinstance(error, PermissionError):
-        return ArchiverError(f"{path}: may not be read ({error.strerror}); check its permissions")
-    return IntegrityError(
-        f"{path}: cannot be read ({error.strerror}); check the disk, then restore from a backup"
+    """Return the error to raise when the operating system refuses to read ``path``.
+
+    Damage only if something else is in its place: a disk that fails, a mount that is gone or a
+    limit of this process say nothing about the bytes.
+    """
+    if error.errno in _OTHER_KIND:
+        return IntegrityError(
+            f"{path}: expected a regular file ({error.strerror}); "
+            "restore it from a backup of the archive"
+        )
+    return MachineError(
+        f"{path}: cannot be read ({error.strerror}); "
+        "check permissions, disk and mount, then try again"
     )
 
 

@@ -36,7 +36,14 @@ from archiver.archive.records import EntryRecord, ShardRecord
 from archiver.archive.shard import remove_abandoned
 from archiver.archive.tables import GROUP, TABLES, Columns, size_of
 from archiver.archive.tasks import TaskRecords
-from archiver.errors import ArchiverError, IntegrityError, LockedError, UsageError, advice
+from archiver.errors import (
+    ArchiverError,
+    DestinationError,
+    IntegrityError,
+    LockedError,
+    UsageError,
+    advice,
+)
 
 _SCRATCH = "wip/generation"
 _ROOT_SCRATCH = "wip/zarr.json"
@@ -338,7 +345,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ArchiverError(
+        raise DestinationError(
             f"{path}: cannot be written ({error}); {advice(error)}, then run the same command: "
             "it continues"
         ) from error

@@ -22,7 +22,7 @@ from archiver.errors import ArchiverError, advice
 CANCELLED = 130
 EXIT_CODES = {
     0: "success",
-    1: "failed: disk full, no permission, a bug (run with -v)",
+    1: "failed: refused by the operating system, or a bug (run with -v)",
     2: "a bad option or argument",
     3: "some inputs could not be read; all others are in the archive",
     10: "no archive there, or no such entry",
@@ -30,6 +30,8 @@ EXIT_CODES = {
     12: "the archive is damaged; the message says which files are hit",
     13: "another process is writing to the archive",
     14: "this machine does not compute the exact bits; nothing was written",
+    15: "a machine, disk or worker failed: some files could not be checked; none is known damaged",
+    16: "what was to be written could not be: disk full, read-only, no permission",
     CANCELLED: "cancelled by Ctrl-C; run the same command again to continue",
 }
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)

@@ -8,7 +8,7 @@ import click
 
 from archiver.cli import options
 from archiver.cli.output import Output
-from archiver.errors import IntegrityError
+from archiver.errors import worst_code
 from archiver.report import summary as report
 
 
@@ -17,6 +17,8 @@ from archiver.report import summary as report
 @options.dest
 @options.patterns
 @options.generation
+@options.workers
+@options.scheduler
 @options.output
 @click.pass_context
 def unpack(
@@ -26,6 +28,8 @@ def unpack(
     dest: Path,
     patterns: tuple[str, ...],
     generation: int | None,
+    workers: int | None,
+    scheduler: str | None,
     output: Output,
 ) -> None:
     """Write the files of ARCHIVE to the directory DEST.
@@ -38,15 +42,22 @@ def unpack(
       archiver unpack /data/histo.archive restored
       archiver unpack /data/histo.archive restored 'slides/2024-*/*.tif' README.txt
       archiver unpack /data/histo.archive restored --generation 3    the tree of that night
+      archiver unpack /data/histo.archive restored --scheduler tcp://head:8786
 
-    Exits with 12 if some files could not be restored; all others are written then.
+    Exits with 12 if some files are damaged, with 16 if some could not be written, with 15 if
+    workers or disks failed before some could be read; all others are written then.
     """
     from archiver.jobs import run  # brings in dask and torch: not for --help
 
     with output.watch("unpacking") as on_event:
         summary = run.unpack(
-            archive, dest, patterns, generation=generation, workers=None, on_event=on_event
+            archive,
+            dest,
+            patterns,
+            generation=generation,
+            workers=workers,
+            scheduler=scheduler,
+            on_event=on_event,
         )
     output.result(report.unpack_shown(summary), report.unpack_json(summary))
-    if summary.failures:
-        ctx.exit(IntegrityError.exit_code)
+    ctx.exit(worst_code(failure.verdict for failure in summary.failures))

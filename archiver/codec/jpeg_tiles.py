@@ -20,7 +20,7 @@ import numpy as np
 from archiver import jpegxl_sides
 from archiver.codec.dct import payload as coded
 from archiver.codec.dct.mixing import Memory
-from archiver.errors import IntegrityError
+from archiver.errors import IntegrityError, within
 from archiver.image import Samples
 
 BYTES = np.dtype("V1")
@@ -190,7 +190,7 @@ def _back(transcoded: bytes) -> bytes:
             raise ValueError(f"more than {MAX_PIXELS} pixels")
         return bytes(imagecodecs.jpegxl_decode_jpeg(transcoded, numthreads=1))
     except Exception as error:
-        raise IntegrityError(f"JPEG tile: does not decode ({error})") from error
+        raise within("JPEG tile: does not decode", error) from error
 
 
 def _pixels(stream: bytes) -> int:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from archiver.errors import Verdict
+
 if TYPE_CHECKING:
     from archiver.archive.check import Problem
 
@@ -41,6 +43,7 @@ class FileFailed:
 
     path: str
     message: str
+    verdict: Verdict = Verdict.FAILED
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,10 @@ class Tuning:
 
 Event = Planned | FileDone | FileFailed | Notice | Tuning | Committed
 OnEvent = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """Listen to nothing."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +156,10 @@ class Summary:
 
 @dataclass(frozen=True)
 class VerifySummary:
-    """What one verification found; no ``problems`` means the archive is good to that depth."""
+    """What one verification found; no ``problems`` means the archive is good to that depth.
+
+    The verdict of a problem tells damage from what could not be checked.
+    """
 
     archive: Path
     depth: str

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from archiver.archive import layout, seen
 from archiver.archive.seen import Seen, Sight
-from archiver.errors import NotFoundError
+from archiver.errors import NotFoundError, SourceError
 from archiver.jobs.plan import Item
-from archiver.pipeline import content
+from archiver.pipeline import content, reread
 from archiver.sources import Fidelity
 
 _READERS = 8
@@ -130,7 +130,7 @@ def _sha256(source: Path, item: Item) -> bytes | None:
     try:
         if item.kind == layout.SYMLINK:
             return hashlib.sha256(os.readlink(path)).digest()  # noqa: PTH115 - as it is
-        with open(path, "rb") as file:  # noqa: PTH123 - the path is bytes
+        with reread.open_source(source / item.name) as file:
             return hashlib.file_digest(file, "sha256").digest()
-    except OSError:
+    except (OSError, SourceError):
         return None

@@ -17,8 +17,9 @@ from archiver.archive.model_files import info_of
 from archiver.archive.records import ObjectRecord, ShardRecord
 from archiver.archive.writer import ArchiveWriter
 from archiver.codec import pretrained
-from archiver.errors import ArchiverError, UsageError, advice
-from archiver.jobs import adapt, cluster, generation, plan, present, work
+from archiver.errors import ArchiverError, DestinationError, UsageError, advice
+from archiver.jobs import adapt, cluster, generation, plan, present, retry, work
+from archiver.jobs.cluster import probe
 from archiver.jobs.events import (
     Adaptation,
     Committed,
@@ -29,6 +30,7 @@ from archiver.jobs.events import (
     OnEvent,
     Planned,
     Summary,
+    ignore,
 )
 from archiver.jobs.plan import Item, Task
 from archiver.jobs.spec import PackSettings
@@ -38,6 +40,8 @@ from archiver.jobs.verify import verify
 from archiver.pipeline import disk
 
 __all__ = ["pack", "unpack", "verify"]
+
+NOTHING_PACKED = "not one file could be packed, so no generation was added; see why, then run again"
 
 
 def pack(
@@ -50,16 +54,12 @@ def pack(
 
     A file that cannot be packed is an event and an entry in the summary; the job goes on.
     """
-    job = _Pack(Path(source), Path(archive), settings or PackSettings(), on_event or _ignore)
+    job = _Pack(Path(source), Path(archive), settings or PackSettings(), on_event or ignore)
     if job.settings.dry_run:
         return job.dry_run()
     with ArchiveWriter.open(job.archive) as writer:
         outcome = job.run(writer)
     return job.summary(*outcome)  # what is on disk is known when the writer has cleaned up
-
-
-def _ignore(event: object) -> None:
-    """Listen to nothing."""
 
 
 class _Pack:
@@ -103,7 +103,13 @@ class _Pack:
         groups = plan.make(self._source, new)
         self._emit_plan(new, len(groups))
         s = self.settings
-        with cluster.open_workers(s.workers, s.scheduler, n_tasks=len(groups)) as workers:
+        with cluster.open_workers(
+            s.workers,
+            s.scheduler,
+            n_tasks=len(groups),
+            places=self._places(new),
+            on_event=self._on_event,
+        ) as workers:
             if groups:
                 self._adapt(writer, workers, base, new)
             models = self._adaptation.models
@@ -114,6 +120,9 @@ class _Pack:
 
     def _commit(self, writer: ArchiveWriter, scan: plan.Scan, known: present.Present) -> int | None:
         """Add a generation if anything is to be said, and keep what was seen for the next run."""
+        if self._is_lost(scan.items, known):
+            self._on_event(Notice(f"{self.archive}: {NOTHING_PACKED}"))
+            return None
         entries = generation.entries(self._source, scan.items, self._contents, known)
         gone = self._gone(scan, known)
         entries += gone.removals(entries)
@@ -200,6 +209,16 @@ class _Pack:
             effort=self.settings.effort,
         )
 
+    def _places(self, new: Sequence[Item]) -> list[cluster.Place]:
+        """Return what workers elsewhere must see as this process does."""
+        files = [item for item in new if item.kind == layout.FILE] or new
+        source, archive = self._source.resolve(), self.archive.resolve()
+        seen = probe.sample([source / item.name for item in files])
+        return [
+            cluster.Place("SOURCE", seen),
+            cluster.Place("ARCHIVE", scratch=archive / layout.WIP),
+        ]
+
     def _adapt(
         self, writer: ArchiveWriter, workers: cluster.Workers, base: bytes, new: Sequence[Item]
     ) -> None:
@@ -214,24 +233,17 @@ class _Pack:
     def _run_tasks(
         self, writer: ArchiveWriter, workers: cluster.Workers, tasks: Sequence[Task]
     ) -> None:
-        suspects = []
-        todo = (self._resumed(writer, task) for task in tasks)
-        for outcome in workers.run(work.run_task, todo):
-            if not self._accept(writer, outcome):
-                suspects.append(outcome.task)
-        while suspects:  # alone, so that no bystander is blamed
-            task = suspects.pop(0)
-            [outcome] = workers.run(work.run_task, [self._resumed(writer, task)])
-            if self._accept(writer, outcome):
-                continue
-            if len(task.items) > 1:
-                middle = len(task.items) // 2
-                suspects[:0] = [
-                    replace(task, items=task.items[:middle]),
-                    replace(task, items=task.items[middle:]),
-                ]
-            else:
-                self._fail_all(task.items[0], _blame(outcome.error))
+        outcomes = retry.run(
+            workers,
+            work.run_task,
+            tasks,
+            halves=_halves,
+            on_event=self._on_event,
+            before=lambda task: self._resumed(writer, task),
+            is_final=lambda error: isinstance(error, ArchiverError | OSError),
+        )
+        for outcome in outcomes:
+            self._accept(writer, outcome)
 
     def _resumed(self, writer: ArchiveWriter, task: Task) -> Task:
         """Take over the shard that a killed run finished for this task, if any."""
@@ -243,19 +255,20 @@ class _Pack:
 
     def _accept(
         self, writer: ArchiveWriter, outcome: cluster.Outcome[Task, work.TaskResult]
-    ) -> bool:
-        """Collect a finished task; False if it should be tried in smaller parts."""
+    ) -> None:
+        """Collect a finished task, or take it that its file cannot be packed."""
         if outcome.is_blamed_on_task:
-            return False
+            for item in outcome.task.items:
+                self._fail_all(item, _blame(outcome.error))
+            return
         if isinstance(outcome.error, OSError):
-            raise ArchiverError(
+            raise DestinationError(
                 f"{self.archive}: cannot be written ({outcome.error}); {advice(outcome.error)}, "
                 "then run the same command: it continues"
             ) from outcome.error
         if outcome.error is not None or outcome.result is None:
             raise outcome.error or ArchiverError("a task ended without a result")
         self._collect(writer, outcome.task, outcome.result)
-        return True
 
     def _collect(self, writer: ArchiveWriter, task: Task, result: work.TaskResult) -> None:
         if result.shard is not None:
@@ -299,6 +312,13 @@ class _Pack:
 
     # --- after -------------------------------------------------------------------------------
 
+    def _is_lost(self, items: Sequence[Item], known: present.Present) -> bool:
+        """Whether there are files and not one of them is in the archive now: not a tree's state."""
+        files = [item for item in items if item.kind == layout.FILE]
+        return bool(files) and not any(
+            item.path in self._contents or known.content(item) for item in files
+        )
+
     def _recorded(self) -> dict[str, object]:
         return {
             **self.settings.recorded(),
@@ -339,6 +359,13 @@ class _Pack:
     def _model_totals(self, sha256: bytes, sums: tuple[int, int]) -> ModelTotals:
         info = info_of(self.archive, sha256)
         return ModelTotals(info.name, sha256.hex(), info.size, *sums)
+
+
+def _halves(task: Task) -> list[Task]:
+    """Return a task in two parts, or as it is if it is of one item."""
+    middle = len(task.items) // 2
+    parts = (task.items[:middle], task.items[middle:])
+    return [replace(task, items=items) for items in parts if items]
 
 
 def _blame(error: Exception | None) -> str:

@@ -58,7 +58,7 @@ class PackSettings:
         _check_choice("fidelity", self.fidelity, FIDELITIES)
         _check_globs("include", self.include)
         _check_globs("exclude", self.exclude)
-        _check_workers(self.workers, self.scheduler)
+        check_workers(self.workers, self.scheduler)
         _check_tile(self.tile)
         _check_bound("adapt-steps", self.adapt_steps)
         _check_bound("adapt-seconds", self.adapt_seconds)
@@ -117,7 +117,8 @@ def _check_globs(key: str, globs: tuple[str, ...]) -> None:
         )
 
 
-def _check_workers(workers: int | None, scheduler: str | None) -> None:
+def check_workers(workers: int | None, scheduler: str | None) -> None:
+    """Raise UsageError unless it is one of them, and makes sense."""
     if workers is not None and workers < 0:
         raise UsageError(
             f"workers: expected 0 (run in this process) or a number of workers, got {workers}"

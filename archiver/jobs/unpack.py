@@ -4,95 +4,39 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from archiver.errors import ArchiverError, ParityError, UsageError, advice
-from archiver.jobs import cluster, hard_links, shares
-from archiver.jobs.events import FileDone, FileFailed, Notice, OnEvent, Planned, UnpackSummary
+from archiver.errors import (
+    ArchiverError,
+    DestinationError,
+    ParityError,
+    UsageError,
+    Verdict,
+    verdict_of,
+)
+from archiver.jobs import cluster, hard_links, retry, shares
+from archiver.jobs.cluster import probe
+from archiver.jobs.events import (
+    FileDone,
+    FileFailed,
+    Notice,
+    OnEvent,
+    Planned,
+    UnpackSummary,
+    ignore,
+)
 from archiver.jobs.hard_links import OtherName
-from archiver.pipeline import Entry, content, open_archive, writing
-from archiver.pipeline.restoring import Decoded, Restorer
-
-
-@dataclass(frozen=True)
-class Target:
-    """One file to write."""
-
-    path: bytes
-    mode: int
-    mtime_ns: int
-    is_sparse: bool
-
-
-@dataclass(frozen=True)
-class UnpackTask:
-    """Objects to restore, each to all its places."""
-
-    archive: Path
-    dest: Path
-    objects: tuple[int, ...]
-    targets: tuple[tuple[Target, ...], ...]  # of each object
-
-
-@dataclass(frozen=True)
-class UnpackResult:
-    """Which paths were written, and why the others were not."""
-
-    done: tuple[bytes, ...]
-    failures: tuple[tuple[bytes, str], ...]
-
-
-def run_task(task: UnpackTask, threads: int) -> UnpackResult:
-    """Restore the objects of one task."""
-    restorer = Restorer(content.opened(task.archive), threads)
-    done: list[bytes] = []
-    failures: list[tuple[bytes, str]] = []
-    places = dict(zip(task.objects, task.targets, strict=True))
-    for decoded in restorer.decoded(task.objects):
-        for target, fault in _restore(restorer, decoded, task.dest, places[decoded.index]):
-            if fault:
-                failures.append((target.path, fault))
-            else:
-                done.append(target.path)
-    return UnpackResult(tuple(done), tuple(failures))
-
-
-def _restore(
-    restorer: Restorer, decoded: Decoded, dest: Path, targets: Sequence[Target]
-) -> Iterator[tuple[Target, str]]:
-    """Write one object to all its places; yield each with what went wrong there, "" if nothing.
-
-    A place that cannot be written takes no other with it: then each is written by itself.
-    """
-    paths = [dest / os.fsdecode(target.path) for target in targets]
-    expected = restorer.archive.object(decoded.index).rebuilt_sha256
-    fault = ""
-    try:
-        sparse = [path for path, one in zip(paths, targets, strict=True) if one.is_sparse]
-        writing.write_copies(paths, restorer.chunks(decoded), expected, sparse=sparse)
-        for path, target in zip(paths, targets, strict=True):
-            writing.set_attributes(path, target.mode, target.mtime_ns)
-    except ArchiverError as error:
-        fault = str(error)
-    except OSError as error:
-        if len(targets) > 1:
-            for target in targets:
-                yield from _restore(restorer, decoded, dest, [target])
-            return
-        fault = unwritable(error)
-    for target in targets:
-        yield target, fault
-
-
-def _said(error: ArchiverError | OSError) -> str:
-    return unwritable(error) if isinstance(error, OSError) else str(error)
-
-
-def unwritable(error: OSError) -> str:
-    """Say why something cannot be written, and what to do."""
-    return f"cannot be written: {error.strerror or error}; {advice(error)}, then unpack again"
+from archiver.jobs.restore import (
+    Target,
+    UnpackResult,
+    Unrestored,
+    UnpackTask,
+    run_task,
+    unwritable,
+)
+from archiver.jobs.spec import check_workers
+from archiver.pipeline import Entry, open_archive, writing
 
 
 def unpack(
@@ -102,17 +46,19 @@ def unpack(
     *,
     generation: int | None = None,
     workers: int | None = None,
+    scheduler: str | None = None,
     on_event: OnEvent | None = None,
 ) -> UnpackSummary:
     """Write the entries of ``archive`` that match ``patterns`` (all without any) below ``dest``.
 
     ``generation`` counts from 1: the tree of that night; None is the newest.  Refuses to touch a
     file that is there with other content.  A file that cannot be restored is an event and an entry
-    in the summary; the job goes on.
+    in the summary, tried again first; the job goes on.  Its verdict tells damage from what could
+    not be checked, or written.  ``workers`` and ``scheduler`` as in `PackSettings`.
     """
-    return _Unpack(Path(archive), Path(dest), on_event or (lambda event: None)).run(
-        patterns, generation, workers
-    )
+    check_workers(workers, scheduler)
+    job = _Unpack(Path(archive), Path(dest), on_event or ignore)
+    return job.run(patterns, generation, workers, scheduler)
 
 
 class _Unpack:
@@ -127,7 +73,11 @@ class _Unpack:
         self._n_files = self._n_bytes = 0
 
     def run(
-        self, patterns: Sequence[str], generation: int | None, workers: int | None
+        self,
+        patterns: Sequence[str],
+        generation: int | None,
+        workers: int | None,
+        scheduler: str | None,
     ) -> UnpackSummary:
         opened = open_archive(self._archive, generation)
         if self._dest.resolve().is_relative_to(self._archive.resolve()):
@@ -139,23 +89,16 @@ class _Unpack:
         missing = self._missing(files)
         links = hard_links.other_names(files)
         placed = self._placed(entries)
-        linked = {link.entry for link in links}
-        by_object: dict[int, list[Entry]] = {}
-        for entry in missing:
-            if entry in placed and entry not in linked:
-                by_object.setdefault(entry.object, []).append(entry)
-        tasks = self._tasks(by_object)
+        absent = placed.intersection(missing)
+        todo = absent.difference(link.entry for link in links)
+        tasks = self._tasks([entry for entry in missing if entry in todo])
         self._on_event(Planned(len(files), sum(entry.size for entry in files), len(tasks)))
         self._skip_present([entry for entry in files if entry in placed], missing)
-        with cluster.open_workers(workers, n_tasks=len(tasks)) as pool:
-            for outcome in pool.run(run_task, tasks):
-                self._collect(outcome, by_object)
-        absent = placed.intersection(missing)
+        self._restore(tasks, {os.fsencode(entry.path): entry for entry in todo}, workers, scheduler)
         self._make_other_names([link for link in links if link.entry in absent])
         self._tell_dropped(entries)
-        placed_ones = [entry for entry in entries if entry in placed]
-        self._make_links([entry for entry in placed_ones if entry.kind == "symlink"])
-        self._finish_directories([entry for entry in placed_ones if entry.kind == "directory"])
+        self._make_links([e for e in entries if e in placed and e.kind == "symlink"])
+        self._finish_directories([e for e in entries if e in placed and e.kind == "directory"])
         return UnpackSummary(
             dest=self._dest,
             files=self._n_files,
@@ -163,6 +106,8 @@ class _Unpack:
             output_bytes=self._n_bytes,
             seconds=time.monotonic() - self._started,
         )
+
+    # --- before ------------------------------------------------------------------------------
 
     def _missing(self, files: Sequence[Entry]) -> list[Entry]:
         """Return what is not in DEST yet; UsageError if something else is in its place."""
@@ -189,7 +134,7 @@ class _Unpack:
         try:
             self._dest.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ArchiverError(f"{self._dest}: {unwritable(error)}") from error
+            raise DestinationError(f"{self._dest}: {unwritable(error)}") from error
         placed = set()
         for entry in entries:
             path = os.fsencode(entry.path)
@@ -201,8 +146,12 @@ class _Unpack:
                 placed.add(entry)
         return placed
 
-    def _tasks(self, by_object: dict[int, list[Entry]]) -> list[UnpackTask]:
-        sizes = [(index, entries[0].size) for index, entries in by_object.items()]
+    def _tasks(self, entries: Iterable[Entry]) -> list[UnpackTask]:
+        """Cut what is to be written into tasks, copies of one content in the same one."""
+        by_object: dict[int, list[Entry]] = {}
+        for entry in entries:
+            by_object.setdefault(entry.object, []).append(entry)
+        sizes = [(index, copies[0].size) for index, copies in by_object.items()]
         return [
             UnpackTask(
                 self._archive.resolve(),
@@ -220,60 +169,83 @@ class _Unpack:
             if entry.path not in missing and self._set_attributes(entry):
                 self._done(entry, stored=0)
 
-    def _set_attributes(self, entry: Entry) -> bool:
-        """Set mode and time of what is there; False, and a failure, if that cannot be."""
-        try:
-            writing.set_attributes(self._path(entry), entry.mode, entry.mtime_ns)
-        except OSError as error:
-            self._fail([entry], unwritable(error))
-            return False
-        return True
+    # --- tasks -------------------------------------------------------------------------------
 
-    def _collect(
+    def _restore(
         self,
-        outcome: cluster.Outcome[UnpackTask, UnpackResult],
-        by_object: dict[int, list[Entry]],
+        tasks: Sequence[UnpackTask],
+        entries: dict[bytes, Entry],
+        workers: int | None,
+        scheduler: str | None,
     ) -> None:
-        if outcome.result is None:
-            if isinstance(outcome.error, ParityError):
-                raise outcome.error
-            for index in outcome.task.objects:
-                self._fail(by_object[index], f"cannot be restored: {outcome.error}; try again")
-            return
-        entries = {
-            os.fsencode(entry.path): entry
-            for index in outcome.task.objects
-            for entry in by_object[index]
-        }
-        for path in outcome.result.done:
-            self._done(entries[path], stored=entries[path].stored_bytes)
-        for path, message in outcome.result.failures:
-            self._fail([entries[path]], message)
+        """Run the tasks, and once more what failed in them."""
+        dest = cluster.Place("DEST", scratch=self._dest.resolve())
+        places = [probe.of_archive(self._archive.resolve()), dest]
+        with cluster.open_workers(
+            workers, scheduler, n_tasks=len(tasks), places=places, on_event=self._on_event
+        ) as pool:
+            doubtful = self._run(pool, tasks, entries, is_last=False)
+            self._run(pool, self._tasks(doubtful), entries, is_last=True)
+
+    def _run(
+        self,
+        pool: cluster.Workers,
+        tasks: Sequence[UnpackTask],
+        entries: dict[bytes, Entry],
+        *,
+        is_last: bool,
+    ) -> list[Entry]:
+        """Restore; report what failed if this is the last try, else return those entries."""
+        doubtful: list[Entry] = []
+        for outcome in retry.run(
+            pool,
+            run_task,
+            tasks,
+            halves=UnpackTask.halves,
+            on_event=self._on_event,
+            is_final=lambda error: isinstance(error, ParityError),
+        ):
+            for path in outcome.result.done if outcome.result else ():
+                self._done(entries[path], stored=entries[path].stored_bytes)
+            for one in _failures(outcome):
+                if is_last or outcome.result is None:
+                    self._report([entries[one.path]], one.message, one.verdict)
+                else:
+                    doubtful.append(entries[one.path])
+        return doubtful
 
     def _done(self, entry: Entry, *, stored: int) -> None:
         self._n_files += 1
         self._n_bytes += entry.size
         self._on_event(FileDone(entry.path, entry.size, stored, entry.sample_bytes))
 
-    def _fail(self, entries: Sequence[Entry], message: str) -> None:
+    def _fail(self, entries: Sequence[Entry], error: ArchiverError) -> None:
+        self._report(entries, str(error), verdict_of(error))
+
+    def _report(self, entries: Sequence[Entry], message: str, verdict: Verdict) -> None:
         for entry in entries:
-            failure = FileFailed(entry.path, message)
+            failure = FileFailed(entry.path, message, verdict)
             self._failures.append(failure)
             self._on_event(failure)
 
+    # --- after -------------------------------------------------------------------------------
+
     def _make_other_names(self, links: Sequence[OtherName]) -> None:
         """Link the further names of files that were restored."""
-        failed = {failure.path: failure.message for failure in self._failures}
+        failed = {failure.path: failure for failure in self._failures}
         n_copies = 0
         for link in links:
-            if link.first.path in failed:
-                self._fail([link.entry], failed[link.first.path])
+            first = failed.get(link.first.path)
+            if first is not None:
+                self._report([link.entry], first.message, first.verdict)
                 continue
             try:
                 n_copies += not link.write(self._dest)
                 self._done(link.entry, stored=0)
-            except (ArchiverError, OSError) as error:
-                self._fail([link.entry], _said(error))
+            except OSError as error:
+                self._fail([link.entry], unwritable(error))
+            except ArchiverError as error:
+                self._fail([link.entry], error)
         if n_copies:
             self._on_event(Notice(f"{n_copies} hard links became copies: {self._dest} has no such"))
 
@@ -300,18 +272,40 @@ class _Unpack:
             try:
                 writing.write_link(path, b"".join(entry.chunks()))
                 writing.set_attributes(path, entry.mode, entry.mtime_ns)
-            except FileExistsError:
-                self._fail([entry], "something else is there; move it away and unpack again")
             except OSError as error:
                 self._fail([entry], unwritable(error))
             except ArchiverError as error:
-                self._fail([entry], str(error))
+                self._fail([entry], error)
 
     def _finish_directories(self, entries: Sequence[Entry]) -> None:
         """Set modes and times of directories from the deepest up: writing inside changes them."""
         for entry in sorted(entries, key=lambda one: one.path, reverse=True):
             self._set_attributes(entry)
 
+    def _set_attributes(self, entry: Entry) -> bool:
+        """Set mode and time of what is there; False, and a failure, if that cannot be."""
+        try:
+            writing.set_attributes(self._path(entry), entry.mode, entry.mtime_ns)
+        except OSError as error:
+            self._fail([entry], unwritable(error))
+            return False
+        return True
+
 
 def _target(entry: Entry) -> Target:
     return Target(os.fsencode(entry.path), entry.mode, entry.mtime_ns, entry.is_sparse)
+
+
+def _failures(outcome: cluster.Outcome[UnpackTask, UnpackResult]) -> tuple[Unrestored, ...]:
+    """Return which paths of a task were not written, and why: some of them, or all."""
+    if outcome.result is not None:
+        return outcome.result.failures
+    if isinstance(outcome.error, ParityError):
+        raise outcome.error
+    message = f"cannot be restored: {outcome.error or 'no result'}; try again"
+    verdict = verdict_of(outcome.error)
+    return tuple(
+        Unrestored(target.path, message, verdict)
+        for targets in outcome.task.targets
+        for target in targets
+    )

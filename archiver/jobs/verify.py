@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from archiver.archive import layout
 from archiver.archive.check import Problem, check_structure
-from archiver.errors import ArchiverError, ParityError, UsageError
-from archiver.jobs import cluster, shares
-from archiver.jobs.events import FileDone, FileFailed, OnEvent, Planned, VerifySummary
+from archiver.errors import ArchiverError, ParityError, UsageError, Verdict, verdict_of
+from archiver.jobs import cluster, retry, shares
+from archiver.jobs.cluster import probe
+from archiver.jobs.events import FileDone, FileFailed, OnEvent, Planned, VerifySummary, ignore
+from archiver.jobs.spec import check_workers
 from archiver.pipeline import Entry, OpenArchive, content, disk, open_archive
 from archiver.pipeline.restoring import Decoded, Restorer
 
@@ -29,20 +32,23 @@ class VerifyTask:
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """How many tiles were decoded, and what is wrong with which object."""
+    """How many tiles were decoded, and what is wrong with which object, and what that says."""
 
     tiles: int
-    problems: tuple[tuple[int, str], ...]
+    problems: tuple[tuple[int, str, Verdict], ...]
 
 
 def run_task(task: VerifyTask, threads: int) -> VerifyResult:
     """Decode, and rebuild, the objects of one task."""
     restorer = Restorer(content.opened(task.archive), threads)
-    problems: list[tuple[int, str]] = []
+    problems: list[tuple[int, str, Verdict]] = []
     tiles = 0
     for decoded in restorer.decoded(task.objects):
         tiles += restorer.n_tiles(decoded.index)
-        problems += ((decoded.index, str(error)) for error in _faults(restorer, decoded, task))
+        problems += (
+            (decoded.index, str(error), verdict_of(error))
+            for error in _faults(restorer, decoded, task)
+        )
     return VerifyResult(tiles, tuple(problems))
 
 
@@ -63,16 +69,19 @@ def verify(
     *,
     depth: str = "files",
     workers: int | None = None,
+    scheduler: str | None = None,
     on_event: OnEvent | None = None,
 ) -> VerifySummary:
     """Check ``archive``: "structure" its checksums, "samples" every tile, "files" every file.
 
-    Damage is an event and a problem in the summary; the job goes on with the rest.
+    Damage is an event and a problem in the summary; the job goes on with the rest.  So is what this
+    machine, its workers or disks could not check, under its own verdict; both are tried again
+    first.  ``workers`` and ``scheduler`` as in `PackSettings`.
     """
+    check_workers(workers, scheduler)
     if depth not in DEPTHS:
         raise UsageError(f"depth: expected one of {', '.join(DEPTHS)}, got {depth!r}")
-    job = _Verify(Path(archive), depth, on_event or (lambda event: None))
-    return job.run(workers)
+    return _Verify(Path(archive), depth, on_event or ignore).run(workers, scheduler)
 
 
 class _Verify:
@@ -86,8 +95,10 @@ class _Verify:
         self._problems: list[Problem] = []
         self._tiles = 0
 
-    def run(self, workers: int | None) -> VerifySummary:
+    def run(self, workers: int | None, scheduler: str | None) -> VerifySummary:
         structure = self._depth == "structure"
+        root = self._archive / layout.ROOT
+        was_there = root.exists()
         self._problems += check_structure(self._archive, read_shards=structure)
         entries: list[Entry] = []
         try:
@@ -98,10 +109,15 @@ class _Verify:
                 raise
         else:
             if not structure:
-                self._decode(opened, entries, workers)
+                self._decode(opened, entries, workers, scheduler)
+        if was_there and not root.exists():  # a mount that went away takes all files along
+            self._problems = [
+                replace(one, found="the archive is no longer there", verdict=Verdict.UNCHECKED)
+                for one in self._problems
+            ]
         for problem in self._problems:
             for path in problem.entries or (problem.where,):
-                self._on_event(FileFailed(path, problem.said(path)))
+                self._on_event(FileFailed(path, problem.said(path), problem.verdict))
         return VerifySummary(
             archive=self._archive,
             depth=self._depth,
@@ -112,43 +128,95 @@ class _Verify:
             seconds=time.monotonic() - self._started,
         )
 
-    def _decode(self, opened: OpenArchive, entries: Sequence[Entry], workers: int | None) -> None:
+    def _decode(
+        self,
+        opened: OpenArchive,
+        entries: Sequence[Entry],
+        workers: int | None,
+        scheduler: str | None,
+    ) -> None:
         users: dict[int, list[Entry]] = {index: [] for index in range(opened.n_objects)}
         for entry in entries:
             if entry.object >= 0:
                 users[entry.object].append(entry)
-        tasks = [
-            VerifyTask(self._archive.resolve(), objects, self._depth == "files")
-            for objects in shares.cut((i, opened.object_size(i)) for i in users)
-        ]
+        tasks = self._tasks(opened, users)
         size = sum(entry.size for entry in entries)
         self._on_event(Planned(sum(entry.kind == "file" for entry in entries), size, len(tasks)))
-        with cluster.open_workers(workers, n_tasks=len(tasks)) as pool:
-            for outcome in pool.run(run_task, tasks):
-                self._collect(outcome, users)
+        with cluster.open_workers(
+            workers,
+            scheduler,
+            n_tasks=len(tasks),
+            places=[probe.of_archive(self._archive.resolve())],
+            on_event=self._on_event,
+        ) as pool:
+            doubtful = self._run(pool, tasks, users, is_last=False)
+            self._run(pool, self._tasks(opened, sorted(doubtful)), users, is_last=True)
 
-    def _collect(
+    def _tasks(self, opened: OpenArchive, objects: Iterable[int]) -> list[VerifyTask]:
+        return [
+            VerifyTask(self._archive.resolve(), share, self._depth == "files")
+            for share in shares.cut((i, opened.object_size(i)) for i in objects)
+        ]
+
+    def _run(
+        self,
+        pool: cluster.Workers,
+        tasks: Sequence[VerifyTask],
+        users: dict[int, list[Entry]],
+        *,
+        is_last: bool,
+    ) -> set[int]:
+        """Decode; report what is wrong if this is the last try, else return those objects."""
+        doubtful: set[int] = set()
+        for outcome in retry.run(
+            pool,
+            run_task,
+            tasks,
+            halves=_halves,
+            on_event=self._on_event,
+            is_final=lambda error: isinstance(error, ParityError),
+        ):
+            found = self._found(outcome)
+            bad = {index for index, *_ in found}
+            if is_last or outcome.result is None:
+                for index, message, verdict in found:
+                    self._report(users[index], message, verdict)
+            else:
+                doubtful |= bad
+            if not is_last and outcome.result is not None:
+                self._tiles += outcome.result.tiles
+            self._tell_good(outcome, bad, users)
+        return doubtful
+
+    def _found(
+        self, outcome: cluster.Outcome[VerifyTask, VerifyResult]
+    ) -> tuple[tuple[int, str, Verdict], ...]:
+        """Return what is wrong with the objects of a task, alone or with all of them."""
+        if outcome.result is not None:
+            return outcome.result.problems
+        if isinstance(outcome.error, ParityError):
+            raise outcome.error
+        verdict = verdict_of(outcome.error)
+        message = f"cannot be decoded: {outcome.error or 'no result'}"
+        if verdict == Verdict.UNCHECKED and "; " not in message:
+            message += "; look after the machine, then verify again"
+        return tuple((index, message, verdict) for index in outcome.task.objects)
+
+    def _tell_good(
         self,
         outcome: cluster.Outcome[VerifyTask, VerifyResult],
+        bad: set[int],
         users: dict[int, list[Entry]],
     ) -> None:
         if outcome.result is None:
-            if isinstance(outcome.error, ParityError):
-                raise outcome.error
-            for index in outcome.task.objects:
-                self._report(users[index], f"cannot be decoded: {outcome.error}; verify again")
             return
-        self._tiles += outcome.result.tiles
-        for index, message in outcome.result.problems:
-            self._report(users[index], message)
-        bad = {index for index, _ in outcome.result.problems}
         for index in outcome.task.objects:
             for entry in users[index]:
                 if index not in bad and entry.kind == "file":
                     done = FileDone(entry.path, entry.size, entry.stored_bytes, entry.sample_bytes)
                     self._on_event(done)
 
-    def _report(self, entries: Sequence[Entry], message: str) -> None:
+    def _report(self, entries: Sequence[Entry], message: str, verdict: Verdict) -> None:
         paths = tuple(entry.path for entry in entries) or (SUPERSEDED,)
         found, _, advice = message.rpartition("; ")
         self._problems.append(
@@ -158,5 +226,13 @@ class _Verify:
                 found=found or message,
                 advice=advice or "restore the archive from a backup",
                 entries=paths,
+                verdict=verdict,
             )
         )
+
+
+def _halves(task: VerifyTask) -> list[VerifyTask]:
+    """Return a task in two parts, or as it is if it is of one object."""
+    middle = len(task.objects) // 2
+    parts = (task.objects[:middle], task.objects[middle:])
+    return [replace(task, objects=objects) for objects in parts if objects]

@@ -19,7 +19,14 @@ from archiver.codec.classic import little_endian
 from archiver.codec.difference import Base
 from archiver.codec.residue import ResidueCodec
 from archiver.codec.tiles import Opened
-from archiver.errors import ArchiverError, FormatError, IntegrityError
+from archiver.errors import (
+    ArchiverError,
+    FormatError,
+    IntegrityError,
+    MachineError,
+    is_of_machine,
+    within,
+)
 from archiver.image import Samples
 from archiver.pipeline import engines
 from archiver.pipeline.priming import Primer
@@ -71,7 +78,7 @@ class _Done:
         known, depth = self.results[before], self.depths[before] + 1
         if isinstance(known, ArchiverError):
             *_, root = str(known).split(BUILDS_ON)
-            self.put(tile, IntegrityError(f"{tile.name}: {BUILDS_ON}{root}"))
+            self.put(tile, type(known)(f"{tile.name}: {BUILDS_ON}{root}"))
         elif depth > difference.MAX_CHAIN:
             self.put(tile, IntegrityError(f"{tile.name}: {TOO_LONG}"))
         else:
@@ -102,7 +109,7 @@ class TileDecoder:
             memory = self._primer_of(tile).memory(tile.number) if is_primed else None
             data = jpeg_tiles.decode(payload, memory)
         except ArchiverError as error:
-            raise IntegrityError(f"{tile.name}: {error}") from error
+            raise within(tile.name, error) from error
         if crc32c(data) != tile.sample_crc32c:
             raise _as_damage(tile, "its JPEG has another CRC-32C")
         return data
@@ -140,7 +147,7 @@ class TileDecoder:
         try:
             return self.payload(where)
         except ArchiverError as error:
-            raise IntegrityError(f"the head of its file's JPEG tiles: {error}") from error
+            raise within("the head of its file's JPEG tiles", error) from error
 
     def _jpeg(self, tile: StoredTile) -> Result:
         """Return the samples of a JPEG tile, as libjpeg-turbo decodes them, cut to the image."""
@@ -199,7 +206,7 @@ class TileDecoder:
                         bases.append(tile.before(one.back))
                     opened[tile] = one
                 except ArchiverError as error:
-                    done.put(tile, IntegrityError(f"{tile.name}: {error}"))
+                    done.put(tile, within(tile.name, error))
             waiting = bases
         for tile in set(waiting) - set(opened) - set(done.results):
             done.put(tile, IntegrityError(f"{tile.name}: {TOO_LONG}"))
@@ -220,8 +227,8 @@ class TileDecoder:
         for needed, members in groups.items():
             try:
                 engine = self._engine(*needed)
-            except (IntegrityError, FormatError) as error:  # its model is damaged, not its shard
-                results |= {t: IntegrityError(f"{t.name}: {error}") for t in members}
+            except (IntegrityError, FormatError, MachineError) as error:  # of its model
+                results |= {t: within(t.name, error) for t in members}
                 continue
             decoded = self._decode_with(engine, list(members), list(members.values()))
             results |= zip(members, decoded, strict=True)
@@ -259,7 +266,7 @@ class TileDecoder:
             adapter = Adaptation.from_bytes(self.payload(adaptation)).adapter
             return engines.adapted(self._archive.path, sha256, adapter, self._threads)
         except ArchiverError as error:
-            raise IntegrityError(f"its adapter: {error}") from error
+            raise within("its adapter", error) from error
 
 
 def _batches(tiles: Sequence[StoredTile]) -> Iterator[list[StoredTile]]:
@@ -285,6 +292,8 @@ def _check_size(tile: StoredTile) -> None:
 
 
 def _as_damage(tile: StoredTile, error: Exception | str) -> ArchiverError:
+    if isinstance(error, Exception) and is_of_machine(error):
+        return within(tile.name, error)
     return IntegrityError(
         f"{tile.name}: does not decode ({error}); restore its shard from a backup of the archive"
     )

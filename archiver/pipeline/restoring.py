@@ -22,7 +22,7 @@ from archiver.archive.records import ImageRecord, TileArray
 from archiver.codec import residue
 from archiver.codec.adaptation import Adaptation
 from archiver.codec.residue import ResidueCodec
-from archiver.errors import ArchiverError, FormatError, IntegrityError
+from archiver.errors import ArchiverError, FormatError, IntegrityError, within
 from archiver.image import Image, Samples
 from archiver.pipeline.decoding import BATCH_PIXELS, TileDecoder
 from archiver.pipeline.geometry import check_grid, components, spans
@@ -185,6 +185,8 @@ class Restorer:
             )
         except (ArchiverError, MemoryError):
             raise
+        except MemoryError as error:
+            raise within(f"the {file_format.name} file", error) from error
         except Exception as error:  # a residue with a valid CRC may still be nonsense
             raise IntegrityError(
                 f"the {file_format.name} file cannot be rebuilt ({error!r}); "

@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from archiver.errors import Verdict
 from archiver.jobs.events import (
     Adaptation,
     FileFailed,
@@ -106,6 +107,8 @@ def _dry_run_shown(summary: Summary, source: Path) -> RenderableType:
 
 def _pack_heading(summary: Summary, source: Path) -> Text:
     where = printable(str(summary.archive))
+    if summary.generation is None and summary.failures:
+        return Text(f"Nothing was added to {where}: {plural(len(summary.failures), 'file')} failed")
     if summary.generation is None:
         return Text(f"Nothing new in {printable(str(source))}: {where} is up to date")
     done = f"Packed {printable(str(source))} into {where}"
@@ -195,6 +198,7 @@ def verify_json(summary: VerifySummary) -> dict[str, object]:
         "tiles": summary.tiles,
         "archive_bytes": summary.archive_bytes,
         "seconds": round(summary.seconds, 3),
+        "verdict": _verdict(summary),
         "problems": [_problem_json(problem) for problem in summary.problems],
     }
 
@@ -208,12 +212,24 @@ def verify_shown(summary: VerifySummary) -> RenderableType:
     if not summary.problems:
         return Text(f"{checked}\nNo problems: {_MEANING[summary.depth]}.")
     lines = [_problem_text(problem) for problem in summary.problems[:MAX_LISTED]]
-    head = f"{checked}\n{plural(len(summary.problems), 'problem')}:\n"
+    unchecked = sum(one.verdict == Verdict.UNCHECKED for one in summary.problems)
+    counts = plural(len(summary.problems) - unchecked, "problem")
+    if unchecked:
+        counts = f"{counts}, {unchecked} that could not be checked (not known to be damaged)"
+    head = f"{checked}\n{counts}:\n"
     return Text("\n".join([head, *lines, *more(len(summary.problems))]))
+
+
+def _verdict(summary: VerifySummary) -> str:
+    """Return the verdict on the archive in a word or two: the worst of its problems."""
+    found = {one.verdict for one in summary.problems}
+    order = (Verdict.DAMAGED, Verdict.UNCHECKED)
+    return next((str(verdict) for verdict in order if verdict in found), "good")
 
 
 def _problem_json(problem: Problem) -> dict[str, object]:
     return {
+        "verdict": problem.verdict,
         "where": problem.where,
         "expected": problem.expected,
         "found": problem.found,
@@ -224,7 +240,8 @@ def _problem_json(problem: Problem) -> dict[str, object]:
 
 def _problem_text(problem: Problem) -> str:
     return (
-        f"{printable(problem.where)}\n  expected {problem.expected}\n  found    {problem.found}\n"
+        f"{problem.verdict}: {printable(problem.where)}\n"
+        f"  expected {problem.expected}\n  found    {problem.found}\n"
         f"  affects  {some(problem.entries)}\n  do       {problem.advice}"
     )
 
@@ -260,9 +277,14 @@ def unpack_shown(summary: UnpackSummary) -> RenderableType:
 def _failures(failures: Sequence[FileFailed]) -> list[Text]:
     if not failures:
         return []
-    lines = [f"  {printable(f.path)}: {printable(f.message)}" for f in failures[:MAX_LISTED]]
+    lines = [f"  {_told(f)}: {printable(f.message)}" for f in failures[:MAX_LISTED]]
     head = f"\n{plural(len(failures), 'file')} failed:"
     return [Text("\n".join([head, *lines, *more(len(failures))]))]
+
+
+def _told(failure: FileFailed) -> str:
+    verdict = "" if failure.verdict == Verdict.FAILED else f" ({failure.verdict})"
+    return f"{printable(failure.path)}{verdict}"
 
 
 def _quoted(path: Path) -> str:
