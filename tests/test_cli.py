@@ -49,6 +49,7 @@ PROBLEM = SimpleNamespace(
     found="2",
     advice="restore the shard",
     entries=["a.png"],
+    verdict=errors.Verdict.DAMAGED,
 )
 COMMANDS = sorted(main.commands)
 
@@ -163,12 +164,22 @@ def test_verify_and_unpack_call(cli: Callable[..., Result], run: FakeRun) -> Non
     assert cli("unpack", "scans.archive", "out", "*.png", "b/*").exit_code == 0
     assert cli("unpack", "scans.archive", "out", "--generation", "3").exit_code == 0
     verified, unpacked, earlier = run.calls
-    assert verified == ((Path("scans.archive"),), {"depth": "samples", "workers": None})
+    assert earlier[1]["generation"] == 3
+    assert verified == (
+        (Path("scans.archive"),),
+        {"depth": "samples", "workers": None, "scheduler": None},
+    )
     assert unpacked == (
         (Path("scans.archive"), Path("out"), ("*.png", "b/*")),
-        {"generation": None, "workers": None},
+        {"generation": None, "workers": None, "scheduler": None},
     )
-    assert earlier[1]["generation"] == 3
+    run.summary = VERIFIED
+    assert cli("verify", "scans.archive", "--workers", "3").exit_code == 0
+    run.summary = UNPACKED
+    assert cli("unpack", "scans.archive", "out", "--scheduler", "tcp://head:8786").exit_code == 0
+    verified, unpacked = run.calls[3:]
+    assert verified[1] == {"depth": "files", "workers": 3, "scheduler": None}
+    assert unpacked[1]["scheduler"] == "tcp://head:8786"
 
 
 @pytest.mark.parametrize(
@@ -250,8 +261,33 @@ def test_damage_exits_with_12(cli: Callable[..., Result], run: FakeRun) -> None:
     assert result.exit_code == 12
     for part in ("shards/ab", "CRC-32C 1", "a.png", "restore the shard"):
         assert part in result.stdout
-    run.summary = replace(UNPACKED, failures=(FAILED,))
+    run.summary = replace(UNPACKED, failures=(replace(FAILED, verdict=errors.Verdict.DAMAGED),))
     assert cli("unpack", "scans.archive", "out").exit_code == 12
+
+
+def test_what_was_not_checked_is_not_damage(cli: Callable[..., Result], run: FakeRun) -> None:
+    """What a machine could not check or write has its own exit codes; damage outweighs both."""
+    unchecked = SimpleNamespace(**vars(PROBLEM) | {"verdict": errors.Verdict.UNCHECKED})
+    run.summary = replace(VERIFIED, problems=(unchecked,))
+    result = cli("verify", "scans.archive", "--json")
+    assert result.exit_code == 15
+    data = json.loads(result.stdout)
+    assert data["verdict"] == data["problems"][0]["verdict"] == "could not be checked"
+    shown = cli("verify", "scans.archive").stdout
+    assert "could not be checked (not known to be damaged)" in shown
+    run.summary = replace(VERIFIED, problems=(unchecked, PROBLEM))
+    assert cli("verify", "scans.archive").exit_code == 12
+    failures = [replace(FAILED, verdict=verdict) for verdict in errors.Verdict]
+    codes = {}
+    for failure in failures:
+        run.summary = replace(UNPACKED, failures=(failure,))
+        codes[failure.verdict] = cli("unpack", "scans.archive", "out").exit_code
+    assert codes == {"failed": 3, "damaged": 12, "could not be checked": 15,
+                     "could not be written": 16}  # fmt: skip
+    run.summary = replace(UNPACKED, failures=tuple(failures))
+    result = cli("unpack", "scans.archive", "out", "--json")
+    assert result.exit_code == 12
+    assert [f["verdict"] for f in json.loads(result.stdout)["failures"]] == list(errors.Verdict)
 
 
 @pytest.mark.parametrize(
@@ -265,6 +301,8 @@ def test_damage_exits_with_12(cli: Callable[..., Result], run: FakeRun) -> None:
         (errors.IntegrityError("x"), 12),
         (errors.LockedError("x"), 13),
         (errors.ParityError("x"), 14),
+        (errors.MachineError("x"), 15),
+        (errors.DestinationError("x"), 16),
         (OSError(28, "No space left on device"), 1),
         (KeyboardInterrupt(), 130),
     ],

@@ -111,7 +111,8 @@ class ArchiveWriter:
         path = layout.model_path(self.path, digest)
         if not path.is_file() or path.read_bytes() != data:
             scratch = self.path / layout.WIP / f"{digest.hex()}.wip"
-            durable.replace_file(path, data, scratch=scratch)
+            with _writing(self.path):
+                durable.replace_file(path, data, scratch=scratch)
         self._models[digest] = replace(parsed(data), name=name)
         return digest
 
@@ -121,11 +122,13 @@ class ArchiveWriter:
 
     def record(self, task_digest: str, shard: ShardRecord) -> None:
         """Keep what a task finished, so that a kill does not lose it."""
-        self._tasks.record(task_digest, shard)
+        with _writing(self.path):
+            self._tasks.record(task_digest, shard)
 
     def keep(self, name: str, data: bytes) -> None:
         """Keep other work of this run until its commit, so that a kill does not lose it."""
-        self._tasks.keep(name, data)
+        with _writing(self.path):
+            self._tasks.keep(name, data)
 
     def kept(self, name: str) -> bytes | None:
         """Return what a run that did not commit kept under that name."""

@@ -30,8 +30,8 @@ from archiver.jobs.hard_links import OtherName
 from archiver.jobs.restore import (
     Target,
     UnpackResult,
-    Unrestored,
     UnpackTask,
+    Unrestored,
     run_task,
     unwritable,
 )

@@ -157,8 +157,6 @@ class TileDecoder:
             samples = whole[: tile.shape[0], : tile.shape[1]].copy()  # a view would keep it all
         except ArchiverError as error:
             return error
-        except MemoryError:
-            raise  # of this machine
         except Exception as error:
             return _as_damage(tile, error)
         if samples.shape != tile.shape or samples.dtype != tile.dtype:
@@ -246,8 +244,6 @@ class TileDecoder:
                     engine,
                 )
             ]
-        except MemoryError:
-            raise  # of this machine
         except Exception as error:  # a payload with a valid CRC may still be nonsense
             if len(tiles) == 1:
                 return [_as_damage(tiles[0], error)]

@@ -183,7 +183,7 @@ class Restorer:
             yield from sources.rebuild(
                 file_format, self.whole_residue(decoded.index), decoded.images
             )
-        except (ArchiverError, MemoryError):
+        except ArchiverError:
             raise
         except MemoryError as error:
             raise within(f"the {file_format.name} file", error) from error

@@ -10,6 +10,7 @@ import pytest
 
 from archiver.errors import UsageError
 from archiver.jobs import cluster
+from archiver.jobs.cluster import knock, pool
 
 
 def square(number: int, threads: int) -> tuple[int, int, int]:
@@ -47,7 +48,7 @@ def test_processes() -> None:
     assert os.getpid() not in {one.result[1] for one in outcomes if one.result}
     assert {one.result[2] for one in outcomes if one.result} == {1}
     assert 4 in died
-    assert len(died) <= cluster.IN_FLIGHT
+    assert len(died) <= pool.IN_FLIGHT
     outcomes_of_fail = killed | again  # the innocent succeed, or fail for reasons of their own
     assert [n for n in range(9) if outcomes_of_fail[n].result == n] == [0, 2, 6, 8]
     assert all(isinstance(outcomes_of_fail[n].error, RuntimeError) for n in (1, 3, 5, 7))
@@ -55,7 +56,7 @@ def test_processes() -> None:
 
 def test_scheduler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """An address without a scheduler is a usage error that names it, soon."""
-    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT_S", 1)
+    monkeypatch.setattr(knock, "SPEAK_S", 1)
     start = time.monotonic()
     unreachable = cluster.open_workers(None, "tcp://127.0.0.1:1", n_tasks=1)
     with pytest.raises(UsageError, match=r"127\.0\.0\.1:1"), unreachable:

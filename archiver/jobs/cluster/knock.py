@@ -11,7 +11,7 @@ import ssl
 import struct
 from urllib.parse import urlsplit
 
-SPEAK_S = 5  # for a connection, and for its first bytes
+SPEAK_S = 4.0  # for a connection, and for its first bytes
 _MAX_GREETING = 1 << 20
 _HTTP = b"GET / HTTP/1.0\r\n\r\n"
 
@@ -36,7 +36,7 @@ def knock(address: str, context: ssl.SSLContext | None) -> None:
         raise ValueError(
             "HTTP is spoken there: that is a dashboard; the scheduler's own port is often 8786"
         )
-    raise ValueError(f"it accepts connections, but says nothing for {SPEAK_S} s")
+    raise ValueError(f"it accepts connections, but says nothing for {SPEAK_S:.0f} s")
 
 
 def _greeting(where: tuple[str, int], context: ssl.SSLContext | None) -> bytes:
