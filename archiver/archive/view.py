@@ -55,8 +55,9 @@ class View:
                 continue
             if self._generation(barrier) == self._generation(row):
                 raise IntegrityError(
-                    f"{self._index.archive}: entry {layout.display(path)!r} lies below a file of "
-                    "the same generation; the program that wrote it is at fault: restore a backup"
+                    f"{self._index.archive}: entry {layout.display(path)!r} lies below a file or "
+                    "removal of the same generation; the program that wrote it is at fault: "
+                    "restore a backup"
                 )
             if barrier > row:
                 hidden.add(path)

@@ -103,7 +103,7 @@ class _Tuning:
         steps, seconds = self._budget(coding_s)
         self._facts["coding_seconds"] = round(coding_s, 1)
         if seconds < MIN_SECONDS and self._task.seconds is None:
-            return self._result(f"coding takes about {coding_s:.0f} s, too short to tune in a part")
+            return self._result("coding takes too short a time to tune a model in a part of it")
         return self._make_all(steps, seconds, best)
 
     def _make_all(self, steps: int, seconds: float, before: float) -> Tuned:
@@ -116,7 +116,7 @@ class _Tuning:
             if model is not None:
                 self._decide(model, group)
         if "steps" not in self._facts:
-            return self._result(f"{seconds * shares[0]:.0f} s are not enough to tune a model")
+            return self._result("the time for it is not enough to tune a model")
         self._facts |= {"tuned_bytes": round(self._held.total)}
         self._facts["model_bytes"] = sum(map(len, self._made))
         self._facts["saved_bytes"] = round(before - self._held.total) - self._facts["model_bytes"]

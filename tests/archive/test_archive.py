@@ -33,6 +33,7 @@ from archiver.archive import (
     check_structure,
     layout,
 )
+from archiver.archive.records import removal
 from archiver.archive.shard import crc32c
 from archiver.archive.tables import TABLES
 from archiver.errors import ArchiverError, LockedError, NotFoundError, UsageError
@@ -141,6 +142,25 @@ def test_nothing_new_adds_nothing(archive: Path) -> None:
     after = {path: path.stat().st_mtime_ns for path in archive.rglob("*") if path.is_file()}
     assert {path for path in after if after[path] != before[path]} <= {archive / "lock"}
     assert before.keys() == after.keys()
+
+
+def test_a_removal_takes_all_below(archive: Path) -> None:
+    """What is removed is gone from then on, comes back as something new, and stays as it was."""
+    with ArchiveWriter.open(archive) as writer:
+        assert writer.commit([removal(b"scans"), removal(b"absent")], [], SETTINGS) == 3
+        assert writer.commit([removal(b"scans"), removal(b"scans/b.png")], [], SETTINGS) == 3
+        with pytest.raises(UsageError, match="below a file"):
+            writer.commit([removal(b"a.png"), folder_entry(b"a.png/y")], [], SETTINGS)
+        back = [folder_entry(b"scans"), replace(file_entry(b"scans/c", b"beta"), link=7)]
+        assert writer.commit(back, [], SETTINGS) == 4
+        assert writer.current_entries()[b"scans/c"] == back[1]
+    shown = [
+        {entry.path for entry in Archive.open(archive, generation=n).entries()} for n in (3, 4)
+    ]
+    assert shown == [{b"a.png"}, {b"a.png", b"scans", b"scans/c"}]
+    assert contents(Archive.open(archive, generation=2)) == GENERATIONS[0] | GENERATIONS[1]
+    assert Archive.open(archive).commits[2].size("entries").rows == 1
+    assert not check_structure(archive)
 
 
 def test_file_and_directory_change_places(tmp_path: Path) -> None:

@@ -93,6 +93,12 @@ def test_signing_alone_changes_nothing(one: Path) -> None:
         ("entries/object", [2, -1, 0], "object"),
         ("entries/object", [-2, -1, 0], "object"),
         ("entries/object", [0, 0, 0], "directory"),
+        ("entries/kind", [3, 1, 0], "directory has an object"),
+        ("entries/kind", [0, 3, 0], "removal has a mode"),
+        ("entries/link", [-1, 0, 0], "link is negative"),
+        ("entries/link", [BIG, 1, BIG], "something else than a file"),
+        ("entries/sparse", [0, 0, 2], "sparse"),
+        ("entries/sparse", [0, 1, 0], "something else than a file"),
         ("objects/size", [-1, 0], "size"),
         ("images/object", [1, 0], "order"),
         ("images/object", [0, 2], "owner"),
@@ -129,6 +135,17 @@ def test_duplicate_and_nested_paths(one: Path) -> None:
     forge(one, "entries/kind", [0, 2, 0])
     forge(one, "entries/object", [0, 0, 0])
     with pytest.raises(IntegrityError, match="below a file"):
+        read(one)
+
+
+def test_an_entry_below_a_removal(one: Path) -> None:
+    """What is gone has nothing below it in the same generation; links of any number are taken."""
+    forge(one, "entries/link", [BIG, 0, BIG])
+    read(one)
+    forge(one, "entries/mode", [0, 0, 0])
+    forge(one, "entries/mtime_ns", [0, 0, 0])
+    forge(one, "entries/kind", [0, 3, 0])
+    with pytest.raises(IntegrityError, match="below a file or removal"):
         read(one)
 
 
