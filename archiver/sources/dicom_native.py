@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from archiver.image import YCBCR_VIEW, view_of
-from archiver.sources import scan
+from archiver.sources import planes
 from archiver.sources.contract import Held, Unsupported
 from archiver.sources.dicom_header import DOUBLES, FLOATS, UNDEFINED, Header
 from archiver.sources.encodings import Compression
@@ -32,7 +32,7 @@ def find(path: Path | Held, header: Header) -> list[Page]:
         return _halved(geometry, header)
     if header.big_endian and geometry.bits == 8 and header.vr == "OW":
         return _swapped(geometry, header)
-    pages = scan.frames(geometry, header.offset, header.frames, end)
+    pages = planes.frames(geometry, header.offset, header.frames, end)
     how = view(header, geometry)
     return [replace(page, view=how) for page in pages]
 
@@ -74,7 +74,7 @@ def view(header: Header, geometry: Geometry) -> int:
 def _whole(geometry: Geometry, header: Header, n_bytes: int) -> list[int]:
     """Return where frames of ``n_bytes`` bytes begin."""
     n, has = header.frames, header.length
-    if not 1 <= n <= scan.MAX_FRAMES or n * n_bytes > has:
+    if not 1 <= n <= planes.MAX_FRAMES or n * n_bytes > has:
         raise Unsupported(f"{has} bytes for {n} frames of {n_bytes}")
     return [header.offset + i * n_bytes for i in range(n)]
 
@@ -84,7 +84,7 @@ def _halved(geometry: Geometry, header: Header) -> list[Page]:
     geometry = replace(geometry, planar=False)
     if geometry.bits != 8 or geometry.signed or geometry.width % 2:
         raise Unsupported(f"DICOM: {header.colour} of {geometry.width} columns")
-    plain = scan.frame(geometry, 0)
+    plain = planes.frame(geometry, 0)
     starts = _whole(geometry, header, 2 * geometry.height * geometry.width)
     offsets, lengths = plain.offsets * 2 // 3, plain.lengths * 2 // 3
     how = Compression.YBR_422
@@ -115,7 +115,7 @@ def _bits(path: Path | Held, header: Header) -> list[Page]:
     size = height * width
     if channels != 1 or not geometry.is_sound or size < _LEAST_BITS:
         raise Unsupported(f"DICOM: 1 bits, {height} x {width} x {channels}")
-    if not 1 <= n <= scan.MAX_FRAMES or n * size > 8 * header.length:
+    if not 1 <= n <= planes.MAX_FRAMES or n * size > 8 * header.length:
         raise Unsupported(f"{header.length} bytes for {n} frames of {size} bits")
     pages = []
     with path.open("rb") as file:

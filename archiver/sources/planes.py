@@ -109,6 +109,14 @@ class Volume:
         return samples
 
 
+def frames(geometry: Geometry, offset: int, count: int, size: int) -> list[Page]:
+    """Return unencoded frames that follow each other; Unsupported if ``size`` bytes end before."""
+    n_bytes = geometry.height * geometry.width * geometry.channels * geometry.bits // 8
+    if not 1 <= count <= MAX_FRAMES or offset < 0 or offset + count * n_bytes > size:
+        raise Unsupported(f"{size - offset} bytes for {count} frames of {n_bytes}")
+    return [frame(geometry, offset + i * n_bytes) for i in range(count)]
+
+
 def frame(geometry: Geometry, offset: int) -> Page:
     """Cut one unencoded raster into strips."""
     strips = small_strips(geometry)

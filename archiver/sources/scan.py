@@ -15,7 +15,7 @@ from archiver.sources.contract import Fidelity, Held, Split, Unsupported
 from archiver.sources.encodings import Compression, Encoding, Found, Recipe
 from archiver.sources.geometry import Box, Geometry
 from archiver.sources.packing import Bytes
-from archiver.sources.planes import Volume, frame, joined_tiny, small_strips
+from archiver.sources.planes import Volume, joined_tiny, small_strips
 from archiver.sources.segments import (
     BREAK_BYTES,
     BROKEN,
@@ -29,7 +29,6 @@ from archiver.sources.segments import (
     pack_plan,
 )
 
-MAX_FRAMES = 1 << 16
 _MAX_RESIDUE = 64 << 20  # bytes that are not samples, held in memory
 _TRIALS = 4  # failures, after which a file that is mostly failures is given up early
 _KEPT_SHARE = 10  # at most a tenth of the payload may be kept as it is
@@ -74,14 +73,6 @@ def cut_plain(page: Page) -> Page:
     lengths = np.minimum(rows, old.height - down * rows) * old.row_bytes
     present = page.lengths[plane * old.down + strip] > 0
     return Page(new, page.compression, offsets, np.where(present, lengths, 0))
-
-
-def frames(geometry: Geometry, offset: int, count: int, size: int) -> list[Page]:
-    """Return unencoded frames that follow each other; Unsupported if ``size`` bytes end before."""
-    n_bytes = geometry.height * geometry.width * geometry.channels * geometry.bits // 8
-    if not 1 <= count <= MAX_FRAMES or offset < 0 or offset + count * n_bytes > size:
-        raise Unsupported(f"{size - offset} bytes for {count} frames of {n_bytes}")
-    return [frame(geometry, offset + i * n_bytes) for i in range(count)]
 
 
 class _Scan:

@@ -13,8 +13,7 @@ from typing import Any
 
 import tifffile
 
-from archiver.sources import scan
-from archiver.sources.contract import Unsupported
+from archiver.sources import planes
 from archiver.sources.encodings import Compression
 from archiver.sources.segments import Page
 
@@ -32,8 +31,8 @@ def with_frames(path: Path, pages: Sequence[Page], size: int) -> list[Page]:
         found.append(page)
         first, n_bytes = int(page.offsets[0]), _frame_bytes(page)
         count = stacks.get(first, 1) if _is_plain(page) else 1
-        if first + count * n_bytes <= size and len(found) + count <= scan.MAX_FRAMES:
-            found += (scan.frame(page.geometry, first + i * n_bytes) for i in range(1, count))
+        if first + count * n_bytes <= size and len(found) + count <= planes.MAX_FRAMES:
+            found += (planes.frame(page.geometry, first + i * n_bytes) for i in range(1, count))
     return found
 
 
