@@ -143,13 +143,14 @@ def joined_tiny(path: Path | Held, pages: Sequence[Page]) -> list[Page]:
         if not _is_alone(first) or not _are_tiny(first.geometry, len(members)):
             found += members
             continue
-        found.append(_as_volume(path, members) or _stacked(members))
+        joined = _as_volume(path, members) or _stacked(members)
+        found.append(replace(joined, view=first.view))
     return found
 
 
 def _kind(page: Page) -> tuple[object, ...]:
     """Return what pages of one image have in common; pages that stand alone have it not."""
-    return (page.geometry, page.compression) if _is_alone(page) else (id(page),)
+    return (page.geometry, page.compression, page.view) if _is_alone(page) else (id(page),)
 
 
 def _is_alone(page: Page) -> bool:

@@ -32,6 +32,16 @@ from archiver.sources.segments import (
 _MAX_RESIDUE = 64 << 20  # bytes that are not samples, held in memory
 _TRIALS = 4  # failures, after which a file that is mostly failures is given up early
 _KEPT_SHARE = 10  # at most a tenth of the payload may be kept as it is
+_FREE_COST, _COST_PER_BYTE = 4_000_000, 4  # microseconds that planning may take
+_SEGMENT_COST = 150
+_SEGMENT_COSTS = {  # of a segment, however small
+    Compression.DEFLATE: 200,
+    Compression.DEFLATE_OLD: 200,
+    **dict.fromkeys(encodings.ZSTD, 400),
+    Compression.LZW: 5000,  # a whole file for libtiff
+    Compression.LZMA: 2000,
+    **dict.fromkeys(encodings.LERC, 2000),
+}
 _AGAIN = {
     Compression.LZW: Recipe(Encoding.LZW_LIBTIFF),
     Compression.PACKBITS: Recipe(Encoding.PACKBITS_IMAGECODECS),
@@ -98,6 +108,7 @@ class _Scan:
         """Walk over the file."""
         with self._path.open("rb") as file:
             size = file.seek(0, 2)
+            _check_cost(self._pages, size)
             for number, index, offset, length in _in_file_order(self._pages, size):
                 self._fill_gap(file, offset)
                 file.seek(offset)
@@ -218,6 +229,16 @@ class _Scan:
         self.table.gaps += bytes(n_bytes)
         self._gap_bytes = n_bytes
         self._at += n_bytes
+
+
+def _check_cost(pages: Sequence[Page], size: int) -> None:
+    """Refuse segments that hold too little for the time that each takes."""
+    costs = (
+        _SEGMENT_COSTS.get(page.compression, _SEGMENT_COST) * len(page.offsets) for page in pages
+    )
+    if sum(costs) > _FREE_COST + _COST_PER_BYTE * size:
+        count = sum(len(page.offsets) for page in pages)
+        raise Unsupported(f"{count} strips or tiles, too small for the time that each takes")
 
 
 def check_jpeg(page: Page, box: Box, stored: bytes) -> None:

@@ -6,7 +6,7 @@ tile stays in the residue, so tags (GeoTIFF, OME, vendors') need not be understo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from archiver.sources.quiet import quiet
 from archiver.sources.segments import MAX_SEGMENTS, Page
 
 _MAX_PAGES = 1 << 16
+_MANY_PAGES, _TINY_PAGE = 2048, 512  # each takes a millisecond to plan, so it should hold something
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
 _STRIP_OFFSETS, _CHANNELS, _STRIP_ROWS, _STRIP_LENGTHS, _PLANAR = 273, 277, 278, 279, 284
 _PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_LENGTHS = 317, 322, 323, 324, 325
@@ -30,24 +31,40 @@ _SAMPLE_FORMAT, _SUBSAMPLING, _NODATA = 339, 530, 42113
 _JPEG_TABLES, _MAX_TABLES = 347, 1 << 15
 _LERC_PARAMETERS = 50674  # version, and what compresses it once more
 _LERC_BY_OUTER = {1: Compression.LERC_DEFLATE, 2: Compression.LERC_ZSTD}
+_FAX = "compressed as fax (CCITT {}): there is no encoder here to write it again"
+_NO_ENCODER = "compressed by {}: its encoder cannot be found again"
+_REASONS = {
+    2: _FAX.format("RLE"),
+    3: _FAX.format("group 3"),
+    4: _FAX.format("group 4"),
+    6: "old-style JPEG, whose tables are not where its segments are",
+    34933: _NO_ENCODER.format("PNG"),
+    50001: _NO_ENCODER.format("WebP, lossless or not"),
+    50002: _NO_ENCODER.format("JPEG XL"),
+    52546: _NO_ENCODER.format("JPEG XL"),
+}
+_COMPLEX_INTEGER, _COMPLEX = 5, 6  # sample formats
+_FLOAT, _SIGNED = 3, 2
 _GREY, _RGB, _YCBCR = (0, 1), 2, 6  # photometric interpretations
 
 
 def split(path: Path, *, fidelity: Fidelity) -> Split:
     """Split a TIFF file, or raise Unsupported."""
     pages, reasons = list[Page](), list[str]()
+    size = path.stat().st_size
     with quiet("tifffile"), tifffile.TiffFile(path) as tif:
-        for ifd in _ifds(tif.pages, set()):
+        for number, ifd in enumerate(_ifds(tif.pages, set())):
+            if number == _MANY_PAGES and _payload(pages) < number * _TINY_PAGE:
+                raise Unsupported(f"TIFF: thousands of pages of less than {_TINY_PAGE} bytes each")
             try:
                 page = scan.cut_plain(_page(ifd, tif.byteorder == ">"))
                 _check_codestream(tif.filehandle, page)
                 pages.append(page)
             except Unsupported as reason:
                 reasons.append(str(reason))
-        pages = tiff_stacks.with_frames(path, pages, path.stat().st_size)
+        pages = tiff_stacks.with_frames(path, pages, size)
         neighbours = tiff_stacks.neighbours(tif, len(pages))
-    payload = sum(int(page.lengths.sum()) for page in pages)
-    if not pages or (reasons and 2 * payload < path.stat().st_size):
+    if not pages or (reasons and 2 * _payload(pages) < size):
         raise Unsupported(f"TIFF: {reasons[0] if reasons else 'no pages'}")
     try:
         found = scan.split(path, pages, fidelity=fidelity)
@@ -57,6 +74,11 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
     note = "; ".join(filter(None, (skipped, found.note)))
     images = tuple(replace(image, neighbours=neighbours) for image in found.images)
     return replace(found, images=images, note=note and f"TIFF: {note}")
+
+
+def _payload(pages: Sequence[Page]) -> int:
+    """Return the stored bytes of samples."""
+    return sum(int(page.lengths.sum()) for page in pages)
 
 
 def _ifds(pages: Any, seen: set[int]) -> Iterator[Any]:
@@ -128,9 +150,14 @@ def _geometry(tags: Any, big_endian: bool) -> Geometry:
     height, width = _number(tags, _HEIGHT), _number(tags, _WIDTH)
     channels, planar = _number(tags, _CHANNELS, 1), _number(tags, _PLANAR, 1) == 2
     bits, kinds = _same(tags, _BITS, 1), _same(tags, _SAMPLE_FORMAT, 1)
+    predictor, tiled = _number(tags, _PREDICTOR, 1), _TILE_WIDTH in tags
+    if kinds in (_COMPLEX_INTEGER, _COMPLEX):  # two numbers, side by side
+        if planar and channels > 1 or predictor > 1:
+            raise Unsupported("complex samples in planes, or with a predictor")
+        kinds = _SIGNED if kinds == _COMPLEX_INTEGER else _FLOAT
+        bits, channels = bits // 2, 2 * channels
     if kinds == 3 and bits not in (16, 32, 64):
         raise Unsupported(f"{bits}-bit floating point")
-    predictor, tiled = _number(tags, _PREDICTOR, 1), _TILE_WIDTH in tags
     if predictor not in (1, 2, 3) or (predictor == 3 and kinds != 3):
         raise Unsupported(f"predictor {predictor}")
     if _compression(tags) in (Compression.NONE, *CODESTREAMS, *LERC):
@@ -174,10 +201,18 @@ def _check(geometry: Geometry, compression: Compression) -> None:
 def _compression(tags: Any) -> Compression:
     value = _number(tags, _COMPRESSION, 1)
     if value not in Compression._value2member_map_:
-        raise Unsupported(f"compression {value}")
+        raise Unsupported(_REASONS.get(value, f"compression {value} ({_name(value)})"))
     if value == Compression.LERC and _LERC_PARAMETERS in tags:
         return _LERC_BY_OUTER.get(int(_numbers(tags, _LERC_PARAMETERS)[-1]), Compression.LERC)
     return Compression(value)
+
+
+def _name(compression: int) -> str:
+    """Return how tifffile calls a compression."""
+    try:
+        return tifffile.COMPRESSION(compression).name
+    except ValueError:
+        return "unknown"
 
 
 def _plain_lengths(geometry: Geometry, lengths: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
