@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from archiver.image import YCBCR_VIEW, view_of
-from archiver.sources import dicom_native, jpeg_frames, runs, scan
+from archiver.sources import dicom_native, jpeg_frames, planes, runs, scan
 from archiver.sources.contract import Held, Unsupported
 from archiver.sources.dicom_header import UNDEFINED, Header
 from archiver.sources.encodings import RLE, Compression
@@ -100,7 +100,7 @@ def _told(faults: Sequence[str], n: int) -> str:
 
 def _fragments(file: BinaryIO, offset: int) -> Iterator[Fragment]:
     """Yield offset and length of every item of encapsulated pixel data."""
-    for _ in range(scan.MAX_FRAMES + 1):
+    for _ in range(planes.MAX_FRAMES + 1):
         file.seek(offset)
         item = file.read(BREAK_BYTES)
         if len(item) < BREAK_BYTES:
