@@ -35,4 +35,6 @@ def split(path: Path | Held, *, fidelity: Fidelity) -> Split:
 
 
 def _split_elements(inside: Held, *, fidelity: Fidelity) -> Split:
+    if len(inside.data) >= MAX_WHOLE_BYTES:
+        raise Unsupported("DICOM: deflated, and too large to hold in memory")
     return dicom.split_elements(inside, dicom.read(inside, EXPLICIT), fidelity=fidelity)
