@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sys
 import tempfile
 from dataclasses import replace
@@ -308,7 +309,9 @@ def write_archive(folder: Path) -> None:
         settings = PackSettings(profile="fast", workers=0, tile=16)
         run.pack(tree, folder / "example.archive", settings, lambda _: None)
         (tree / "added.txt").write_text("the second night\n")
+        shutil.rmtree(tree / "gone")
         run.pack(tree, folder / "example.archive", settings, lambda _: None)
+        shutil.rmtree(folder / "example.archive" / "wip")
         files = sorted(p for p in tree.rglob("*") if p.is_file())
         digests = {
             str(p.relative_to(tree)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files
@@ -331,6 +334,11 @@ def grow_tree(tree: Path) -> None:
     (tree / "deep" / "notes.txt").write_text("kept as it is\n")
     (tree / "empty").mkdir()
     (tree / "link").symlink_to("deep/notes.txt")
+    (tree / "again.txt").hardlink_to(tree / "deep" / "notes.txt")
+    (tree / "gone" / "deep").mkdir(parents=True)
+    (tree / "gone" / "deep" / "notes.txt").write_text("of the first night alone\n")
+    with (tree / "holes").open("wb") as file:
+        file.truncate(1 << 16)
 
 
 if __name__ == "__main__":
