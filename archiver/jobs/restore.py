@@ -82,7 +82,7 @@ def _restore(
     A place that cannot be written takes no other with it: then each is written by itself.
     """
     paths = [dest / os.fsdecode(target.path) for target in targets]
-    sparse = [path for path, target in zip(paths, targets, strict=True) if target.is_sparse]
+    sparse = {path for path, target in zip(paths, targets, strict=True) if target.is_sparse}
     expected = restorer.archive.object(decoded.index).rebuilt_sha256
     fault: ArchiverError | None = None
     try:

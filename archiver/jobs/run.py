@@ -98,9 +98,10 @@ class _Pack:
     def run(self, writer: ArchiveWriter) -> tuple[Sequence[Item], Sequence[Item], int | None]:
         """Pack what is new and commit it; return what there was, what was new, the generation."""
         scan, known = self._scan(), self._known()
-        new, self._other_names = generation.first_names(self._new(scan, known))
+        new = self._new(scan, known)
+        once, self._other_names = generation.first_names(new)
         base = writer.add_model(self._model_name, self._model)
-        groups = plan.make(self._source, new)
+        groups = plan.make(self._source, once)
         self._emit_plan(new, len(groups))
         s = self.settings
         with cluster.open_workers(
@@ -111,12 +112,10 @@ class _Pack:
             on_event=self._on_event,
         ) as workers:
             if groups:
-                self._adapt(writer, workers, base, new)
+                self._adapt(writer, workers, base, once)
             models = self._adaptation.models
             self._run_tasks(writer, workers, [self._task(items, models) for items in groups])
-        number = self._commit(writer, scan, known)
-        new += [item for others in self._other_names.values() for item in others]
-        return scan.items, new, number
+        return scan.items, new, self._commit(writer, scan, known)
 
     def _commit(self, writer: ArchiveWriter, scan: plan.Scan, known: present.Present) -> int | None:
         """Add a generation if anything is to be said, and keep what was seen for the next run."""

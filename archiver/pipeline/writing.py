@@ -39,14 +39,15 @@ def write_copies(
         digest = hashlib.sha256()
         with ExitStack() as stack:
             files = [stack.enter_context(_create(path)) for path in scratch]
+            holed = [file for file, path in zip(files, paths, strict=True) if path in sparse]
+            whole = [file for file in files if file not in holed]
             for chunk in chunks:
                 digest.update(chunk)
-                for file, path in zip(files, paths, strict=True):
-                    if path in sparse:
-                        _write_with_holes(file, chunk)
-                    else:
-                        file.write(chunk)
-            for file in files:
+                for file in whole:
+                    file.write(chunk)
+                for file in holed:
+                    _write_with_holes(file, chunk)
+            for file in holed:
                 file.truncate()  # to where it is: a hole at the end has to be made
         check_digest(digest.digest(), sha256)
         for made, path in zip(scratch, paths, strict=True):
