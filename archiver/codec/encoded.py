@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from archiver.codec import narrow
+from archiver.codec.born import collage
 from archiver.codec.born import tile as born
 from archiver.codec.difference import Base
 from archiver.codec.turn import UPRIGHT, Turn
@@ -31,6 +32,7 @@ class TileCodec(IntEnum):
     LEARNED_TURNED = 11  # a turn, and as LEARNED of the tile turned
     ADAPTED_TURNED = 12  # a turn, and as ADAPTED of the tile turned
     ORDERED = 13  # what numbers mean by the order of samples, the codec id and payload of these
+    FROM_JPEGS = 14  # as FROM_JPEG, of several, each in a region of its own
 
 
 BY_MODEL = (TileCodec.LEARNED, TileCodec.ADAPTED)
@@ -40,7 +42,10 @@ UPRIGHT_OF: dict[int, TileCodec] = {  # what a turned tile is coded as
 }
 _TURNED_OF = {upright: turned for turned, upright in UPRIGHT_OF.items()}
 NOT_REPEATED = (TileCodec.REPEATED, TileCodec.JPEG, TileCodec.DIFFERENCE)
-NOT_NARROW = (*NOT_REPEATED, TileCodec.NARROW, TileCodec.FROM_JPEG, TileCodec.ORDERED)
+NOT_NARROW = (
+    *(*NOT_REPEATED, TileCodec.NARROW, TileCodec.ORDERED),
+    *(TileCodec.FROM_JPEG, TileCodec.FROM_JPEGS),
+)
 _ORDERED_AT = 2  # where an ordered tile has the codec of its numbers
 
 
@@ -65,7 +70,7 @@ class Encoded:
     def is_born(self) -> bool:
         """Whether a JPEG is in it; what is left of a difference is not looked at."""
         inner = self.payload[0] if self.codec == TileCodec.REPEATED else self.codec
-        return inner == TileCodec.FROM_JPEG
+        return inner in (TileCodec.FROM_JPEG, TileCodec.FROM_JPEGS)
 
     def turned(self, turn: Turn) -> Encoded:
         """Return the coding of a tile, given that of the tile turned."""
@@ -87,6 +92,8 @@ def innermost(codec: int, payload: bytes) -> int:
         codec, payload = payload[0], payload[1:]
     if codec == TileCodec.FROM_JPEG:
         codec = born.codec_of(payload)
+    elif codec == TileCodec.FROM_JPEGS:
+        codec = collage.codec_of(payload)
     elif codec == TileCodec.NARROW:
         codec = narrow.codec_of(payload)
     elif codec == TileCodec.ORDERED:

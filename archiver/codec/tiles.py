@@ -6,7 +6,7 @@ A tile is (H, W, C) samples of one component.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,6 +23,8 @@ from archiver.codec import (
     ordered,
     pieces,
 )
+from archiver.codec.born import collage
+from archiver.codec.born.collage import Collage
 from archiver.codec.born.tile import Born
 from archiver.codec.difference import Base
 from archiver.codec.encoded import (
@@ -43,7 +45,12 @@ from archiver.image import Samples
 if TYPE_CHECKING:
     from archiver.codec.engine import Engine
 
-_BORN_PAYS = 0.8  # of what JPEG XL takes: then no codec of samples comes near
+_BORN_PAYS, _BORN_MAY_PAY = (
+    0.5,
+    1.0,
+)  # of what JPEG XL takes: no codec of samples comes near; both are tried
+_BORN_CODECS = {Born: TileCodec.FROM_JPEG, Collage: TileCodec.FROM_JPEGS}
+_BORN_OF: dict[int, type[Born | Collage]] = {codec: kind for kind, codec in _BORN_CODECS.items()}
 
 
 
@@ -79,7 +86,9 @@ def as_difference(base: Base, left: Encoded) -> Encoded:
 
 
 def encode(
-    tiles: Sequence[Samples], engine: Engine | None, turns: Sequence[Turns] | None = None
+    tiles: Sequence[Samples | Prepared],
+    engine: Engine | None,
+    turns: Sequence[Turns] | None = None,
 ) -> list[Encoded]:
     """Return the smallest coding of every tile; without ``engine`` classic codecs only.
 
@@ -90,17 +99,59 @@ def encode(
 
 
 def encode_each(
-    tiles: Sequence[Samples],
+    tiles: Sequence[Samples | Prepared],
     engines: Sequence[Engine | None],
     turns: Sequence[Turns] | None = None,
 ) -> list[list[Encoded]]:
     """Return, for each engine, the smallest coding of every tile; classic codecs run once."""
-    plain = [_Plain.of(tile) for tile in tiles]
-    samples = [one.samples for one in plain]
-    classic_ones = _encode_classics(samples, engines[0])
+    ready = prepared(tiles, engines[0])
+    forms = [form for one in ready for form in one.forms]
     turns = turns or [learned.UPRIGHT_ONLY] * len(tiles)
-    best = (learned.smallest(samples, classic_ones, engine, turns) for engine in engines)
-    return [[one.wrapped(coded) for one, coded in zip(plain, each, strict=True)] for each in best]
+    each_turns = [own for one, own in zip(ready, turns, strict=True) for _ in one.forms]
+    samples, others = [form.plain.samples for form in forms], [form.classic for form in forms]
+    found = []
+    for engine in engines:
+        best = iter(learned.smallest(samples, others, engine, each_turns))
+        found.append([_smallest(form.plain.wrapped(next(best)) for form in one.forms)
+                      for one in ready])  # fmt: skip
+    return found
+
+
+def prepared(tiles: Sequence[Samples | Prepared], engine: Engine | None) -> list[Prepared]:
+    """Return tiles with all that any model's coding of them begins with; some may have it.
+
+    Classic codecs try less where they only accompany an ``engine``.
+    """
+    effort = classic.EFFORT if engine else classic.EFFORT_ALONE
+    with ThreadPoolExecutor(engine.threads if engine else 1) as pool:
+        return list(pool.map(lambda tile: _prepared(tile, effort), tiles))
+
+
+def _prepared(tile: Samples | Prepared, effort: int) -> Prepared:
+    if isinstance(tile, Prepared):
+        return tile
+    forms = [_Form(one, _encode_classic(one.samples, effort)) for one in _Plain.each(tile)]
+    return Prepared(tile, tuple(forms))
+
+
+def _smallest(coded: Iterable[Encoded]) -> Encoded:
+    return min(coded, key=lambda one: len(one.payload))
+
+
+@dataclass(frozen=True)
+class _Form:
+    """One way to say what a tile holds, and the smallest classic coding of that."""
+
+    plain: _Plain
+    classic: Encoded
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A tile, and all that any model's coding of it begins with."""
+
+    samples: Samples
+    forms: tuple[_Form, ...]
 
 
 @dataclass(frozen=True)
@@ -111,19 +162,22 @@ class _Plain:
     samples: Samples  # or what stands for them
     is_repeated: bool
     narrow: Narrow | Ordered | None
-    born: Born | None = None
+    born: Born | Collage | None = None
 
     @classmethod
-    def of(cls, tile: Samples) -> _Plain:
+    def each(cls, tile: Samples) -> list[_Plain]:
+        """Return the ways to code a tile that may be the smallest: two where JPEGs are in doubt."""
         is_repeated = _has_equal_channels(tile)
         samples = tile[..., :1] if is_repeated else tile
-        if found := _jpeg_in(samples):
-            return cls(samples, found.rest(samples), is_repeated, None, found)
+        found, is_sure = _jpegs_in(samples)
+        born = [cls(samples, found.rest(samples), is_repeated, None, found)] if found else []
+        if is_sure:
+            return born
         if not ordered.is_possible(tile.dtype) or classic.encode_constant(samples) is not None:
-            return cls(samples, samples, is_repeated, None)
+            return [cls(samples, samples, is_repeated, None), *born]
         found_narrow = narrow.find(samples)
         how, numbers = order_search.find(samples, found_narrow) or found_narrow or (None, samples)
-        return cls(samples, numbers, is_repeated, how)
+        return [cls(samples, numbers, is_repeated, how)]
 
     def wrapped(self, coded: Encoded) -> Encoded:
         """Return the coding of the tile, given that of ``samples``."""
@@ -137,7 +191,8 @@ class _Plain:
             if len(coded.payload) >= len(plain.payload):  # a few samples, or such as repeat
                 coded = plain
         if self.born:
-            coded = Encoded(TileCodec.FROM_JPEG, self.born.to_bytes(coded.codec) + coded.payload)
+            codec = _BORN_CODECS[type(self.born)]
+            coded = Encoded(codec, self.born.to_bytes(coded.codec) + coded.payload)
         if self.is_repeated:
             coded = Encoded(TileCodec.REPEATED, bytes([coded.codec]) + coded.payload)
         return coded
@@ -145,36 +200,29 @@ class _Plain:
 
 def shown(tile: Samples) -> Samples | None:
     """Return what a model is given of a tile: one channel if all are equal; None if nothing."""
-    plain = _Plain.of(tile)
+    plain = _Plain.each(tile)[0]
     if plain.born or plain.narrow or not learned.is_learnable(plain.samples):
         return None
     return None if classic.encode_constant(plain.samples) is not None else plain.samples
 
 
-def _jpeg_in(tile: Samples) -> Born | None:
-    """Return the JPEG that a tile was decoded from, if it pays to keep that instead."""
+def _jpegs_in(tile: Samples) -> tuple[Born | Collage | None, bool]:
+    """Return the JPEGs that a tile was decoded from, and whether to keep those surely pays."""
     is_byte = learned.is_byte_tile(tile.dtype, tile.shape[2])
     if not is_byte or classic.encode_constant(tile) is not None:
-        return None
-    found = Born.find(tile)
+        return None, False
+    found = collage.find(tile)
     if found is None:
-        return None
+        return None, False
     rest = _encode_classic(found.rest(tile), classic.EFFORT)
     plain = _encode_classic(tile, classic.EFFORT)
-    size = len(found.to_bytes(rest.codec)) + len(rest.payload)
-    return found if size < _BORN_PAYS * len(plain.payload) else None
+    share = (len(found.to_bytes(rest.codec)) + len(rest.payload)) / len(plain.payload)
+    return (found if share < _BORN_MAY_PAY else None), share < _BORN_PAYS
 
 
 def _has_equal_channels(tile: Samples) -> bool:
     bits = classic.bits(tile)
     return tile.shape[2] > 1 and bool((bits == bits[..., :1]).all())
-
-
-def _encode_classics(tiles: Sequence[Samples], engine: Engine | None) -> list[Encoded]:
-    """Return the smallest coding by classic codecs, which only accompany an ``engine``."""
-    effort = classic.EFFORT if engine else classic.EFFORT_ALONE
-    with ThreadPoolExecutor(engine.threads if engine else 1) as pool:
-        return list(pool.map(lambda tile: _encode_classic(tile, effort), tiles))
 
 
 def stored(tile: Samples) -> Encoded:
@@ -241,7 +289,7 @@ class _Inner:
     repeats: int
     narrow: Narrow | Ordered | None
     wide: np.dtype[np.generic]
-    born: Born | None
+    born: Born | Collage | None
     turn: Turn
 
     @classmethod
@@ -265,10 +313,10 @@ class _Inner:
             inside = how.dtype
             if codec in NOT_NARROW:
                 raise IntegrityError(f"ordered tile: holds codec {codec}")
-        elif codec == TileCodec.FROM_JPEG:
+        elif codec in _BORN_OF:
             if not learned.is_byte_tile(dtype, shape[2]):
                 raise IntegrityError(f"tile born as JPEG: of {shape} {dtype}")
-            found, codec, payload = Born.split(payload, shape)
+            found, codec, payload = _BORN_OF[codec].split(payload, shape)
             if codec in NOT_NARROW:
                 raise IntegrityError(f"tile born as JPEG: holds codec {codec}")
         if codec in UPRIGHT_OF:

@@ -62,7 +62,7 @@ def test_streams_decode_as_libjpeg_decodes_them(mode: Mode, seed: int) -> None:
 def test_a_crop_of_a_decoded_jpeg_is_a_jpeg_again(mode: Mode, quality: int) -> None:
     """Wherever it was cut; most samples are exact, and no codec of samples comes near its size."""
     tile = through_jpeg(scene(), quality, **SAVED[mode])[19:, 5:].copy()
-    found = Born.find(tile)
+    found = collage.find(tile)
     assert found is not None
     assert (found.mode, found.row % 8, found.column % 8) == (mode, 5, 3)
     rows, columns = (s // 8 * 8 for s in found.samples.shape[:2])
@@ -199,7 +199,7 @@ def test_any_coefficients_come_back(
     steps[0, 0] += not is_standard
     found = traces.Found(Coefficients(Mode.GREY, (plane,), (steps, steps)), 0, 0)
     monkeypatch.setattr(traces, "find", lambda tile: found)
-    one = Born.find(np.zeros((256, 512, 1), np.uint8))
+    one = collage.find(np.zeros((256, 512, 1), np.uint8))
     assert one is not None
     assert one.payload[0] == (7 if is_standard else jpeg_tiles.Form.AS_IS)
     back, *_ = Born.split(one.to_bytes(TileCodec.STORED) + b"the rest", (256, 512, 1))

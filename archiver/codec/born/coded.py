@@ -22,21 +22,24 @@ _HEAD = struct.Struct("<HHB")
 _HAS_CHROMA = 128
 
 
-def encode(found: Coefficients) -> bytes:
-    """Return what is stored of coefficients, b"" if their steps are no standard ones."""
+def encode(found: Coefficients, memory: Memory) -> bytes:
+    """Return what is stored of coefficients, b"" if their steps are no standard ones.
+
+    ``memory`` learns from it.
+    """
     quality = _quality(found.tables)
     if not quality:
         return b""
     room = len(stream.to_bytes(found))
     ordered = stream.planes_of(found)
-    coded = planes.encode(ordered, _header(found.mode, found.shape, quality), Memory.fresh(), room)
+    coded = planes.encode(ordered, _header(found.mode, found.shape, quality), memory, room)
     return b"" if coded is None else _HEAD.pack(*found.shape, quality) + coded
 
 
-def decode(data: bytes, mode: Mode, room: tuple[int, int]) -> Coefficients:
+def decode(data: bytes, mode: Mode, room: tuple[int, int], memory: Memory) -> Coefficients:
     """Return the coefficients that :func:`encode` was given; IntegrityError if they do not decode.
 
-    They may have no more rows and columns of samples than ``room``.
+    They may have no more rows and columns of samples than ``room``; ``memory`` learns from them.
     """
     if len(data) < _HEAD.size:
         raise IntegrityError(f"tile born as JPEG: {len(data)} bytes of coefficients")
@@ -44,9 +47,7 @@ def decode(data: bytes, mode: Mode, room: tuple[int, int]) -> Coefficients:
     stream.check_sides(mode, (height, width), room)
     if not 1 <= quality & ~_HAS_CHROMA <= 100:
         raise IntegrityError(f"tile born as JPEG: quality {quality}")
-    blocks = planes.decode(
-        data[_HEAD.size :], _header(mode, (height, width), quality), Memory.fresh()
-    )
+    blocks = planes.decode(data[_HEAD.size :], _header(mode, (height, width), quality), memory)
     coefficients = stream.coefficients_of(mode, blocks, _tables(quality))
     if not stream.is_codable(coefficients):
         raise IntegrityError("tile born as JPEG: coefficients that no JPEG has")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 
 import numpy as np
+from numpy.typing import NDArray
 
 from archiver.codec.born.pixels import Coefficients, Ints, Mode
 from archiver.codec.dct.standard import SIDE, ZIGZAG, segment, steps_segment
@@ -66,6 +67,18 @@ def check_sides(mode: Mode, shape: tuple[int, int], room: tuple[int, int]) -> No
     fits = 0 < height <= most_height and 0 < width <= most_width
     if not fits or height % down or width % across:
         raise IntegrityError(f"tile born as JPEG: a JPEG of {height} x {width}")
+
+
+def units(found: Coefficients) -> NDArray[np.bool_]:
+    """Return which units (MCUs) hold a coefficient that is not zero."""
+    down, across = found.mode.factors
+    height, width = (n // SIDE // f for n, f in zip(found.shape, found.mode.factors, strict=True))
+    holds = np.zeros((height, width), np.bool_)
+    for c, plane in enumerate(found.planes):
+        own = (1, 1) if c else (down, across)  # blocks in a unit
+        by_unit = plane.reshape(height, own[0], width, own[1], -1)
+        holds |= by_unit.any((1, 3, 4))
+    return holds
 
 
 def planes_of(found: Coefficients) -> Planes:

@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archiver.codec import jpeg_tiles
-from archiver.codec.born import coded, pixels, stream, traces
+from archiver.codec.born import coded, pixels, stream
+from archiver.codec.born.fit import Found
 from archiver.codec.born.pixels import Coefficients, Mode
+from archiver.codec.dct.mixing import Memory
 from archiver.errors import IntegrityError
 from archiver.image import Samples
 
@@ -43,11 +45,8 @@ class Born:
     samples: Uint8
 
     @classmethod
-    def find(cls, tile: Samples) -> Born | None:
-        """Return the JPEG that most of a tile (H, W, C) of uint8, C 1 or 3, was decoded from."""
-        found = traces.find(tile.astype(np.uint8, copy=False))
-        if found is None:
-            return None
+    def of(cls, tile: Samples, found: Found) -> Born:
+        """Return the JPEG that was found in a tile (H, W, C)."""
         payload = _payload(found.coefficients)
         samples = pixels.decode(found.coefficients)
         mode, no_levels = found.coefficients.mode, bytes(3)
@@ -111,7 +110,7 @@ class Born:
 
 def _payload(found: Coefficients) -> bytes:
     """Return a JPEG as it is stored: bare coefficients, else as it is."""
-    bare = coded.encode(found)
+    bare = coded.encode(found, Memory.fresh())
     if bare:
         return _BARE + bare
     return jpeg_tiles.encode_as_is(jpeg_tiles.as_tile(_NO_HEADER + stream.to_bytes(found)))
@@ -120,7 +119,7 @@ def _payload(found: Coefficients) -> bytes:
 def _coefficients(payload: bytes, mode: Mode, room: tuple[int, int]) -> Coefficients:
     """Return the coefficients of a stored JPEG of at most ``room`` rows and columns."""
     if payload.startswith(_BARE):
-        return coded.decode(payload[len(_BARE) :], mode, room)
+        return coded.decode(payload[len(_BARE) :], mode, room, Memory.fresh())
     if not jpeg_tiles.is_bounded(payload, room):
         raise IntegrityError(f"tile born as JPEG: no plain JPEG of at most {room} in it")
     data = jpeg_tiles.decode(payload)[len(_NO_HEADER) :]
