@@ -17,6 +17,7 @@ from archiver.codec.finetune import Budget, finetune
 from archiver.errors import SourceError
 from archiver.image import Image as Raster
 from archiver.pipeline import Packed, choice, coding, open_file, pack_files, packing, reread
+from archiver.pipeline.ways import Way
 from archiver.pipeline.records import with_used_models
 from archiver.sources import parse
 
@@ -124,12 +125,12 @@ def test_a_sample_of_a_large_file_holds_no_empty_tiles(
     samples[320:, 480:] = ramp(3, 160)[:1].repeat(320, 0)  # an eighth
     path = tmp_path / "a.bmp"
     Image.fromarray(samples).save(path)
-    file = open_file.OpenFile(path, parse(path), reread.stamp(path))
+    file = open_file.OpenFile(path, parse(path), reread.stamp(path), Way(tile=32))
     file.places = list(coding.all_places(file.parsed.images, 32))
-    file.take_sample(32, 4 << 10, deep=False)
+    file.take_sample(4 << 10, deep=False)
     assert file.n_learnable == 400
     monkeypatch.setattr(open_file, "LARGE_BYTES", 0)
-    file.take_sample(32, 4 << 10, deep=False)
+    file.take_sample(4 << 10, deep=False)
     assert len(file.sample) >= 4
     assert all(tile is not None and tile.std() > 0 for tile in file.sample.values())
     assert 25 <= file.n_learnable <= 75

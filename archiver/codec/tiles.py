@@ -295,8 +295,9 @@ class _Inner:
     @classmethod
     def of(cls, encoded: tuple[int, bytes], shape: Shape, dtype: np.dtype[np.generic]) -> _Inner:
         """Unwrap a payload; IntegrityError if nothing that may be is inside."""
-        (codec, payload), repeats, inside, found = encoded, 1, dtype, None
+        (codec, payload), repeats, inside = encoded, 1, dtype
         how: Narrow | Ordered | None = None
+        found: Born | Collage | None = None
         turn = UPRIGHT
         if codec == TileCodec.REPEATED:
             if not payload or payload[0] in NOT_REPEATED:

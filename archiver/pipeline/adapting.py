@@ -23,9 +23,10 @@ from archiver.codec import tiles as codec
 from archiver.codec.adaptation import Adaptation
 from archiver.codec.encoded import Encoded
 from archiver.codec.learned import UPRIGHT_ONLY, Turns
-from archiver.codec.turn import UPRIGHT, Turn
+from archiver.codec.tiles import Prepared
+from archiver.codec.turn import UPRIGHT
 from archiver.errors import FormatError
-from archiver.image import Samples
+from archiver.pipeline import doubt
 
 if TYPE_CHECKING:
     from archiver.codec.engine import Engine
@@ -57,25 +58,27 @@ class Effort:
         """How much of a file stands for all of it, at least."""
         return HEAD_PIXELS if self.passes == 0 else SAMPLE_PIXELS
 
-    def turns(self, found: Turn) -> Turns:
-        """Return the turns of tiles without an adapter, given the one that was found for a file.
+    def turns(self, found: Turns) -> Turns:
+        """Return the turns of tiles without an adapter, given those that were found for a file.
 
         Who asks for all that there is gets no more bytes than from the model as it is, upright.
         """
-        return (found,) if self.passes == 0 or found == UPRIGHT else (UPRIGHT, found)
+        return found if self.passes == 0 or found[-1] == UPRIGHT else (UPRIGHT, found[-1])
 
 
 @dataclass(frozen=True)
 class Adapted:
     """An engine for one file, what the archive has to keep of it, and the sample coded by it.
 
-    ``turns`` are those in which each tile of the file is given to the engine.
+    ``turns`` are those in which each tile of the file is given to the engine.  ``is_sure`` is
+    False where the sample leaves a doubt whether all tiles gain what the adapter takes.
     """
 
     engine: Engine
     turns: Turns
     encoded: list[Encoded]
     chunk: bytes = b""  # empty: no adapter
+    is_sure: bool = True
 
     @property
     def size(self) -> int:
@@ -84,7 +87,7 @@ class Adapted:
 
 
 def adapt(
-    tiles: Sequence[Samples],
+    tiles: Sequence[Prepared],
     before: Sequence[Encoded],
     n_tiles: int,
     engine: Engine,
@@ -99,7 +102,7 @@ def adapt(
     """
     scale = n_tiles / max(1, len(tiles))
     pairs = zip(tiles, before, strict=True)
-    parts = [learned.parts(tile, one, engine) for tile, one in pairs]
+    parts = [learned.parts(tile.samples, one, engine) for tile, one in pairs]
     now = sum(len(one.payload) for part, one in zip(parts, before, strict=True) if part)
     plain = Adapted(engine, turns, list(before))
     if scale * now < LEAST_BYTES:
@@ -109,7 +112,7 @@ def adapt(
 
 
 def _tuned(
-    tiles: Sequence[Samples],
+    tiles: Sequence[Prepared],
     planes: Sequence[NDArray[np.generic]],
     scale: float,
     now: int,
@@ -133,8 +136,15 @@ def _tuned(
         chunk = Adaptation(adapter, round(old), seconds, rates).to_bytes()
         new = scale * sum(len(one.payload) for one in after) + len(chunk)
         if new < least:
-            best, least = Adapted(adapted, turns, after, chunk), new
+            is_sure = _is_sure(before.encoded, after, scale, len(chunk))
+            best, least = Adapted(adapted, turns, after, chunk, is_sure), new
     return best
+
+
+def _is_sure(before: Sequence[Encoded], after: Sequence[Encoded], scale: float, price: int) -> bool:
+    pairs = zip(before, after, strict=True)
+    gains = [len(one.payload) - len(other.payload) for one, other in pairs]
+    return doubt.is_sure(gains, round(scale * len(gains)), price)
 
 
 def _found(

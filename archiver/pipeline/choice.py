@@ -14,7 +14,8 @@ from archiver.codec import learned
 from archiver.codec import tiles as codec
 from archiver.codec.encoded import Encoded
 from archiver.codec.learned import Turns
-from archiver.image import Image, Samples
+from archiver.codec.tiles import Prepared
+from archiver.image import Image
 from archiver.pipeline.geometry import Place, components
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Choice:
 
     model: int
     encoded: Mapping[int, Encoded]
+    gains: Sequence[int] = ()  # bytes of each of these tiles, less than under the first model
 
 
 def is_learnable(image: Image, place: Place, *, deep: bool) -> bool:
@@ -64,9 +66,9 @@ def sample(learnable: Sequence[int], tile: int, pixels: int = LEAST_PIXELS) -> l
 
 
 def choose(
-    samples: Sequence[Mapping[int, Samples]], engines: Sequence[Engine], turns: Sequence[Turns]
+    samples: Sequence[Mapping[int, Prepared]], engines: Sequence[Engine], turns: Sequence[Turns]
 ) -> list[Choice]:
-    """Return the choice for each file, given its sample (tile number -> samples), and its turns.
+    """Return the choice for each file, given its sample (tile number -> tile), and its turns.
 
     The first engine wins ties, and files without a sample.
     """
@@ -78,6 +80,8 @@ def choose(
         coded = [each[start : start + len(sampled)] for each in by_engine]
         sizes = [sum(len(one.payload) for one in each) for each in coded]
         best = sizes.index(min(sizes))
-        choices.append(Choice(best, dict(zip(sampled, coded[best], strict=True))))
+        pairs = zip(coded[0], coded[best], strict=True)
+        gains = [len(one.payload) - len(other.payload) for one, other in pairs]
+        choices.append(Choice(best, dict(zip(sampled, coded[best], strict=True)), gains))
         start += len(sampled)
     return choices

@@ -19,6 +19,7 @@ from archiver.pipeline import choice, coding, priming, reread
 from archiver.pipeline.geometry import Place
 from archiver.pipeline.neighbours import Difference
 from archiver.pipeline.priming import Primer
+from archiver.pipeline.ways import Way
 from archiver.sources import ParsedFile
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class OpenFile:
     path: Path
     parsed: ParsedFile
     stamp: reread.Stamp
+    way: Way = field(default_factory=Way)
     places: list[tuple[int, Place]] = field(default_factory=list)  # (image, place)
     tiles: list[coding.CodedTile] = field(default_factory=list)  # as far as coded
     notices: list[str] = field(default_factory=list)
@@ -47,7 +49,6 @@ class OpenFile:
     turns: Turns = UPRIGHT_ONLY  # in which a model is given its tiles
     adaptation: bytes = b""
     jpeg_head: bytes = b""  # what its JPEG tiles begin with
-    quick_jpegs: bool = False  # whether JPEGs are left to libjxl
     primer: Primer | None = None  # what its JPEG tiles learn from
     mark: Mark | None = None  # where the tiles of a large file begin in the shard
     error: str | None = None
@@ -62,21 +63,28 @@ class OpenFile:
         """Whether nothing is left to code."""
         return self.error is not None or len(self.tiles) == len(self.places)
 
-    def take_sample(self, tile: int, pixels: int, *, deep: bool) -> None:
+    @property
+    def is_sampled_whole(self) -> bool:
+        """Whether its sample is all that a model can code of it."""
+        return len(self.sample) >= self.n_learnable
+
+    def take_sample(self, pixels: int, *, deep: bool) -> None:
         """Choose tiles that stand for it; of a large file, maybe mostly glass, no empty ones.
 
         SourceError if they cannot be read.
         """
         learnable = choice.learnable_tiles(self.parsed.images, self.places, deep=deep)
         self.n_learnable = len(learnable)
-        self.sample = dict.fromkeys(choice.sample(learnable, tile, pixels))
+        self.sample = dict.fromkeys(choice.sample(learnable, self.way.tile, pixels))
         if not self.is_large:
             return
-        seen = choice.sample(learnable, tile, LOOKED_AT * pixels)
+        seen = choice.sample(learnable, self.way.tile, LOOKED_AT * pixels)
         tiles = {number: self._sampled(number, None) for number in seen}
         busy = [number for number in seen if (tiles[number] != tiles[number][:1, :1]).any()]
         self.n_learnable = round(len(learnable) * len(busy) / max(1, len(seen)))
-        self.sample = {number: tiles[number] for number in choice.sample(busy, tile, pixels)}
+        self.sample = {
+            number: tiles[number] for number in choice.sample(busy, self.way.tile, pixels)
+        }
 
     def whole_sample(self) -> dict[int, Samples]:
         """Return the tiles of its sample: of a large file some may lie beyond what was read."""
@@ -90,7 +98,7 @@ class OpenFile:
 
     def prime(self) -> None:
         """Code the keys of its JPEG tiles, if it has enough; SourceError if it cannot be read."""
-        if self.quick_jpegs:
+        if self.way.quick_jpegs:
             return
         images = self.parsed.images
         jpegs = [n for n, (image, _) in enumerate(self.places) if images[image].jpeg_tile]
@@ -142,7 +150,7 @@ class WaitingTile:
     @property
     def is_thorough(self) -> bool:
         """Whether it is a JPEG whose coefficients are to be coded."""
-        return self.samples.dtype == jpeg_tiles.BYTES and not self.file.quick_jpegs
+        return self.samples.dtype == jpeg_tiles.BYTES and not self.file.way.quick_jpegs
 
     @property
     def primer(self) -> Primer | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,14 +17,17 @@ from typing import TYPE_CHECKING
 from archiver import sources
 from archiver.archive.records import ObjectRecord, ResidueRecord
 from archiver.archive.shard import ShardWriter
+from archiver.codec import tiles as codec
+from archiver.codec.tiles import Prepared
 from archiver.errors import SourceError
 from archiver.image import Samples
-from archiver.pipeline import choice, coding, reread, turning
+from archiver.pipeline import choice, coding, doubt, reread, turning
 from archiver.pipeline.adapting import Effort, adapt
 from archiver.pipeline.geometry import DEFAULT_TILE, Place
 from archiver.pipeline.neighbours import Neighbours
 from archiver.pipeline.open_file import OpenFile, WaitingTile, encoded
 from archiver.pipeline.records import image_record, tile_rows, unrecordable
+from archiver.pipeline.ways import Plan, Way, ways
 from archiver.sources import Fidelity, Format, ParsedFile
 
 if TYPE_CHECKING:
@@ -70,10 +73,10 @@ def pack_files(
 
     Of ``engines`` each file takes the one that codes a sample of its tiles smallest; "model" of a
     tile is its number.  Without any, classic codecs code all.  ``effort`` adapts it to the file.
-    ``quick_jpegs`` leaves JPEGs to libjxl.
+    ``quick_jpegs`` leaves JPEGs to libjxl.  What these add is kept of files that it makes smaller.
     Content whose SHA-256 is in ``known``, or came earlier in ``paths``, is not coded again.
     """
-    packer = _Packer(shard, engines, tile, fidelity, known, effort, quick_jpegs)
+    packer = _Packer(shard, engines, Way(tile, effort, quick_jpegs), fidelity, known)
     for path in paths:
         packer.add(path)
     packer.drain()
@@ -99,22 +102,19 @@ class _Packer:
         self,
         shard: ShardWriter,
         engines: Sequence[Engine],
-        tile: int,
+        way: Way,
         fidelity: Fidelity,
         known: Collection[bytes],
-        effort: Effort | None,
-        quick_jpegs: bool,
     ) -> None:
         self.outcomes: list[Packed | Failure] = []
         self._shard = shard
         self._engines = engines
-        self._tile = tile
+        self._way = way
         self._fidelity = fidelity
         self._known = known
-        self._effort = effort
-        self._quick_jpegs = quick_jpegs
         self._done: set[bytes] = set()
-        self._queue: deque[OpenFile] = deque()
+        self._queue: deque[list[OpenFile]] = deque()  # each file, in all ways
+        self._doubted: list[tuple[OpenFile, Plan]] = []  # to be coded in another way, too
         self._pending: list[WaitingTile] = []
         self._pixels = self._bytes = 0
 
@@ -134,43 +134,70 @@ class _Packer:
             self.drain()
             self.outcomes.append(Failure(path, reread.reason(error)))
             return
-        self._enqueue(OpenFile(path, parsed, stamp, quick_jpegs=self._quick_jpegs))
+        self._enqueue(OpenFile(path, parsed, stamp, self._way))
 
     def drain(self) -> None:
         """Code what waits and finish every file in the queue."""
         self._code()
+        self._code_doubted()
         self._finish_coded()
 
     def _is_done(self, sha256: bytes) -> bool:
         if sha256 in self._known or sha256 in self._done:
             return True
-        if any(file.parsed.sha256 == sha256 for file in self._queue):
+        if any(file.parsed.sha256 == sha256 for file, *_ in self._queue):
             self.drain()  # then it is done, or it failed and this one is tried
         return sha256 in self._done
 
     def _enqueue(self, file: OpenFile) -> None:
+        """Take a file, in all ways in which it is to be coded."""
         if file.is_large:
             self.drain()
             file.mark = self._shard.mark()
-        file.places = list(coding.all_places(file.parsed.images, self._tile))
+        in_ways = [file]
+        if not file.is_large:
+            others = ways(file.parsed.images, file.way)[1:]
+            in_ways += [OpenFile(file.path, file.parsed, file.stamp, way) for way in others]
+        for one in in_ways:
+            one.places = list(coding.all_places(one.parsed.images, one.way.tile))
+        self._queue.append(in_ways)
+        for one in list(in_ways):
+            self._begin(one)
+        self._code_doubted()
+        if file.is_large:
+            self.drain()
+
+    def _begin(self, file: OpenFile) -> None:
+        """Let the tiles of a file wait to be coded in one way."""
+        way = file.way
         if self._engines:
             file.engine = self._engines[0]
-        self._queue.append(file)
+        if way.plan and self._engines:
+            file.model, file.turns = way.plan.model, way.plan.turns
+            file.engine = self._engines[file.model]
         self._bytes += len(file.parsed.residue)
         neighbours = Neighbours(file.parsed.images, file.places)
         try:
             file.prime()
-            if len(self._engines) > 1 or (self._engines and self._effort):
+            if not way.plan and (len(self._engines) > 1 or (self._engines and way.effort)):
                 deep = self._engines[0].deep is not None
-                pixels = self._effort.sample_pixels if self._effort else choice.LEAST_PIXELS
-                file.take_sample(self._tile, pixels, deep=deep)
-            for number, samples in enumerate(coding.read_tiles(file.parsed.images, self._tile)):
+                pixels = way.effort.sample_pixels if way.effort else choice.LEAST_PIXELS
+                file.take_sample(pixels, deep=deep)
+            for number, samples in enumerate(coding.read_tiles(file.parsed.images, way.tile)):
                 difference = neighbours.difference(number, samples)
                 self._await(WaitingTile(file, number, samples, difference))
         except SourceError as error:
             file.error = str(error)
-        if file.is_large:
-            self.drain()
+
+    def _code_doubted(self) -> None:
+        """Code files again as a cheaper way has it, where a sample left a doubt."""
+        while self._doubted:
+            file, plan = self._doubted.pop(0)
+            way = replace(file.way, effort=None, plan=plan)
+            again = OpenFile(file.path, file.parsed, file.stamp, way, places=file.places)
+            next(one for one in self._queue if file in one).append(again)
+            self._begin(again)
+            self._code()
 
     def _await(self, one: WaitingTile) -> None:
         """Let a tile wait for others; code them all once they are enough."""
@@ -204,26 +231,44 @@ class _Packer:
                 file.error = str(error)
         if not complete:
             return
-        if self._effort:
-            for file, sample in complete:
-                turn = turning.find(list(sample.values()), self._engines[0])
-                file.turns = self._effort.turns(turn)
-        samples, turns = [sample for _, sample in complete], [file.turns for file, _ in complete]
+        samples = [self._prepared(file, sample) for file, sample in complete]
+        turns = [file.turns for file, _ in complete]
         choices = choice.choose(samples, self._engines, turns)
-        for (file, sample), chosen in zip(complete, choices, strict=True):
-            file.sample = {}
+        for (file, _), sample, chosen in zip(complete, samples, choices, strict=True):
             file.model, file.encoded = chosen.model, dict(chosen.encoded)
             file.engine = self._engines[chosen.model]
-            if self._effort:
-                self._adapt(file, sample, file.engine, self._effort)
+            if chosen.model and not doubt.is_sure(chosen.gains, file.n_learnable):
+                self._doubt(file, Plan())
+            if file.way.effort:
+                self._adapt(file, sample, file.engine, file.way.effort)
+            file.sample = {}
+
+    def _prepared(self, file: OpenFile, sample: Mapping[int, Samples]) -> dict[int, Prepared]:
+        """Return a sample ready to be coded, and find how it is to be turned."""
+        if file.way.effort:
+            is_whole = file.is_sampled_whole
+            found = turning.find(list(sample.values()), self._engines[0], is_whole=is_whole)
+            file.turns = file.way.effort.turns(found)
+        ready = codec.prepared(list(sample.values()), self._engines[0])
+        return dict(zip(sample, ready, strict=True))
+
+    def _doubt(self, file: OpenFile, plan: Plan) -> None:
+        """Have a file coded in a cheaper way, too; a large one is coded once."""
+        if not file.is_large:
+            self._doubted.append((file, plan))
 
     def _adapt(
-        self, file: OpenFile, sample: dict[int, Samples], engine: Engine, effort: Effort
+        self, file: OpenFile, sample: Mapping[int, Prepared], engine: Engine, effort: Effort
     ) -> None:
         """Fine-tune the model on a file, if that pays."""
-        before = [file.encoded[number] for number in sample]
+        before, plan = [file.encoded[number] for number in sample], Plan(file.model, file.turns)
         tiles = list(sample.values())
         found = adapt(tiles, before, file.n_learnable, engine, effort, file.turns)
+        is_thorough = effort.passes != 0 and not file.is_sampled_whole
+        if found.chunk and (is_thorough or not found.is_sure):
+            self._doubt(file, plan)
+        if file.is_large and not found.is_sure:
+            return
         file.engine, file.adaptation, file.turns = found.engine, found.chunk, found.turns
         file.encoded = dict(zip(sample, found.encoded, strict=True))
 
@@ -250,10 +295,11 @@ class _Packer:
 
     def _finish_coded(self) -> None:
         """Finish files from the head of the queue, so that shards keep the order of files."""
-        while self._queue and self._queue[0].is_coded:
-            file = self._queue.popleft()
+        while self._queue and all(one.is_coded for one in self._queue[0]):
+            in_ways = self._queue.popleft()
+            file = min(in_ways, key=lambda one: one.cost(()))
             try:
-                record = self._finish(file)
+                record = self._finish(file, in_ways)
             except SourceError as error:
                 if file.mark is not None:
                     self._shard.rollback(file.mark)
@@ -264,9 +310,10 @@ class _Packer:
                 Packed(file.path, record.sha256, record.size, record, tuple(file.notices))
             )
 
-    def _finish(self, file: OpenFile) -> ObjectRecord:
-        if file.error is not None:
-            raise SourceError(file.error)
+    def _finish(self, file: OpenFile, in_ways: Sequence[OpenFile]) -> ObjectRecord:
+        for error in (one.error for one in in_ways):
+            if error is not None:
+                raise SourceError(error)
         if file.parsed.format == Format.OPAQUE:
             return self._append_as_is(file, file.parsed)
         residue = list(coding.residue_chunks([file.parsed.residue]))
@@ -279,7 +326,7 @@ class _Packer:
         tiles = [tile if file.is_large else tile.appended(self._shard) for tile in file.tiles]
         residue += file.beside()
         residues = [_append_residue(self._shard, chunk) for chunk in residue]
-        return _record(file.parsed, file.places, tiles, residues, self._tile, file.model)
+        return _record(file.parsed, file.places, tiles, residues, file.way.tile, file.model)
 
     def _plain_bytes(self, file: OpenFile) -> int:
         """Return what the bytes of the file would take; of a large one at most, to save time."""

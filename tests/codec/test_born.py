@@ -16,7 +16,7 @@ from jpegs import coefficients, scene, through_jpeg
 from PIL import Image
 
 from archiver.codec import jpeg_tiles, learned, tiles
-from archiver.codec.born import pixels, stream, traces
+from archiver.codec.born import collage, pixels, stream, traces
 from archiver.codec.born.pixels import Coefficients, Mode
 from archiver.codec.born.tile import Born
 from archiver.codec.dct import standard
@@ -63,7 +63,7 @@ def test_a_crop_of_a_decoded_jpeg_is_a_jpeg_again(mode: Mode, quality: int) -> N
     """Wherever it was cut; most samples are exact, and no codec of samples comes near its size."""
     tile = through_jpeg(scene(), quality, **SAVED[mode])[19:, 5:].copy()
     found = collage.find(tile)
-    assert found is not None
+    assert isinstance(found, Born)
     assert (found.mode, found.row % 8, found.column % 8) == (mode, 5, 3)
     rows, columns = (s // 8 * 8 for s in found.samples.shape[:2])
     assert min(rows, columns) >= 144
@@ -197,10 +197,12 @@ def test_any_coefficients_come_back(
     plane = np.zeros((32, 64, 8, 8), np.int64)
     plane[..., 0, 0] = np.resize(np.r_[-1023:1024], (32, 64)).clip(-dc, dc)
     steps[0, 0] += not is_standard
-    found = traces.Found(Coefficients(Mode.GREY, (plane,), (steps, steps)), 0, 0)
-    monkeypatch.setattr(traces, "find", lambda tile: found)
+    found = traces.Found(
+        Coefficients(Mode.GREY, (plane,), (steps, steps)), 0, 0, np.ones((256, 512), np.bool_)
+    )
+    monkeypatch.setattr(traces, "find", lambda tile: [found])
     one = collage.find(np.zeros((256, 512, 1), np.uint8))
-    assert one is not None
+    assert isinstance(one, Born)
     assert one.payload[0] == (7 if is_standard else jpeg_tiles.Form.AS_IS)
     back, *_ = Born.split(one.to_bytes(TileCodec.STORED) + b"the rest", (256, 512, 1))
     np.testing.assert_array_equal(back.samples, one.samples)

@@ -14,14 +14,17 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from archiver.codec.born import coded, pixels, stream, traces
 from archiver.codec.born.fit import Found, Mask, Uint8
 from archiver.codec.born.pixels import Coefficients, Mode
 from archiver.codec.born.tile import Born
 from archiver.codec.dct.mixing import Memory
+from archiver.codec.dct.standard import SIDE
 from archiver.errors import IntegrityError
 from archiver.image import Samples
 
@@ -45,11 +48,11 @@ class Piece:
     @classmethod
     def of(cls, found: Coefficients, row: int, column: int, payload: bytes) -> Piece:
         """Return what coefficients decode to."""
-        unit = tuple(stream.SIDE * factor for factor in found.mode.factors)
+        unit = tuple(SIDE * factor for factor in found.mode.factors)
         holds = np.kron(stream.units(found), np.ones(unit, np.bool_))
         return cls(found.mode, row, column, payload, pixels.decode(found), holds)
 
-    def place(self, tile: Uint8) -> Uint8:
+    def place(self, tile: NDArray[Any]) -> NDArray[Any]:
         """Return the part of a tile that it lies in, a view; IntegrityError if it is too small."""
         height, width = self.samples.shape[:2]
         part = tile[self.row : self.row + height, self.column : self.column + width]
@@ -83,7 +86,7 @@ class Collage:
         """Return it with the levels that leave no edges, if there is something to leave."""
         rest, is_left = self.rest(tile), np.ones(tile.shape[:2], np.bool_)
         for one in self.pieces:
-            one.place(is_left[..., None])[one.holds] = False
+            one.place(is_left)[one.holds] = False
         if (rest[~is_left] == 0).mean() > _EXACT and is_left.mean() < 1 - _FULL:
             return self
         around = tile[is_left] if is_left.any() else tile.reshape(-1, tile.shape[2])
@@ -160,4 +163,4 @@ def _end(payload: bytes) -> int:
     if len(payload) < start:
         return len(payload)
     lengths = (_EACH.unpack_from(payload, _HEAD.size + i * _EACH.size)[-1] for i in range(n))
-    return start + sum(lengths)
+    return start + sum(int(length) for length in lengths)

@@ -123,7 +123,8 @@ def belonging(plane: Floats, grid: Place, free: NDArray[np.bool_]) -> NDArray[np
 
 def _loudness(plane: Floats, grid: Place) -> Floats:
     found = forward(blocks(plane[grid[0] :, grid[1] :]))[..., HIGH]
-    return (np.abs(found) >= _QUIET).sum(-1).astype(np.float64)
+    counts: Floats = (np.abs(found) >= _QUIET).sum(-1).astype(np.float64)
+    return counts
 
 
 def around(values: Floats, reach: int = 2) -> Floats:

@@ -110,7 +110,7 @@ def _origins(grid: Place, mode: Mode) -> Iterator[Place]:
 def _unclipped(tile: Uint8, grid: Place) -> Mask:
     """Return which blocks hold no sample at either end of the range."""
     is_clipped = ((tile == 0) | (tile == MOST)).any(-1)
-    return ~blocks(is_clipped[grid[0] :, grid[1] :]).any((2, 3))
+    return np.logical_not(blocks(is_clipped[grid[0] :, grid[1] :]).any((2, 3)))
 
 
 def _quality(plane: NDArray[Any], grid: Place, chosen: Mask) -> int:
