@@ -17,8 +17,8 @@ from archiver.codec.finetune import Budget, finetune
 from archiver.errors import SourceError
 from archiver.image import Image as Raster
 from archiver.pipeline import Packed, choice, coding, open_file, pack_files, packing, reread
-from archiver.pipeline.ways import Way
 from archiver.pipeline.records import with_used_models
+from archiver.pipeline.ways import Way
 from archiver.sources import parse
 
 

@@ -316,7 +316,8 @@ def test_error_becomes_exit_code(
     assert result.exit_code == code
     assert code in EXIT_CODES
     if isinstance(error, Exception):
-        assert f"error: {error}" in result.stderr
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        assert f"error: {said}" in result.stderr
         assert json.loads(result.stdout)["error"]["exit_code"] == code
 
 

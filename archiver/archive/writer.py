@@ -7,15 +7,10 @@ replaced.  A kill before the last step leaves the old archive, after it the new 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
-import json
-import os
 import shutil
-import socket
-import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +20,7 @@ from typing import Any, Self
 import filelock
 import numpy as np
 
-from archiver.archive import commit, durable, layout, seen, validate
+from archiver.archive import commit, durable, layout, lock, seen, validate
 from archiver.archive.assemble import Known, assemble_entries, assemble_objects, object_index
 from archiver.archive.commit import Commit, TableInfo
 from archiver.archive.index import Index
@@ -34,15 +29,11 @@ from archiver.archive.model_files import ModelInfo, info_of, parsed
 from archiver.archive.reader import Archive
 from archiver.archive.records import EntryRecord, ShardRecord
 from archiver.archive.shard import remove_abandoned
-from archiver.archive.tables import GROUP, TABLES, Columns, size_of
+from archiver.archive.tables import TABLES, Columns, size_of
 from archiver.archive.tasks import TaskRecords
 from archiver.errors import (
-    ArchiverError,
-    DestinationError,
     IntegrityError,
-    LockedError,
     UsageError,
-    advice,
 )
 
 _SCRATCH = "wip/generation"
@@ -52,9 +43,9 @@ _ROOT_SCRATCH = "wip/zarr.json"
 class ArchiveWriter:
     """The one writer of an archive, from open() to close(); use as a context manager."""
 
-    def __init__(self, path: Path, lock: filelock.BaseFileLock) -> None:
+    def __init__(self, path: Path, held: filelock.BaseFileLock) -> None:
         self.path = path
-        self._lock = lock
+        self._lock = held
         self._models: dict[bytes, ModelInfo] = {}
         self._tasks = TaskRecords(path)
         self.archive: Archive | None = None  # what is committed, None before the first commit
@@ -67,13 +58,12 @@ class ArchiveWriter:
 
         Raise LockedError if another writer still holds it after ``wait_s`` seconds.
         """
-        lock = filelock.FileLock(path / layout.LOCK, thread_local=False)
-        with _writing(path):
-            _prepare(path)
-            _acquire(path, lock, wait_s)
-        writer = cls(path, lock)
+        with lock.writing(path):
+            lock.prepare(path)
+            held = lock.acquire(path, wait_s)
+        writer = cls(path, held)
         try:
-            with _writing(path):
+            with lock.writing(path):
                 writer._recover()
         except BaseException:
             writer.close()
@@ -111,7 +101,7 @@ class ArchiveWriter:
         path = layout.model_path(self.path, digest)
         if not path.is_file() or path.read_bytes() != data:
             scratch = self.path / layout.WIP / f"{digest.hex()}.wip"
-            with _writing(self.path):
+            with lock.writing(self.path):
                 durable.replace_file(path, data, scratch=scratch)
         self._models[digest] = replace(parsed(data), name=name)
         return digest
@@ -122,12 +112,12 @@ class ArchiveWriter:
 
     def record(self, task_digest: str, shard: ShardRecord) -> None:
         """Keep what a task finished, so that a kill does not lose it."""
-        with _writing(self.path):
+        with lock.writing(self.path):
             self._tasks.record(task_digest, shard)
 
     def keep(self, name: str, data: bytes) -> None:
         """Keep other work of this run until its commit, so that a kill does not lose it."""
-        with _writing(self.path):
+        with lock.writing(self.path):
             self._tasks.keep(name, data)
 
     def kept(self, name: str) -> bytes | None:
@@ -136,7 +126,7 @@ class ArchiveWriter:
 
     def keep_seen(self, sights: seen.Seen) -> None:
         """Keep what the source looks like, for the next run to compare."""
-        with _writing(self.path):
+        with lock.writing(self.path):
             seen.write(self.path, sights)
 
     def commit(
@@ -146,7 +136,7 @@ class ArchiveWriter:
         settings: Mapping[str, Any],
     ) -> int:
         """Add a generation with what is new; return its number, or the newest if nothing is new."""
-        with _writing(self.path):
+        with lock.writing(self.path):
             return self._commit(entries, shards, settings)
 
     def _commit(
@@ -340,63 +330,6 @@ def _write_verified(folder: Path, name: str, columns: Columns) -> TableInfo:
                 "check this machine's memory and disk, then run again"
             )
     return info
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn what the operating system refuses into an error that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise DestinationError(
-            f"{path}: cannot be written ({error}); {advice(error)}, then run the same command: "
-            "it continues"
-        ) from error
-
-
-def _prepare(path: Path) -> None:
-    """Make the directories of an archive, unless ``path`` holds something else."""
-    if path.exists() and not path.is_dir():
-        raise UsageError(f"{path}: is a file; name a new or empty directory for the archive")
-    path.mkdir(parents=True, exist_ok=True)
-    others = {item.name for item in path.iterdir()} - layout.OUR_NAMES
-    if others and not (path / layout.MANIFEST / "zarr.json").is_file():
-        raise UsageError(
-            f"{path}: not empty and not an archive (it contains {min(others)!r}); "
-            "name a new or empty directory"
-        )
-    for name in (layout.MODELS, layout.SHARDS, layout.MANIFEST, layout.TASKS):
-        (path / name).mkdir(parents=True, exist_ok=True)
-    group = path / layout.MANIFEST / "zarr.json"
-    if not group.exists() and not (path / layout.ROOT).exists():
-        durable.replace_file(group, GROUP, scratch=path / layout.WIP / f"group.{os.getpid()}.wip")
-    durable.sync(path)
-    durable.sync(path.parent)
-
-
-def _acquire(path: Path, lock: filelock.BaseFileLock, wait_s: float) -> None:
-    name = path / layout.LOCK
-    if os.path.lexists(name) and not stat.S_ISREG(name.lstat().st_mode):
-        raise IntegrityError(f"{name}: expected a regular file, found something else; remove it")
-    try:
-        lock.acquire(timeout=wait_s)
-    except filelock.Timeout as error:
-        raise LockedError(
-            f"{path}: {_owner(path / layout.LOCK)} is writing to this archive; "
-            "wait for it to finish, or stop it and run again"
-        ) from error
-    host, since = socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds")
-    (path / layout.LOCK).write_text(
-        json.dumps({"process": os.getpid(), "host": host, "since": since})
-    )
-
-
-def _owner(path: Path) -> str:
-    try:
-        owner = json.loads(durable.read_file(path, limit=4096))
-        return f"process {owner['process']} on {owner['host']}, since {owner['since']},"
-    except (ArchiverError, ValueError, KeyError, TypeError):
-        return "another process"
 
 
 def _release() -> str:

@@ -17,12 +17,13 @@ from PIL import Image as Pillow
 
 from archiver.image import YCBCR_VIEW, view_of
 from archiver.sources import dicom_native, jpeg_frames, planes, runs, scan
+from archiver.sources.asides import BREAK_BYTES, joined
 from archiver.sources.contract import Held, Unsupported
 from archiver.sources.dicom_header import UNDEFINED, Header
 from archiver.sources.encodings import RLE, Compression
 from archiver.sources.geometry import Geometry
 from archiver.sources.jpeg2000 import codestream
-from archiver.sources.segments import BREAK_BYTES, Page, joined
+from archiver.sources.segments import Page
 
 _JPEG = ("50", "51", "53", "55")  # as far as they have 8 bits
 _SYNTAXES = {

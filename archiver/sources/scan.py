@@ -11,23 +11,13 @@ import numpy as np
 
 from archiver.image import Samples
 from archiver.sources import deflate, encodings, jpeg_frames
+from archiver.sources.asides import BREAK_BYTES, pack_breaks, pack_plan
 from archiver.sources.contract import Fidelity, Held, Split, Unsupported
 from archiver.sources.encodings import Compression, Encoding, Found, Recipe
 from archiver.sources.geometry import Box, Geometry
 from archiver.sources.packing import Bytes
 from archiver.sources.planes import Volume, joined_tiny, small_strips
-from archiver.sources.segments import (
-    BREAK_BYTES,
-    BROKEN,
-    EDGE,
-    MAX_SEGMENTS,
-    PATCHED,
-    Page,
-    PageReader,
-    Table,
-    pack_breaks,
-    pack_plan,
-)
+from archiver.sources.segments import BROKEN, EDGE, MAX_SEGMENTS, PATCHED, Page, PageReader, Table
 
 _MAX_RESIDUE = 64 << 20  # bytes that are not samples, held in memory
 _TRIALS = 4  # failures, after which a file that is mostly failures is given up early

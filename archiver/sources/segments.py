@@ -30,9 +30,10 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from archiver.errors import IntegrityError, SourceError
+from archiver.errors import SourceError
 from archiver.image import Image, Samples
 from archiver.sources import encodings
+from archiver.sources.asides import broken, joined, take_breaks, take_plan
 from archiver.sources.contract import LAYOUT_VERSION, Held, Unsupported
 from archiver.sources.encodings import Compression, Encoding, Recipe
 from archiver.sources.geometry import Box, Geometry
@@ -41,10 +42,8 @@ from archiver.sources.wire import Cursor, pack_blob
 
 MAX_SEGMENTS = 1 << 22
 EDGE, PATCHED, BROKEN = 1, 2, 4
-BREAK_BYTES = 8  # the head of a DICOM fragment
 _CACHE_BYTES = 64 << 20
 _BAND_BYTES = 8 << 20
-_BREAK = struct.Struct(f"<I{BREAK_BYTES}s")
 Offsets = NDArray[np.int64]
 
 
@@ -241,7 +240,7 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
         before = gaps.take(int(gap[i]))
         breaks: list[tuple[int, bytes]] = []
         if flags[i] & BROKEN:
-            before, breaks = _take_breaks(cursor, before)
+            before, breaks = take_breaks(cursor, before)
         page, at = int(image[i]), int(index[i])
         if page >= len(images) or recipe[i] >= len(recipes) or flags[i] > (EDGE | PATCHED | BROKEN):
             raise cursor.damaged("an image and a recipe of each segment", (page, int(recipe[i])))
@@ -250,7 +249,7 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
         how = recipes[int(recipe[i])]
         told = before  # what the recipe needs to know
         if how.encoding in encodings.WITH_PLAN:
-            before, told = _take_plan(cursor, before)
+            before, told = take_plan(cursor, before)
         yield before
         if how.encoding is Encoding.JPEG:
             yield from broken(_jpeg_segment(cursor, images[page], geometries[page].box(at)), breaks)
@@ -261,57 +260,6 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
         yield from broken(encodings.replay(how, rows, told), breaks)
     yield gaps.rest()
     patches.end()
-
-
-def joined(span: bytes, breaks: Sequence[int]) -> bytes:
-    """Return a segment without the bytes that interrupt it at ``breaks``."""
-    starts = [0, *(at + BREAK_BYTES for at in breaks)]
-    return b"".join(span[a:b] for a, b in zip(starts, [*breaks, len(span)], strict=True))
-
-
-def broken(segment: bytes, breaks: Sequence[tuple[int, bytes]]) -> Iterator[bytes]:
-    """Yield a segment with the bytes that interrupt it, each before the byte of that number.
-
-    IntegrityError unless the numbers ascend within the segment.
-    """
-    start = 0
-    for at, between in breaks:
-        if not start <= at <= len(segment):
-            raise IntegrityError(
-                f"a segment of {len(segment)} bytes: expected breaks in order, found one at {at}"
-                f" after {start}; the archive is damaged, run `archiver verify` on it"
-            )
-        yield segment[start:at] + between
-        start = at
-    yield segment[start:]
-
-
-def pack_breaks(breaks: Sequence[tuple[int, bytes]]) -> bytes:
-    """Return what follows the gap before a broken segment."""
-    return b"".join(_BREAK.pack(*one) for one in breaks) + struct.pack("<H", len(breaks))
-
-
-def pack_plan(plan: bytes) -> bytes:
-    """Return what follows the gap before a segment that is rebuilt by a plan."""
-    return plan + struct.pack("<I", len(plan))
-
-
-def _take_plan(cursor: Cursor, gap: bytes) -> tuple[bytes, bytes]:
-    """Split what :func:`pack_plan` wrote from the gap that it follows."""
-    end = len(gap) - 4
-    start = end - (int.from_bytes(gap[-4:], "little") if end >= 0 else 0)
-    if min(start, end) < 0:
-        raise cursor.damaged("the plan of a segment", "fewer bytes")
-    return gap[:start], gap[start:end]
-
-
-def _take_breaks(cursor: Cursor, gap: bytes) -> tuple[bytes, list[tuple[int, bytes]]]:
-    """Split what :func:`pack_breaks` wrote from the gap that it follows."""
-    end = len(gap) - 2
-    start = end - _BREAK.size * (int.from_bytes(gap[-2:], "little") if end >= 0 else 0)
-    if min(start, end) < 0:
-        raise cursor.damaged("breaks of a segment", "fewer bytes")
-    return gap[:start], list(_BREAK.iter_unpack(gap[start:end]))
 
 
 def _jpeg_segment(cursor: Cursor, image: Image, box: Box) -> bytes:

@@ -152,7 +152,7 @@ def _geometry(tags: Any, big_endian: bool) -> Geometry:
     bits, kinds = _same(tags, _BITS, 1), _same(tags, _SAMPLE_FORMAT, 1)
     predictor, tiled = _number(tags, _PREDICTOR, 1), _TILE_WIDTH in tags
     if kinds in (_COMPLEX_INTEGER, _COMPLEX):  # two numbers, side by side
-        if planar and channels > 1 or predictor > 1:
+        if (planar and channels > 1) or predictor > 1:
             raise Unsupported("complex samples in planes, or with a predictor")
         kinds = _SIGNED if kinds == _COMPLEX_INTEGER else _FLOAT
         bits, channels = bits // 2, 2 * channels

@@ -14,7 +14,7 @@ from pydicom.uid import JPEGBaseline8Bit, JPEGLosslessSV1, JPEGLSLossless
 from trees import dicom_dataset
 
 from archiver.errors import IntegrityError
-from archiver.sources import Format, encodings, jpeg_frames, parse, rebuild, segments
+from archiver.sources import Format, encodings, jpeg_frames, parse, rebuild
 from archiver.sources.contract import Unsupported
 
 BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -225,7 +225,7 @@ def test_two_frame_headers_are_refused() -> None:
 def test_breaks_out_of_order_are_damage(places: list[int]) -> None:
     """A few bytes must not make a file of terabytes."""
     with pytest.raises(IntegrityError, match="breaks in order"):
-        list(segments.broken(b"0123456789", [(at, bytes(8)) for at in places]))
+        list(asides.broken(b"0123456789", [(at, bytes(8)) for at in places]))
 
 
 def test_a_recipe_without_rows_is_damage() -> None:

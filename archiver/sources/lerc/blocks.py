@@ -13,7 +13,21 @@ from numpy.typing import NDArray
 
 from archiver.compiled import compiled
 from archiver.sources.lerc.bits import (
-    F4, F8, I1, I2, I4, U1, U2, U4, Bytes, get, n_bits, put, size_of, stuff, unstuff,
+    F4,
+    F8,
+    I1,
+    I2,
+    I4,
+    U1,
+    U2,
+    U4,
+    Bytes,
+    get,
+    n_bits,
+    put,
+    size_of,
+    stuff,
+    unstuff,
 )
 
 Values = NDArray[np.float64]
