@@ -14,7 +14,7 @@ from pydicom.uid import JPEGBaseline8Bit, JPEGLosslessSV1, JPEGLSLossless
 from trees import dicom_dataset
 
 from archiver.errors import IntegrityError
-from archiver.sources import Format, encodings, jpeg_frames, parse, rebuild
+from archiver.sources import Format, asides, encodings, jpeg_frames, parse, rebuild
 from archiver.sources.contract import Unsupported
 
 BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
