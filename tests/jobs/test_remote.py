@@ -59,6 +59,7 @@ class Head:
                 stdout=file,
                 stderr=file,
                 env=os.environ | {"PYTHONPATH": found},
+                cwd=self.folder,  # the first place that -m imports from
             )
         self.processes.append(process)
         return log
@@ -71,11 +72,16 @@ class Head:
             time.sleep(0.1)
         raise TimeoutError(log.read_text())
 
+    def stop_last(self) -> None:
+        """End what was started last."""
+        process = self.processes.pop()
+        process.kill()
+        process.wait()
+
     def close(self) -> None:
         """End everything."""
-        for process in self.processes:
-            process.kill()
-            process.wait()
+        while self.processes:
+            self.stop_last()
 
 
 @pytest.fixture
@@ -113,7 +119,7 @@ def test_workers_are_asked_first(head: Head, tree: Path, tmp_path: Path) -> None
     scheduler, archive = head.address, tmp_path / "a.archive"
     head.worker()
     events: list[Event] = []
-    settings = PackSettings(scheduler=scheduler)
+    settings = PackSettings(profile="fast", scheduler=scheduler)
     assert run.pack(tree, archive, settings, events.append).generation == 1
     assert not run.verify(archive, scheduler=scheduler).problems
     assert not run.unpack(archive, tmp_path / "out", scheduler=scheduler).failures
@@ -132,11 +138,10 @@ def test_workers_are_asked_first(head: Head, tree: Path, tmp_path: Path) -> None
         assert not [one for one in naps if one.error]  # the newcomer got none
     assert events_that_name(events, r"worker tcp://\S+ gets no task: has archiver 0\.0\.7")
 
-    head.processes.pop().kill()
+    head.stop_last()
     head.worker(*hidden(tree))
     with pytest.raises(UsageError, match=r"worker tcp://\S+: on .* SOURCE .*: No such file"):
         run.pack(tree, archive, settings)
-    (tmp_path / "hidden").mkdir()
     archive = archive.rename(tree / "a.archive")
     with pytest.raises(UsageError, match=r"ARCHIVE .*zarr\.json: No such file"):
         run.verify(archive, scheduler=scheduler)

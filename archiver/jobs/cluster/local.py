@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 ALLOWED_FAILURES = 0  # a task whose worker died is tried again alone, by the job itself
 START_ATTEMPTS = 3
 START_S = 120  # for a worker process to import what it needs, on a busy machine
+# Dask closes a worker for good if it is starting again at the very time when another, so long after
+# its last death, looks: two deaths at that distance left a cluster without workers.
+_NEVER = "365 days"
 _HOST = "127.0.0.1"  # a local cluster never leaves the machine
 
 
@@ -36,6 +39,7 @@ def started(workers: int | None, n_tasks: int, on_event: OnEvent) -> Iterator[Po
     threads, n_workers, gpus = _sizes(workers, n_tasks)
     config = {
         "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
+        "distributed.deploy.lost-worker-timeout": _NEVER,
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
         "distributed.worker.multiprocessing-method": "spawn",
