@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from nights import Nights, state
 
 from archiver.archive import layout
 from archiver.archive.reader import Archive
+from archiver.cli import main
 from archiver.errors import NotFoundError, UsageError
 from archiver.jobs import generation, plan, present, run
 from archiver.jobs.events import Event, Notice, Summary
@@ -125,6 +127,26 @@ def test_what_was_removed_stays_in_earlier_generations(
     assert night().generation is None
     with pytest.raises(NotFoundError, match="1 to 2"):
         open_archive(tmp_path / "a.archive", 3)
+
+
+def test_commands_show_earlier_generations(source: Path, night: Night, tmp_path: Path) -> None:
+    """ls, info and unpack take --generation; without it they show the newest."""
+    night()
+    (source / "notes.txt").unlink()
+    night()
+    archive = str(tmp_path / "a.archive")
+
+    def said(*words: str) -> str:
+        result = CliRunner().invoke(main, [*words, "--generation", "1"])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    assert "notes.txt" in said("ls", archive)
+    assert "SHA-256" in said("info", archive, "notes.txt")
+    said("unpack", archive, str(tmp_path / "out"), "notes.txt")
+    assert (tmp_path / "out" / "notes.txt").exists()
+    assert "notes.txt" not in CliRunner().invoke(main, ["ls", archive]).output
+    assert CliRunner().invoke(main, ["ls", archive, "--generation", "3"]).exit_code == 10
 
 
 def test_deleted_files_can_be_kept(source: Path, night: Night, tmp_path: Path) -> None:

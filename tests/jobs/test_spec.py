@@ -18,6 +18,7 @@ from archiver.jobs.spec import MAX_TILE, MIN_TILE, PackSettings
         ("fidelity", {"fidelity": "lossy"}),
         ("include", {"include": ("",)}),
         ("exclude", {"exclude": ("/absolute",)}),
+        ("exclude", {"exclude": ("a.tif",) * 50_000}),
         ("workers", {"workers": -1}),
         ("workers", {"workers": 1, "scheduler": "tcp://head:8786"}),
         ("tile", {"tile": MIN_TILE - 1}),
@@ -35,7 +36,7 @@ def test_wrong_value_names_its_key(key: str, wrong: dict[str, Any]) -> None:
 
 def test_record_is_the_same_on_every_machine() -> None:
     """What an archive records is JSON-able and does not depend on workers or scheduler."""
-    here = PackSettings(include=("*.tif",), workers=0, dry_run=True)
+    here = PackSettings(include=("*.tif",), workers=0, dry_run=True, checksum=True)
     there = PackSettings(include=("*.tif",), scheduler="tcp://head:8786")
     assert here.recorded() == there.recorded()
     assert json.loads(json.dumps(here.recorded())) == here.recorded()
