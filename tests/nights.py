@@ -10,6 +10,11 @@ from pathlib import Path
 
 from trees import snapshot
 
+from archiver.jobs import run
+from archiver.jobs.events import Event, Notice, Summary
+from archiver.pipeline import open_archive
+
+Night = Callable[..., Summary]  # packs the tree once more, under settings
 NAMES = ("a", "b", "c", "d!", "d")  # few, so that paths come back, as another kind or the same
 
 
@@ -125,3 +130,36 @@ def has_hole(path: Path) -> bool:
     """Whether a path is a file that takes less room than its size."""
     status = path.lstat()
     return path.is_file() and not path.is_symlink() and status.st_blocks * 512 < status.st_size
+
+
+# --- what came of a night ---------------------------------------------------------------------
+
+EVENTS: dict[Path, list[Event]] = {}
+
+
+def events(tmp_path: Path) -> list[Event]:
+    """Return the list that events of this test go to."""
+    return EVENTS.setdefault(tmp_path, [])
+
+
+def notices(tmp_path: Path) -> str:
+    """Return all notices since the last call."""
+    found = [event.message for event in events(tmp_path) if isinstance(event, Notice)]
+    events(tmp_path).clear()
+    return "\n".join(found)
+
+
+def shown(tmp_path: Path, number: int | None = None) -> list[str]:
+    """Return the paths of a generation."""
+    return [entry.path for entry in open_archive(tmp_path / "a.archive", number).entries()]
+
+
+def restored(tmp_path: Path, number: int | None = None) -> Path:
+    """Unpack a generation and return where it is."""
+    dest = tmp_path / f"restored {number}"
+    done = run.unpack(
+        tmp_path / "a.archive", dest, generation=number, workers=0,
+        on_event=events(tmp_path).append,
+    )  # fmt: skip
+    assert not done.failures
+    return dest

@@ -30,6 +30,7 @@ class UnpackTask:
     dest: Path
     objects: tuple[int, ...]
     targets: tuple[tuple[Target, ...], ...]  # of each object
+    generation: int | None = None  # from which they are
 
     def halves(self) -> list[UnpackTask]:
         """Return the task in two parts, or as it is if it is of one object."""
@@ -60,7 +61,7 @@ class UnpackResult:
 
 def run_task(task: UnpackTask, threads: int) -> UnpackResult:
     """Restore the objects of one task."""
-    restorer = Restorer(content.opened(task.archive), threads)
+    restorer = Restorer(content.opened(task.archive, task.generation), threads)
     done: list[bytes] = []
     failures: list[Unrestored] = []
     places = dict(zip(task.objects, task.targets, strict=True))

@@ -68,6 +68,7 @@ class _Unpack:
         self._started = time.monotonic()
         self._archive = archive
         self._dest = dest
+        self._generation: int | None = None
         self._on_event = on_event
         self._failures: list[FileFailed] = []
         self._n_files = self._n_bytes = 0
@@ -80,6 +81,7 @@ class _Unpack:
         scheduler: str | None,
     ) -> UnpackSummary:
         opened = open_archive(self._archive, generation)
+        self._generation = generation
         if self._dest.resolve().is_relative_to(self._archive.resolve()):
             raise UsageError(
                 f"{self._dest}: is inside the archive {self._archive}; unpack to another place"
@@ -158,6 +160,7 @@ class _Unpack:
                 self._dest.resolve(),
                 objects,
                 tuple(tuple(_target(entry) for entry in by_object[i]) for i in objects),
+                self._generation,
             )
             for objects in shares.cut(sizes)
         ]

@@ -13,9 +13,12 @@ from archiver.sources import Fidelity
 _OPEN = 2
 
 
-def opened(archive: Path) -> Archive:
-    """Return the archive, opened once for each of its generations; NotFoundError if none."""
-    return _opened(archive, _version(archive))
+def opened(archive: Path, generation: int | None = None) -> Archive:
+    """Return the archive, opened once for each of its generations; NotFoundError if none.
+
+    Of an earlier ``generation``, what came later is not looked at.
+    """
+    return _opened(archive, _version(archive), generation)
 
 
 def known(archive: Path, fidelity: Fidelity) -> frozenset[bytes]:
@@ -34,13 +37,13 @@ def _version(archive: Path) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=_OPEN)
-def _opened(archive: Path, version: tuple[int, ...]) -> Archive:
-    return Archive.open(archive)
+def _opened(archive: Path, version: tuple[int, ...], generation: int | None) -> Archive:
+    return Archive.open(archive, generation=generation)
 
 
 @lru_cache(maxsize=_OPEN)
 def _known(archive: Path, fidelity: Fidelity, version: tuple[int, ...]) -> frozenset[bytes]:
-    reader = _opened(archive, version)
+    reader = _opened(archive, version, None)
     if fidelity == Fidelity.SAMPLES:
         return frozenset(reader.object_sha256s())
     whole = (reader.index.whole("objects", "fidelity") == Fidelity.BYTES).tolist()

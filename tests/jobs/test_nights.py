@@ -5,76 +5,21 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from nights import Nights, state
+from nights import Night, Nights, notices, restored, shown, state
 
 from archiver.archive import layout
 from archiver.archive.reader import Archive
 from archiver.cli import main
 from archiver.errors import NotFoundError, UsageError
 from archiver.jobs import generation, plan, present, run
-from archiver.jobs.events import Event, Notice, Summary
 from archiver.jobs.spec import PackSettings
 from archiver.pipeline import open_archive
 
 DAY = 86_400 * 10**9
-Night = Callable[..., Summary]
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """A tree of a few small files."""
-    root = tmp_path / "source"
-    (root / "scans" / "old").mkdir(parents=True)
-    for name in ("notes.txt", "scans/1.txt", "scans/2.txt", "scans/old/3.txt"):
-        (root / name).write_text(f"content of {name}")
-    return root
-
-
-@pytest.fixture
-def night(source: Path, tmp_path: Path) -> Night:
-    """Pack the tree once more."""
-
-    def packed(**settings: object) -> Summary:
-        wanted = PackSettings(workers=0, profile="fast", **settings)  # type: ignore[arg-type]
-        return run.pack(source, tmp_path / "a.archive", wanted, events(tmp_path).append)
-
-    return packed
-
-
-EVENTS: dict[Path, list[Event]] = {}
-
-
-def events(tmp_path: Path) -> list[Event]:
-    """Return the list that events of this test go to."""
-    return EVENTS.setdefault(tmp_path, [])
-
-
-def notices(tmp_path: Path) -> str:
-    """Return all notices since the last call."""
-    found = [event.message for event in events(tmp_path) if isinstance(event, Notice)]
-    events(tmp_path).clear()
-    return "\n".join(found)
-
-
-def shown(tmp_path: Path, number: int | None = None) -> list[str]:
-    """Return the paths of a generation."""
-    return [entry.path for entry in open_archive(tmp_path / "a.archive", number).entries()]
-
-
-def restored(tmp_path: Path, number: int | None = None) -> Path:
-    """Unpack a generation and return where it is."""
-    dest = tmp_path / f"restored {number}"
-    done = run.unpack(
-        tmp_path / "a.archive", dest, generation=number, workers=0,
-        on_event=events(tmp_path).append,
-    )  # fmt: skip
-    assert not done.failures
-    return dest
 
 
 def edit_unseen(path: Path, content: bytes) -> None:
@@ -127,6 +72,18 @@ def test_what_was_removed_stays_in_earlier_generations(
     assert night().generation is None
     with pytest.raises(NotFoundError, match="1 to 2"):
         open_archive(tmp_path / "a.archive", 3)
+
+
+def test_damage_of_a_night_leaves_those_before(source: Path, night: Night, tmp_path: Path) -> None:
+    """An earlier generation is restored though all tables of a later one are damaged."""
+    night()
+    (source / "new.txt").write_text("new")
+    night()
+    for path in (tmp_path / "a.archive/manifest/000002").rglob("c/*"):
+        if path.is_file():
+            path.write_bytes(b"damaged")
+    assert state(restored(tmp_path, 1))[1:] == ([], [])
+    assert (tmp_path / "restored 1/notes.txt").read_text() == "content of notes.txt"
 
 
 def test_commands_show_earlier_generations(source: Path, night: Night, tmp_path: Path) -> None:
@@ -303,94 +260,3 @@ def test_times_out_of_range_are_clamped(
     assert entry.mtime_ns == (layout.MAX_MTIME_NS if time_ns > 0 else layout.MIN_MTIME_NS)
     assert night().generation is None
     assert (restored(tmp_path) / "notes.txt").stat().st_mtime_ns == entry.mtime_ns
-
-
-# --- names, holes, modes ---------------------------------------------------------------------
-
-
-def test_names_of_one_file_come_back(source: Path, night: Night, tmp_path: Path) -> None:
-    """Hard links are links again, night after night: added, cut, and changed through one name."""
-    (source / "again.txt").hardlink_to(source / "notes.txt")
-    assert night().files == 5
-    (source / "scans/third.txt").hardlink_to(source / "notes.txt")
-    night()
-    with (source / "again.txt").open("a") as file:
-        file.write(", changed")
-    shutil.copy2(source / "scans/third.txt", source / "copy")
-    (source / "scans/third.txt").unlink()
-    (source / "copy").rename(source / "scans/third.txt")
-    night()
-    assert [len(links(restored(tmp_path, number))) for number in (1, 2, 3)] == [2, 3, 2]
-    assert links(restored(tmp_path)) == {"again.txt", "notes.txt"}
-
-
-def links(root: Path) -> set[str]:
-    """Return the names of the file that has several."""
-    [names] = state(root)[1]  # type: ignore[misc]
-    return set(names)
-
-
-def test_a_part_of_the_names_can_be_unpacked(source: Path, night: Night, tmp_path: Path) -> None:
-    """Patterns may leave out the first name; a destination that has one gets links to it."""
-    for name in ("b.txt", "c.txt"):
-        (source / name).hardlink_to(source / "notes.txt")
-    night()
-    out = tmp_path / "out"
-    run.unpack(tmp_path / "a.archive", out, ["b.txt", "c.txt"], workers=0)
-    assert sorted(path.name for path in out.iterdir()) == ["b.txt", "c.txt"]
-    assert links(out) == {"b.txt", "c.txt"}
-    (out / "c.txt").unlink()
-    assert run.unpack(tmp_path / "a.archive", out, ["b.txt", "c.txt"], workers=0).files == 2
-    assert links(out) == {"b.txt", "c.txt"}
-
-
-def test_links_become_copies_where_they_must(
-    source: Path, night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a file system without hard links every name is a file, and that is said."""
-    (source / "b.txt").hardlink_to(source / "notes.txt")
-    night()
-
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(os, "link", refuse)
-    out = restored(tmp_path)
-    assert (out / "b.txt").read_text() == (out / "notes.txt").read_text() == "content of notes.txt"
-    assert (out / "b.txt").stat().st_mtime_ns == (source / "b.txt").stat().st_mtime_ns
-    assert "1 hard links became copies" in notices(tmp_path)
-
-
-def test_holes_come_back(source: Path, night: Night, tmp_path: Path) -> None:
-    """A sparse file is sparse again, byte for byte; a file of zeros without holes has none."""
-    with (source / "sparse").open("wb") as file:
-        file.write(b"head")
-        file.seek(3_000_001)
-        file.write(b"tail")
-        file.truncate(9_000_000)
-    (source / "zeros").write_bytes(bytes(500_000))
-    os.sync()
-    if (source / "sparse").stat().st_blocks * 512 >= 9_000_000:
-        pytest.skip("the file system has no holes")
-    night()
-    out = restored(tmp_path)
-    assert (out / "sparse").read_bytes() == (source / "sparse").read_bytes()
-    assert (out / "sparse").stat().st_blocks * 512 < 100_000
-    assert (out / "zeros").stat().st_blocks * 512 >= 500_000
-    assert [e.path for e in open_archive(tmp_path / "a.archive").entries() if e.is_sparse] == [
-        "sparse"
-    ]
-
-
-def test_setuid_bits_are_shown_not_restored(source: Path, night: Night, tmp_path: Path) -> None:
-    """setuid and setgid of files do not come back, which is said; all other bits do."""
-    (source / "notes.txt").chmod(0o6755)
-    (source / "scans/1.txt").chmod(0o1640)
-    (source / "scans").chmod(0o3775)
-    night()
-    assert open_archive(tmp_path / "a.archive").entry("notes.txt").mode == 0o6755
-    notices(tmp_path)
-    out = restored(tmp_path)
-    assert "1 paths had a setuid or setgid bit" in notices(tmp_path)
-    modes = [(out / name).stat().st_mode & 0o7777 for name in ("notes.txt", "scans/1.txt", "scans")]
-    assert modes == [0o755, 0o1640, 0o3775]
