@@ -51,12 +51,12 @@ def decode_constant(payload: bytes, shape: Shape, dtype: np.dtype[np.generic]) -
     return np.broadcast_to(pixel, shape).copy()
 
 
-def encode_zstd(tile: Samples) -> bytes:
+def encode_zstd(tile: Samples, level: int = ZSTD_LEVEL) -> bytes:
     """Return the tile's bytes under zstd; wide samples as byte planes."""
     data = little_endian(tile)
     size = tile.dtype.itemsize
     planes = np.frombuffer(data, np.uint8).reshape(-1, size).T.tobytes()
-    return zstandard.ZstdCompressor(ZSTD_LEVEL, write_content_size=False).compress(planes)
+    return zstandard.ZstdCompressor(level, write_content_size=False).compress(planes)
 
 
 def decode_zstd(payload: bytes, shape: Shape, dtype: np.dtype[np.generic]) -> Samples:

@@ -18,7 +18,7 @@ from archiver.codec.ordinals import Ordinals
 from archiver.codec.pieces import Numbers
 from archiver.image import Samples
 
-_QUICK = 3  # effort of JPEG XL where sizes are compared
+_TABLE_LEVEL = 19  # of zstd, for some kilobytes
 _HIGH_BITS = (16, 12, 8)  # tried
 _GAIN_OF_HOLE = 2  # bits that all others need less
 _SPARSE = 2  # as many values could be between lowest and highest as there are
@@ -62,7 +62,7 @@ def _is_sparse(tile: Samples) -> bool:
 def _as_ranks(samples: Ordinals, entries: Numbers, ranks: NDArray[np.intp]) -> Iterator[Found]:
     if entries.size <= MOST:
         table = Table(entries)
-        rest = table.to_bytes(samples.dtype.itemsize)
+        rest = table.to_bytes(samples.dtype.itemsize, pieces.QUICK.zstd)
         yield Ordered(samples, table, rest), ranks.astype(f"u{table.n_bytes}")
 
 
@@ -106,15 +106,18 @@ def _split(
         high = np.where(is_hole, 0, high + ordinals.ONE)
     n_bytes = 1 if int(high.max()) <= 255 else 2
     how = Split(form, n_bytes, shift, lowest, low, hole)
-    return Ordered(samples, how, how.to_bytes(_QUICK)), high.astype(f"u{n_bytes}")
+    return Ordered(samples, how, how.to_bytes(pieces.QUICK)), high.astype(f"u{n_bytes}")
 
 
 def _size(numbers: Samples) -> int:
-    return len(pieces.smallest(numbers, _QUICK).payload)
+    return len(pieces.smallest(numbers, pieces.QUICK).payload)
 
 
 def _finished(found: Ordered, numbers: Samples) -> Found:
     """Return the same, coded as small as it goes."""
-    if isinstance(found.how, Table):
-        return found, numbers
-    return Ordered(found.samples, found.how, found.how.to_bytes(classic.EFFORT)), numbers
+    how = found.how
+    if isinstance(how, Table):
+        rest = how.to_bytes(found.samples.dtype.itemsize, _TABLE_LEVEL)
+    else:
+        rest = how.to_bytes(pieces.FULL)
+    return Ordered(found.samples, how, rest), numbers

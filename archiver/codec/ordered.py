@@ -21,7 +21,7 @@ import zstandard
 from archiver.codec import classic, ordinals, pieces
 from archiver.codec.classic import Shape
 from archiver.codec.ordinals import Ordinals
-from archiver.codec.pieces import Numbers
+from archiver.codec.pieces import Effort, Numbers
 from archiver.errors import IntegrityError
 from archiver.image import Samples
 
@@ -29,7 +29,6 @@ MOST = 65536  # entries of a table
 _HEADER = struct.Struct("<BBBI")
 _TABLE = struct.Struct("<HB")
 _SPLIT = struct.Struct("<BBBQQ")
-_ZSTD_LEVEL = 19  # of a few kilobytes
 
 
 class Form(IntEnum):
@@ -53,12 +52,13 @@ class Table:
         """Bytes of a rank."""
         return 1 if self.entries.size <= 256 else 2
 
-    def to_bytes(self, width: int) -> bytes:
+    def to_bytes(self, width: int, level: int) -> bytes:
         """Return the table: differences in ``width`` bytes under zstd, by entries or by bytes."""
         steps = np.diff(self.entries, prepend=np.uint64(0))
         steps[1:] -= ordinals.ONE
         plain = steps.astype(f"<u{width}").view(np.uint8).reshape(-1, width)
-        packed = [_compressed(plain.tobytes()), _compressed(plain.T.tobytes())]
+        zstd = zstandard.ZstdCompressor(level, write_content_size=False)
+        packed = [zstd.compress(plain.tobytes()), zstd.compress(plain.T.tobytes())]
         layout = int(len(packed[1]) < len(packed[0]))
         return _TABLE.pack(self.entries.size - 1, layout) + packed[layout]
 
@@ -107,8 +107,8 @@ class Split:
     low: Numbers
     hole: int | None = None
 
-    def to_bytes(self, effort: int) -> bytes:
-        """Return what is needed beside the high bits, JPEG XL at ``effort``."""
+    def to_bytes(self, effort: Effort) -> bytes:
+        """Return what is needed beside the high bits."""
         fields = self.n_bytes, self.shift, self.hole is not None, self.lowest, self.hole or 0
         return _SPLIT.pack(*fields) + pieces.encode(self.low, self.shift, effort)
 
@@ -192,6 +192,3 @@ def is_possible(dtype: np.dtype[np.generic]) -> bool:
     """Whether tiles of a type may be ordered ones: numbers of more than 8 bits."""
     return dtype.kind in "uif" and dtype.itemsize in (2, 4, 8)
 
-
-def _compressed(data: bytes) -> bytes:
-    return zstandard.ZstdCompressor(_ZSTD_LEVEL, write_content_size=False).compress(data)

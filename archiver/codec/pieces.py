@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,19 @@ DECODERS: dict[int, Decoder] = {
 _HEADER = struct.Struct("<BI")
 
 
-def encode(numbers: Numbers, bits: int, effort: int) -> bytes:
+@dataclass(frozen=True)
+class Effort:
+    """Levels of JPEG XL and zstd."""
+
+    jpegxl: int
+    zstd: int
+
+
+QUICK = Effort(3, 1)  # where sizes are compared; libjxl aborts on some tiles at 1
+FULL = Effort(classic.EFFORT, classic.ZSTD_LEVEL)
+
+
+def encode(numbers: Numbers, bits: int, effort: Effort) -> bytes:
     """Return numbers (H, W, C) of at most ``bits`` bits, from the highest piece to the lowest."""
     coded = [smallest(piece(numbers, low, wide), effort) for low, wide in _spans(bits)]
     return b"".join(_HEADER.pack(one.codec, len(one.payload)) + one.payload for one in coded)
@@ -62,16 +75,16 @@ def piece(numbers: Numbers, low: int, bits: int) -> Samples:
     return ((numbers >> np.uint64(low)) & mask).astype(_dtype(bits))
 
 
-def smallest(tile: Samples, effort: int) -> Encoded:
+def smallest(tile: Samples, effort: Effort) -> Encoded:
     """Return the smallest coding of a tile of unsigned samples by a classic codec."""
     constant = classic.encode_constant(tile)
     if constant is not None:
         return Encoded(TileCodec.CONSTANT, constant)
     candidates = [
         Encoded(TileCodec.STORED, classic.little_endian(tile)),
-        Encoded(TileCodec.ZSTD, classic.encode_zstd(tile)),
+        Encoded(TileCodec.ZSTD, classic.encode_zstd(tile, effort.zstd)),
     ]
-    jpegxl = classic.encode_jpegxl(tile, effort=effort)
+    jpegxl = classic.encode_jpegxl(tile, effort=effort.jpegxl)
     if jpegxl is not None:
         candidates.append(Encoded(TileCodec.JPEGXL, jpegxl))
     return min(candidates, key=lambda encoded: len(encoded.payload))

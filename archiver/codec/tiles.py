@@ -37,7 +37,7 @@ from archiver.codec.encoded import (
 )
 from archiver.codec.learned import Shape, Turns
 from archiver.codec.narrow import Narrow
-from archiver.codec.ordered import Ordered
+from archiver.codec.ordered import Ordered, Split
 from archiver.codec.turn import UPRIGHT, Turn
 from archiver.errors import FormatError, IntegrityError
 from archiver.image import Samples
@@ -106,7 +106,11 @@ def encode_each(
     ready = prepared(tiles, engines[0])
     forms = [form for one in ready for form in one.forms]
     turns = turns or [learned.UPRIGHT_ONLY] * len(tiles)
-    each_turns = [own for one, own in zip(ready, turns, strict=True) for _ in one.forms]
+    each_turns = [
+        own if form.plain.is_for_models else ()
+        for one, own in zip(ready, turns, strict=True)
+        for form in one.forms
+    ]
     samples, others = [form.plain.samples for form in forms], [form.classic for form in forms]
     found = []
     for engine in engines:
@@ -178,17 +182,20 @@ class _Plain:
         how, numbers = order_search.find(samples, found_narrow) or found_narrow or (None, samples)
         return [cls(samples, numbers, is_repeated, how)]
 
+    @property
+    def is_for_models(self) -> bool:
+        """Whether ``samples`` are like those that models are trained on: high bits are not."""
+        return not (isinstance(self.narrow, Ordered) and isinstance(self.narrow.how, Split))
+
     def wrapped(self, coded: Encoded) -> Encoded:
         """Return the coding of the tile, given that of ``samples``."""
         if self.narrow:
             is_narrow = isinstance(self.narrow, Narrow)
-            head = self.narrow.to_bytes(coded.codec)
-            coded = Encoded(
-                TileCodec.NARROW if is_narrow else TileCodec.ORDERED, head + coded.payload
-            )
-            plain = _encode_classic(self.distinct, classic.EFFORT_ALONE)
-            if len(coded.payload) >= len(plain.payload):  # a few samples, or such as repeat
-                coded = plain
+            kind = TileCodec.NARROW if is_narrow else TileCodec.ORDERED
+            coded = Encoded(kind, self.narrow.to_bytes(coded.codec) + coded.payload)
+            if not is_narrow or len(coded.payload) >= self.distinct.nbytes:
+                plain = _encode_classic(self.distinct, classic.EFFORT_ALONE)
+                coded = min(plain, coded, key=lambda one: len(one.payload))  # samples may repeat
         if self.born:
             codec = _BORN_CODECS[type(self.born)]
             coded = Encoded(codec, self.born.to_bytes(coded.codec) + coded.payload)
