@@ -35,6 +35,7 @@ from archiver.codec import (
     mgcf,
     model_delta,
     narrow,
+    order_search,
     tiles,
     turn,
     weights,
@@ -209,6 +210,35 @@ def write_narrow(folder: Path) -> None:
         stem.with_suffix(".sha256").write_text(f"{digest}\n")
 
 
+def write_ordered(folder: Path) -> None:
+    """Write tiles by the order of their samples, of every form; SHA-256, type and shape."""
+    engine = Engine.open((folder / "deep.model").read_bytes(), device="cpu", threads=1)
+    ramp, rng = pictures()["01-rgb-ramp"][:11, :14, :1].astype(np.int64), np.random.default_rng(8)
+    odd = (ramp * np.float32(0.0372921) - 1).astype("<f4")
+    odd.view("<u4")[2:4, 3:6, 0] = [0x80000000, 0x7FC00001, 0xFFC12345]
+    cases = {
+        "ranks-f4": (odd, 0),
+        "ranks-u2": (ramp.astype("<u2") * 411 + 9, 0),
+        "high-f4": (np.where(odd > 0, odd + rng.normal(0, 1, odd.shape), -9999).astype("<f4"), 1),
+        "high-i8": (ramp * 10**11 + rng.integers(0, 10**12, ramp.shape) - 10**13, 1),
+        "high-f8": ((ramp / 7 + rng.normal(0, 9, ramp.shape)).astype("<f4").astype("<f8"), 2),
+        "differences-f2": ((np.mgrid[0:11, 0:14].sum(0)[..., None] * 1.7).astype("<f2"), -1),
+    }
+    for name, (samples, number) in cases.items():
+        stem = folder / f"ordered-{name}"
+        if stem.with_suffix(".tile").exists():
+            continue
+        how, numbers = list(order_search.candidates(samples))[number]
+        codec = TileCodec.LEARNED if number == 0 else TileCodec.ZSTD
+        payload = classic.encode_zstd(numbers)
+        if codec == TileCodec.LEARNED:
+            byte = how.dtype.itemsize == 1
+            [payload] = engine.encode([numbers]) if byte else deep_tiles.encode([numbers], engine)
+        stem.with_suffix(".tile").write_bytes(how.to_bytes(codec) + payload)
+        digest = hashlib.sha256(samples.tobytes()).hexdigest()
+        stem.with_suffix(".sha256").write_text(f"{digest} {samples.dtype.str[1:]}\n")
+
+
 def write_born(folder: Path) -> None:
     """Write tiles that were decoded from a JPEG, what is left under a classic codec."""
     for mode in Mode:
@@ -350,6 +380,7 @@ if __name__ == "__main__":
     write_deep(vectors / "codec-v1")
     write_series(vectors / "codec-v1")
     write_narrow(vectors / "codec-v1")
+    write_ordered(vectors / "codec-v1")
     write_born(vectors / "codec-v1")
     write_bare(vectors / "codec-v1")
     write_jpegs(vectors / "codec-v1")

@@ -21,7 +21,8 @@ from archiver.image import Samples
 _TABLE_LEVEL = 19  # of zstd, for some kilobytes
 _HIGH_BITS = (16, 12, 8)  # tried
 _GAIN_OF_HOLE = 2  # bits that all others need less
-_SPARSE = 2  # as many values could be between lowest and highest as there are
+_SPARSE = 1.2  # times as many values could be between lowest and highest as there are
+_GAIN = 0.99  # of what other numbers take: what is compared is a guess
 
 Found = tuple[Ordered, Samples]
 
@@ -36,16 +37,21 @@ def find(tile: Samples, other: tuple[Narrow, Samples] | None) -> Found | None:
         rivals = []
     elif not _is_sparse(rivals[0][1]):
         return None
-    samples = Ordinals.of(tile)
-    numbers = samples.numbers(tile)
-    entries, ranks = np.unique(numbers, return_inverse=True)
-    found = list(_as_ranks(samples, entries, ranks.reshape(tile.shape)))
-    if not rivals:
-        found += _as_splits(samples, numbers, entries)
-    sizes = [head + _size(of) for head, of in rivals]
+    found = list(candidates(tile, has_splits=not rivals))
+    sizes = [_GAIN * (head + _size(of)) for head, of in rivals]
     sizes += [len(one.rest) + _size(of) for one, of in found]
     least = int(np.argmin(sizes)) - len(rivals) if sizes else -1
     return _finished(*found[least]) if least >= 0 else None
+
+
+def candidates(tile: Samples, *, has_splits: bool = True) -> Iterator[Found]:
+    """Yield ranks, if there are not too many, then high bits, then those of differences."""
+    samples = Ordinals.of(tile)
+    numbers = samples.numbers(tile)
+    entries, ranks = np.unique(numbers, return_inverse=True)
+    yield from _as_ranks(samples, entries, ranks.reshape(tile.shape))
+    if has_splits:
+        yield from _as_splits(samples, numbers, entries)
 
 
 def _is_sparse(tile: Samples) -> bool:

@@ -89,7 +89,8 @@ class Table:
             raise IntegrityError(
                 f"ordered tile: rank {ranks.max()}, expected one of {self.entries.size}"
             )
-        return self.entries[ranks]
+        found: Numbers = self.entries[ranks]
+        return found
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ class Split:
             and has_hole in (0, 1)
             and max(lowest, hole) <= samples.mask
             and (has_hole or not hole)
+            and not (has_hole and form is Form.DIFFERENCES)
         )
         if not is_sound:
             raise IntegrityError(f"ordered tile of {samples}: impossible {data[: _SPLIT.size]!r}")
@@ -132,12 +134,13 @@ class Split:
 
     def ordinals(self, high: Samples, bits: int) -> Numbers:
         """Return the ordinals, of so many bits, of a tile of high bits."""
-        has_hole = self.hole is not None
-        own = high.astype(np.uint64) - np.uint64(has_hole)
+        own = high.astype(np.uint64) - np.uint64(self.hole is not None)
         numbers = np.uint64(self.lowest) + (own << np.uint64(self.shift)) + self.low
         if self.form is Form.DIFFERENCES:
             numbers = ordinals.sums(numbers & np.uint64((1 << bits) - 1), bits)
-        return np.where(high == 0, np.uint64(self.hole), numbers) if has_hole else numbers
+        if self.hole is None:
+            return numbers
+        return np.where(high == 0, np.uint64(self.hole), numbers)
 
 
 @dataclass(frozen=True)
