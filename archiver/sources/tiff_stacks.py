@@ -27,10 +27,13 @@ def with_frames(path: Path, pages: Sequence[Page], size: int) -> list[Page]:
     if not pages or size - covered < min(_frame_bytes(page) for page in pages):
         return list(pages)
     stacks, found = _stacks(path), list[Page]()
+    shown = {int(page.offsets[0]) for page in pages}
     for page in pages:
         found.append(page)
         first, n_bytes = int(page.offsets[0]), _frame_bytes(page)
         count = stacks.get(first, 1) if _is_plain(page) else 1
+        if first + n_bytes in shown:  # by an IFD
+            continue
         if first + count * n_bytes <= size and len(found) + count <= planes.MAX_FRAMES:
             found += (planes.frame(page.geometry, first + i * n_bytes) for i in range(1, count))
     return found

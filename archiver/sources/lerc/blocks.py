@@ -136,7 +136,7 @@ def foreseen(
     code, offset_kind = reduced(low, kind)
     out[0] |= code << 6
     at = put(low, offset_kind, out, 1)
-    most = np.int64(scaled + 0.5)
+    most = int(scaled + 0.5)
     if most == 0:
         out[0] |= _FLAT
         return at if at < 1 + n * size_of(kind) else _raw(check, out)
@@ -209,7 +209,11 @@ def body(
     bits, table = head[at] & 31, head[at] & _TABLE
     wide = head[at] >> 6
     size = 4 if wide == 0 else 3 - wide
-    if size < 1 or get(head, U1 if size == 1 else U2 if size == 2 else U4, at + 1) != n or error <= 0:
+    if (
+        size < 1
+        or get(head, U1 if size == 1 else U2 if size == 2 else U4, at + 1) != n
+        or error <= 0
+    ):
         return -1
     _quantised(values, n, get(head, offset_kind, 1), error, numbers)
     for i in range(n):
@@ -226,7 +230,7 @@ def _indexed(
 ) -> Any:
     """Write places in the table of a head; -1 if it lacks a value."""
     known = np.zeros(_MAX_TABLE + 1, np.int64)
-    count = np.int64(head[at]) - 1
+    count = int(head[at]) - 1
     if count < 1 or unstuff(head, at + 1, count, bits, known[1:]) < 0:
         return -1
     for i in range(n):

@@ -45,9 +45,7 @@ def make(rows: Bytes, stream: bytes) -> Made:
     end, odd = blob.size, _NONE
     if blob.mode is Mode.BLOCKS:
         room = np.zeros((data.size // 4 + 1, 3), np.int64)
-        count, n_bytes = walk.compare(
-            data[end:], samples.blocks, samples.how, blob.max_error, room
-        )
+        count, n_bytes = walk.compare(data[end:], samples.blocks, samples.how, blob.max_error, room)
         if count < 0:
             raise Unsupported("LERC in blocks that no rule gives")
         odd, end = room[:count], end + n_bytes
@@ -57,7 +55,9 @@ def make(rows: Bytes, stream: bytes) -> Made:
         if not stream.startswith(codes, end):
             raise Unsupported("LERC in another code")
         return Made(_pack(stream[:end], data[end + len(codes) :].tobytes(), _NONE, b""), blob.total)
-    heads = b"".join(data[blob.size + at : blob.size + at + n].tobytes() for _, at, n in odd.tolist())
+    heads = b"".join(
+        data[blob.size + at : blob.size + at + n].tobytes() for _, at, n in odd.tolist()
+    )
     return Made(_pack(stream[: blob.size], data[end:].tobytes(), odd, heads), blob.total)
 
 
@@ -129,7 +129,7 @@ class _Samples:
         return np.array([self.blob.version, self.blob.kind, self.blob.block], np.int64)
 
     def codes(self, table: bytes) -> bytes:
-        """Return the bytes of samples that do not lie in blocks; ``table`` begins with their code."""
+        """Return the samples that do not lie in blocks; ``table`` begins with their code."""
         if self.blob.mode is Mode.PLAIN:
             return self.raw[self.blob.valid].tobytes()
         code, _ = huffman.described(table)

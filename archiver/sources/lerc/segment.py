@@ -53,7 +53,7 @@ def decode(stored: bytes, outer: Outer, n_bytes: int) -> bytes:
     if blob.dtype.kind == "f":
         samples[~blob.valid] = np.nan
     if samples.nbytes < n_bytes and blob.dtype.kind == "u":
-        mask = blob.valid.astype(blob.dtype) * np.iinfo(blob.dtype).max
+        mask = blob.valid.astype(blob.dtype) * ((1 << 8 * blob.dtype.itemsize) - 1)
         samples = np.concatenate([samples, mask[..., None]], axis=2)
     return samples.tobytes()
 

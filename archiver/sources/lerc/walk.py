@@ -31,7 +31,7 @@ _MANY_BITS, _FEW_BITS = 15, 7  # of a block's column, which its head repeats: ve
 def _gather(
     samples: Samples, row: int, column: int, band: int, side: int, values: Values, plain: Bytes
 ) -> Any:
-    """Collect the valid values of a block; return their number, and how many equal the one before."""
+    """Collect the values of a block; return their number, and how many equal the one before."""
     every, raw, valid, masked = samples
     size = raw.shape[3]
     n, same, before = 0, 0, 0.0
@@ -52,9 +52,7 @@ def _check(column: int, version: int) -> Any:
 
 
 @compiled
-def compare(
-    stream: Bytes, samples: Samples, how: Numbers, error: float, odd: Numbers
-) -> Any:
+def compare(stream: Bytes, samples: Samples, how: Numbers, error: float, odd: Numbers) -> Any:
     """Fill in number, start and length of the heads that the rule does not give.
 
     Return how many they are, and where the blocks end; -1 for bytes that no rule gives.
@@ -74,7 +72,9 @@ def compare(
                 if not _equal(stream, at, head, n_head):
                     n_head = -1
                 else:
-                    n_body = body(head[:n_head], values, plain[: n * size], n, how, error, numbers, out)
+                    n_body = body(
+                        head[:n_head], values, plain[: n * size], n, how, error, numbers, out
+                    )
                     if n_body < 0 or not _equal(stream, at + n_head, out, n_body):
                         n_head = -1
                 if n_head < 0:
@@ -119,7 +119,9 @@ def expand(
                         return -1
                     head[:n_head] = stated
                     k += 1
-                n_body = body(head[:n_head], values, plain[: n * size], n, how, error, numbers, bits)
+                n_body = body(
+                    head[:n_head], values, plain[: n * size], n, how, error, numbers, bits
+                )
                 if n_body < 0 or at + n_head + n_body > out.size:
                     return -1
                 out[at : at + n_head] = head[:n_head]
@@ -133,10 +135,10 @@ def expand(
 def _equal(stream: Bytes, at: int, part: Bytes, n: int) -> Any:
     if at + n > stream.size:
         return False
-    for i in range(n):
-        if stream[at + i] != part[i]:
-            return False
-    return True
+    same = 0
+    while same < n and stream[at + same] == part[same]:
+        same += 1
+    return same == n
 
 
 @compiled

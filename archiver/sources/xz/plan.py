@@ -165,7 +165,10 @@ class _Walk:
             self.probabilities = symbols.fresh()
             self.coder[: symbols.POSITION] = 0
         properties = self.properties
-        if not 0 <= properties < _MOST_PROPERTIES or properties % 9 + properties // 9 % 5 > _MOST_CONTEXT:
+        if (
+            not 0 <= properties < _MOST_PROPERTIES
+            or properties % 9 + properties // 9 % 5 > _MOST_CONTEXT
+        ):
             raise Unsupported("LZMA with properties that are none")
         self.symbols(n, n_bytes)
 
@@ -173,8 +176,7 @@ class _Walk:
         """Walk over the bits of a chunk of ``n`` raw bytes."""
         start = self.done
         self.known(n)
-        is_stream = self.said is None
-        if is_stream:
+        if self.said is None:
             data = self.data[self.at : self.at + n_bytes]
             symbols.start_reading(data, 0, self.reader)
             sides = (data, self.reader, self.coded, self.writer)
@@ -182,6 +184,7 @@ class _Walk:
             self.writer[symbols.WRITE_AT] = 0
             symbols.start_writing(self.writer)
             sides = (self.said, self.reader, self.coded, self.writer)
+        is_stream = self.said is None
         fits = symbols.chunk(
             *(self.raw, start, start + n, self.properties),
             *(self.coder, self.probabilities, sides, is_stream),
@@ -240,6 +243,10 @@ def _step_of(head: bytes) -> int:
     filters = head[at : len(head) - 4].rstrip(b"\0") + b"\0"
     if flags & 0x3F == 0 and filters[:2] == bytes([_LZMA2, 1]):
         return 0
-    if flags & 0x3F == 1 and filters[:2] == bytes([_DELTA, 1]) and filters[3:5] == bytes([_LZMA2, 1]):
+    if (
+        flags & 0x3F == 1
+        and filters[:2] == bytes([_DELTA, 1])
+        and filters[3:5] == bytes([_LZMA2, 1])
+    ):
         return filters[2] + 1
     raise Unsupported("XZ with other filters than delta and LZMA2")

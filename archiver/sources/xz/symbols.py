@@ -249,7 +249,7 @@ def chunk(
     sides: Sides,
     is_stream: bool,
 ) -> Any:
-    """Turn the chunk that becomes the bytes from ``start`` to ``end`` of ``raw``; False: it is none.
+    """Turn the chunk of the bytes from ``start`` to ``end`` of ``raw``; False: it is none.
 
     ``is_stream`` says that literals are on the side that is read.
     """
@@ -258,15 +258,15 @@ def chunk(
     while at < end:
         place, state = coder[POSITION] & (1 << places) - 1, coder[STATE]
         if not _bit(probabilities, _IS_MATCH + state * _PLACES + place, sides):
-            before = np.int64(raw[at - 1]) if at > base else 0
+            before = int(raw[at - 1]) if at > base else 0
             which = (coder[POSITION] & (1 << low_places) - 1) << context | before >> 8 - context
             other = -1
             if state >= 7:
                 if coder[DISTANCES] >= at - base:
                     return False
-                other = np.int64(raw[at - coder[DISTANCES] - 1])
+                other = int(raw[at - coder[DISTANCES] - 1])
             first = _LITERALS + _LITERAL_SIZE * which
-            if not _literal(probabilities, first, np.int64(raw[at]), other, sides, is_stream):
+            if not _literal(probabilities, first, int(raw[at]), other, sides, is_stream):
                 return False
             coder[STATE] = 0 if state < 4 else state - 3 if state < 10 else state - 6
             length = 1

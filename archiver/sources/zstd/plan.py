@@ -181,7 +181,8 @@ class _Walk:
             raise Unsupported("more literals than there are")
         runs = np.append(lengths.reshape(-1), n_after)
         block = self.known(int(runs.sum()))
-        return block[np.repeat(np.arange(runs.size) % 2 == 0, runs)]
+        found: Bytes = block[np.repeat(np.arange(runs.size) % 2 == 0, runs)]
+        return found
 
     def stream(self, kind: int, found: Bytes, head: bytes, *, single: bool) -> bytes:
         """Return the bytes that stand for literals in the frame."""

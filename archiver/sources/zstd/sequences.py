@@ -1,4 +1,4 @@
-"""Own the section of sequences of a block (RFC 8878, 3.1.1.3.2): how long its literals and matches are."""
+"""Own the sequences of a block (RFC 8878, 3.1.1.3.2): how long its literals and matches are."""
 
 from __future__ import annotations
 
@@ -40,11 +40,14 @@ def _bases(bits: NDArray[np.int64], first: int) -> NDArray[np.int64]:
 _LITERAL_BASE, _MATCH_BASE = _bases(_LITERAL_BITS, 0), _bases(_MATCH_BITS, 3)
 
 
+_NO_TABLE: Table = np.zeros((0, 3), np.int64)
+
+
 @dataclass
 class Reader:
     """Read sections of one frame: a block may use the tables of the block before it."""
 
-    _tables: list[Table | None] = field(default_factory=lambda: [None, None, None])
+    _tables: list[Table] = field(default_factory=lambda: 3 * [_NO_TABLE])
 
     def lengths(self, section: Bytes) -> Lengths:
         """Return the lengths of all sequences; Unsupported for a section that is none."""
@@ -78,7 +81,7 @@ class Reader:
             self._tables[kind], used = tables.single(int(data[0])), 1
         elif mode == _DESCRIBED:
             self._tables[kind], used = tables.described(data, most_log, most_symbol)
-        elif self._tables[kind] is None:
+        elif not self._tables[kind].size:
             raise Unsupported("a table of sequences that there is not")
         return used
 
@@ -91,7 +94,9 @@ def _count(section: Bytes) -> tuple[int, int]:
         raise Unsupported("a block without a section of sequences")
     if used == 1:
         return head[0], 1
-    return ((head[0] - 128 << 8) + head[1], 2) if used == 2 else (head[1] + (head[2] << 8) + 0x7F00, 3)
+    return (
+        ((head[0] - 128 << 8) + head[1], 2) if used == 2 else (head[1] + (head[2] << 8) + 0x7F00, 3)
+    )
 
 
 @compiled
