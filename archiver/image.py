@@ -71,6 +71,7 @@ class Image:
 
 SIGNED_VIEW = 0x80
 YCBCR_VIEW = 65
+PLANES_VIEW = 66  # Y above Cb and Cr, these side by side at half the width
 _RGB_OF_YCBCR = np.array(
     [[1, 1, 1], [0, -0.114 * 1.772 / 0.587, 1.772], [1.402, -0.299 * 1.402 / 0.587, 0]], np.float32
 )
@@ -84,17 +85,42 @@ def view_of(dtype: np.dtype[np.generic], bits: int, *, signed: bool) -> int:
     return 0 if as_they_are else n | signed * SIGNED_VIEW
 
 
+def seen_shape(shape: tuple[int, int, int], view: int) -> tuple[int, int, int]:
+    """Return height, width and channels of an image as it is to be read."""
+    height, width, channels = shape
+    return (height // 2, width, 3) if view == PLANES_VIEW else (height, width, channels)
+
+
+def seen_window(
+    window: ReadWindow, shape: tuple[int, int, int], view: int, box: tuple[int, int, int, int]
+) -> Samples:
+    """Return a part of an image as it is to be read: row, column, height and width there."""
+    if view != PLANES_VIEW:
+        return seen(window(*box), view)
+    row, column, height, width = box
+    left, half = column // 2, -(-(column + width) // 2) - column // 2
+    chroma = shape[0] // 2 + row
+    parts = [window(chroma, at + left, height, half) for at in (0, shape[1] // 2)]
+    planes = np.vstack([window(row, 2 * left, height, 2 * half), np.hstack(parts)])
+    colours = seen(planes, view)
+    return colours[:, column % 2 : column % 2 + width]
+
+
 def seen(samples: Samples, view: int) -> Samples:
     """Return samples as ``view`` says that they are to be read."""
     if not view:
         return samples
+    if view == PLANES_VIEW:
+        luma, chroma = np.split(samples[..., 0], 2)
+        return _rgb(np.dstack([luma, *np.repeat(np.hsplit(chroma, 2), 2, axis=2)]))
     if view == YCBCR_VIEW:
         return _rgb(samples)
     width, bits = 8 * samples.dtype.itemsize, view & ~SIGNED_VIEW
     kind = "i" if view & SIGNED_VIEW else "u"
     integers: Samples = samples.view(f"{kind}{samples.dtype.itemsize}")
     shift = integers.dtype.type(width - bits)
-    return np.right_shift(np.left_shift(integers, shift), shift)
+    cut: Samples = np.right_shift(np.left_shift(integers, shift), shift)
+    return cut
 
 
 def _rgb(samples: Samples) -> Samples:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from archiver.archive import layout
 from archiver.archive.tables import Columns, from_text
 from archiver.errors import IntegrityError
-from archiver.image import SIGNED_VIEW, YCBCR_VIEW
+from archiver.image import PLANES_VIEW, SIGNED_VIEW, YCBCR_VIEW
 
 Mask = NDArray[np.bool_] | np.bool_
 Range = tuple[int, int]  # low <= index < high
@@ -80,7 +80,9 @@ def images(where: str, columns: Columns, bounds: Bounds) -> None:
         width[number] = 8 * np.dtype(code).itemsize if np.dtype(code).kind in "iu" else 0
     bits = columns["view"] & ~np.uint8(SIGNED_VIEW)
     is_sound = (columns["view"] == 0) | ((bits >= 1) & (bits <= width[columns["dtype"]]))
-    is_colour = (columns["view"] == YCBCR_VIEW) & (columns["shape"][:, 2] == 3)
+    view, shape = columns["view"], columns["shape"]
+    is_even = (shape[:, :2] % 2 == 0).all(axis=1) & (shape[:, 2] == 1)
+    is_colour = ((view == YCBCR_VIEW) & (shape[:, 2] == 3)) | ((view == PLANES_VIEW) & is_even)
     is_sound |= is_colour & (columns["dtype"] == layout.DTYPE_IDS["|u1"])
     _require(where, is_sound, "view is not of as many bits as a sample has, or of its colours")
 

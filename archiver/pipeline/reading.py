@@ -19,7 +19,7 @@ from archiver.archive import layout
 from archiver.archive.reader import Archive
 from archiver.codec.adaptation import Adaptation
 from archiver.errors import NotFoundError, UsageError
-from archiver.image import Samples, seen
+from archiver.image import Samples, seen, seen_shape, seen_window
 from archiver.pipeline import disk, patterns, writing
 from archiver.pipeline.geometry import check_grid
 from archiver.pipeline.raster import Raster
@@ -304,9 +304,11 @@ class Entry:
 
     def _window(self, image: StoredImage, region: Region | None) -> Samples:
         record = image.record
-        bounds = _bounds(region, record.height, record.width, self.path)
-        samples = Raster(record, image.tiles, self._restorer.decoder).window(*bounds)
-        return seen(samples, record.view)
+        shape = record.height, record.width, record.channels
+        height, width, _ = seen_shape(shape, record.view)
+        bounds = _bounds(region, height, width, self.path)
+        raster = Raster(record, image.tiles, self._restorer.decoder)
+        return seen_window(raster.window, shape, record.view, bounds)
 
 
 def _bounds(region: Region | None, height: int, width: int, path: str) -> tuple[int, int, int, int]:
@@ -335,11 +337,15 @@ def _name(ids: type[IntEnum], number: int) -> str:
 
 def _info(record: Any, tiles: Any, model_names: Sequence[str]) -> ImageInfo:
     codecs = Counter(tiles["codec"].tolist())
+    height, width, channels = seen_shape(
+        (record.height, record.width, record.channels), record.view
+    )
+    some = np.empty((0, 2, record.channels), record.dtype)
     return ImageInfo(
-        height=record.height,
-        width=record.width,
-        channels=record.channels,
-        dtype=seen(np.empty(0, record.dtype), record.view).dtype.name,
+        height=height,
+        width=width,
+        channels=channels,
+        dtype=seen(some, record.view).dtype.name,
         bit_depth=record.bit_depth,
         tile_height=record.tile_height,
         tile_width=record.tile_width,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from archiver.image import YCBCR_VIEW, view_of
+from archiver.image import PLANES_VIEW, YCBCR_VIEW, view_of
 from archiver.sources import planes
 from archiver.sources.contract import Held, Unsupported
 from archiver.sources.dicom_header import DOUBLES, FLOATS, UNDEFINED, Header
@@ -26,10 +27,10 @@ def find(path: Path | Held, header: Header) -> list[Page]:
         raise Unsupported("DICOM: no native pixel data")
     if header.tag not in _FLOATING and header.number("BitsAllocated", 0) == 1:
         return _bits(path, header)
+    if header.colour.endswith("422") and header.number("SamplesPerPixel", 1) == 3:
+        return _halved(header)
     geometry = raster(header)
     end = header.offset + header.length
-    if header.colour.endswith("422") and geometry.channels == 3:
-        return _halved(geometry, header)
     if header.big_endian and geometry.bits == 8 and header.vr == "OW":
         return _swapped(geometry, header)
     pages = planes.frames(geometry, header.offset, header.frames, end)
@@ -79,17 +80,18 @@ def _whole(geometry: Geometry, header: Header, n_bytes: int) -> list[int]:
     return [header.offset + i * n_bytes for i in range(n)]
 
 
-def _halved(geometry: Geometry, header: Header) -> list[Page]:
-    """Return frames of which two pixels share their colour: two bytes a pixel."""
-    geometry = replace(geometry, planar=False)
-    if geometry.bits != 8 or geometry.signed or geometry.width % 2:
-        raise Unsupported(f"DICOM: {header.colour} of {geometry.width} columns")
-    plain = planes.frame(geometry, 0)
-    starts = _whole(geometry, header, 2 * geometry.height * geometry.width)
-    offsets, lengths = plain.offsets * 2 // 3, plain.lengths * 2 // 3
-    how = Compression.YBR_422
-    seen = view(header, geometry)
-    return [Page(plain.geometry, how, start + offsets, lengths, view=seen) for start in starts]
+def _halved(header: Header) -> list[Page]:
+    """Return frames of which two pixels share their colour, as planes: two bytes a pixel."""
+    height, width = header.number("Rows", 0), header.number("Columns", 0)
+    geometry = Geometry(2 * height, width, 1, 2 * height, width, 8)
+    bits = header.number("BitsAllocated", 0)
+    if bits != 8 or not header.is_ycbcr or width % 2 or not geometry.is_sound:
+        raise Unsupported(f"DICOM: {header.colour} of {bits} bits, {height} x {width}")
+    length, lead = 2 * height * width, struct.pack("<I", width)
+    how, n = Compression.YBR_422, np.array([length], np.int64)
+    starts = _whole(geometry, header, length)
+    at = (np.array([start], np.int64) for start in starts)
+    return [Page(geometry, how, one, n, lead=lead, view=PLANES_VIEW) for one in at]
 
 
 def _swapped(geometry: Geometry, header: Header) -> list[Page]:

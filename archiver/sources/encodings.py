@@ -230,7 +230,7 @@ def _ordered(compression: Compression, rows: Bytes, stored: bytes) -> Found | No
     order, recipe = ORDERS[compression]
     plan = orders.plan(order, stored, rows.size)
     encoded = orders.encode(order, rows, plan)
-    own = stored[orders.LEAD_BYTES :] if order is Order.BITS else stored
+    own = stored[orders.LEAD_BYTES[order] :]
     return Found(recipe, len(encoded), plan) if encoded == own else None
 
 

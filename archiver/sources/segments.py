@@ -1,18 +1,8 @@
 """Own files made of segments and gaps: reading windows from the file, and rebuilding the file.
 
-Their residue (FORMAT.md, "Residue of segmented files"), little-endian:
-
-    u1 layout version (1)
-    u4 n_images    n_images times Geometry: u4 height, width, channels, segment height, segment
-                   width; u1 bits, row alignment, flags (1 signed, 2 big-endian, 4 planar,
-                   8 horizontal predictor, 16 tiled, 32 bottom up, 64 channels reversed)
-    u2 n_recipes   n_recipes times Recipe: u1 encoding, then zlib settings: u1 encoder, level,
-                   memory, strategy, window; 2 bytes header
-    u4 n_segments  then columns of that many rows, in the order of the file:
-                   u4 image   i8 index minus the index before   u8 length of the gap before it
-                   u2 recipe  u1 flags (1 padding repeats the edge, 2 patched, 4 broken)
-    blob gaps      the bytes between segments, and after the last one
-    blob patches   for each patched segment: its true bytes before encoding, XOR the computed ones
+Their residue (FORMAT.md, "Residue of segmented files") holds geometries, recipes, one row for each
+segment in the order of the file, the bytes between segments, and patches: their true bytes before
+encoding, XOR the computed ones.
 
 The file is gap, segment, gap, segment, ..., gap.
 """
