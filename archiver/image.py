@@ -127,4 +127,5 @@ def _rgb(samples: Samples) -> Samples:
     """Return 8-bit YCbCr (H, W, 3) of full range as RGB (ITU-T T.871), rounded as pydicom does."""
     wide = samples.astype(np.float32) - np.array([0, 128, 128], np.float32)
     rgb = np.floor(np.matmul(wide, _RGB_OF_YCBCR) + np.float32(0.5))
-    return np.clip(rgb, 0, 255).astype(np.uint8)
+    clipped: Samples = np.clip(rgb, 0, 255).astype(np.uint8)
+    return clipped

@@ -106,6 +106,7 @@ def test_signing_alone_changes_nothing(one: Path) -> None:
         ("images/tile_shape", [[0, 1], [1, 1]], "dimension"),
         ("images/dtype", [1, 99], "dtype"),
         ("images/bit_depth", [8, 65], "bit_depth"),
+        ("images/view", [0, 67], "view"),
         ("tiles/image", [0, 0, 1, BIG], "owner"),
         ("tiles/window", [[0, 2**32 - 1, 2**32 - 1, 2**32 - 1]] * 4, "leaves the image"),
         ("tiles/window", [[0, 0, 0, 1]] * 4, "empty"),
