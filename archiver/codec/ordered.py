@@ -194,4 +194,3 @@ class Ordered:
 def is_possible(dtype: np.dtype[np.generic]) -> bool:
     """Whether tiles of a type may be ordered ones: numbers of more than 8 bits."""
     return dtype.kind in "uif" and dtype.itemsize in (2, 4, 8)
-
