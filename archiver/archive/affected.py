@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import compress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from archiver.archive.reader import Archive
 
 Rows = NDArray[np.int64]
+EARLIER: Final = b" (content of earlier generations)"
 
 
 def entries_of_payload(archive: Archive, shard: int, offset: int) -> list[bytes]:
@@ -38,14 +39,20 @@ def entries_of_model(archive: Archive, model: int) -> list[bytes]:
 
 
 def entries_of_objects(archive: Archive, objects: Rows) -> list[bytes]:
-    """Return the current paths of some objects, as far as the entries can be read."""
+    """Return the current paths of some objects, as far as the entries can be read.
+
+    Of a content that no path has any more, those that had it, marked as such.
+    """
     wanted = np.unique(objects)
     if not len(wanted):
         return []
     try:
         owners = archive.index.whole("entries", "object")
         is_hit = np.isin(owners, wanted)
-        return [path for path, row in archive.view.items() if is_hit[row]]
+        current = {path: row for path, row in archive.view.items() if is_hit[row]}
+        gone = np.setdiff1d(wanted, owners[list(current.values())])
+        earlier = sorted(_paths_in_whole_tables(archive.index, gone))
+        return [*current, *(path + EARLIER for path in earlier)]
     except ArchiverError:
         return sorted(_paths_in_whole_tables(archive.index, wanted))
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from archiver.archive import layout
+from archiver.archive.affected import entries_of_objects
 from archiver.archive.check import Problem, check_structure
 from archiver.errors import ArchiverError, ParityError, UsageError, Verdict, verdict_of
 from archiver.jobs import cluster, retry, shares
@@ -18,7 +22,7 @@ from archiver.pipeline import Entry, OpenArchive, content, disk, open_archive
 from archiver.pipeline.restoring import Decoded, Restorer
 
 DEPTHS = ("structure", "samples", "files")
-SUPERSEDED = "(content of earlier generations)"
+NAMELESS = "(content that no path has)"
 
 
 @dataclass(frozen=True)
@@ -180,7 +184,8 @@ class _Verify:
             bad = {index for index, *_ in found}
             if is_last or outcome.result is None:
                 for index, message, verdict in found:
-                    self._report(users[index], message, verdict)
+                    paths = [entry.path for entry in users[index]] or self._earlier(index)
+                    self._report(paths, message, verdict)
             else:
                 doubtful |= bad
             if not is_last and outcome.result is not None:
@@ -216,8 +221,13 @@ class _Verify:
                     done = FileDone(entry.path, entry.size, entry.stored_bytes, entry.sample_bytes)
                     self._on_event(done)
 
-    def _report(self, entries: Sequence[Entry], message: str, verdict: Verdict) -> None:
-        paths = tuple(entry.path for entry in entries) or (SUPERSEDED,)
+    def _earlier(self, index: int) -> list[str]:
+        """Return the paths that had a content which no path has any more."""
+        archive = content.opened(self._archive)
+        found = entries_of_objects(archive, np.array([index]))
+        return [os.fsdecode(path) for path in found] or [NAMELESS]
+
+    def _report(self, paths: Sequence[str], message: str, verdict: Verdict) -> None:
         found, _, advice = message.rpartition("; ")
         self._problems.append(
             Problem(
@@ -225,7 +235,7 @@ class _Verify:
                 expected="what was packed",
                 found=found or message,
                 advice=advice or "restore the archive from a backup",
-                entries=paths,
+                entries=tuple(paths),
                 verdict=verdict,
             )
         )

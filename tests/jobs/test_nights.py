@@ -86,6 +86,20 @@ def test_damage_of_a_night_leaves_those_before(source: Path, night: Night, tmp_p
     assert (tmp_path / "restored 1/notes.txt").read_text() == "content of notes.txt"
 
 
+@pytest.mark.parametrize("depth", ["structure", "files"])
+def test_damage_of_what_was_removed_is_named(
+    source: Path, night: Night, tmp_path: Path, depth: str
+) -> None:
+    """verify names a removed file whose content is damaged, and says that it is gone."""
+    night()
+    (source / "notes.txt").unlink()
+    night()
+    [shard] = (tmp_path / "a.archive" / layout.SHARDS).iterdir()
+    shard.write_bytes(shard.read_bytes().replace(b"notes", b"Notes"))
+    [problem] = run.verify(tmp_path / "a.archive", depth=depth, workers=0).problems
+    assert problem.entries == ("notes.txt (content of earlier generations)",)
+
+
 def test_commands_show_earlier_generations(source: Path, night: Night, tmp_path: Path) -> None:
     """ls, info and unpack take --generation; without it they show the newest."""
     night()
