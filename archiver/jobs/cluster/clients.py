@@ -23,7 +23,9 @@ def quiet() -> None:
 
     wanted = logging.getLogger().level
     level = logging.INFO if wanted <= logging.DEBUG else logging.CRITICAL
-    logging.getLogger("distributed").setLevel(level)
+    for name in ("distributed", *logging.root.manager.loggerDict):
+        if name.split(".")[0] in ("distributed", "tornado"):  # some have levels of their own
+            logging.getLogger(name).setLevel(level)
 
 
 def client_of(address: object, **options: Any) -> Client:

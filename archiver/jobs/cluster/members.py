@@ -28,6 +28,7 @@ AGAIN_S = 30.0  # until a worker that did not answer is asked again
 REPLY_S = 30.0  # for the scheduler to answer; said after one, lost after two of these
 IDLE_S = 60.0  # of a job without any worker
 QUIET_S = 60.0  # of a worker without a sign of life: said
+SHOWN = 5  # workers that an error names
 
 Info = Mapping[str, Any]
 
@@ -166,7 +167,8 @@ class Members:
                 self._silent[worker] = time.monotonic()
             elif fault := _fault(answer):
                 self._refused[worker] = fault
-                self._say(f"worker {worker} gets no task: {fault}")
+                if self._admitted:  # else it ends the job, and is said then
+                    self._say(f"worker {worker} gets no task: {fault}")
             else:
                 self._admitted.add(worker)
                 self._compare(worker, answer)
@@ -192,9 +194,10 @@ class Members:
             self._say(f"worker {worker} on {answer.host}: has {'; '.join(others)}")
 
     def _refusal(self) -> str:
-        faults = "; ".join(f"worker {one}: {fault}" for one, fault in self._refused.items())
+        faults = [f"worker {one}: {fault}" for one, fault in self._refused.items()]
+        more = f"; and {len(faults) - SHOWN} more workers" if len(faults) > SHOWN else ""
         return (
-            f"scheduler {self.name}: {faults}. Start workers of archiver {__version__} where the "
+            f"scheduler {self.name}: {'; '.join(faults[:SHOWN])}{more}. Start workers of archiver {__version__} where the "
             "same paths lead to the same files, or leave out --scheduler"
         )
 
@@ -243,4 +246,7 @@ def _fault(answer: Sight | Exception) -> str:
     here, there = probe.versions()["numpy"], answer.versions["numpy"]
     if here.split(".")[0] != there.split(".")[0]:
         return f"on {answer.host}, has numpy {there}, here is {here}"
-    return f"on {answer.host}, sees {'; '.join(answer.faults[:3])}" if answer.faults else ""
+    if not answer.faults:
+        return ""
+    more = f" (and {len(answer.faults) - 1} more)" if len(answer.faults) > 1 else ""
+    return f"on {answer.host}, sees {answer.faults[0]}{more}"

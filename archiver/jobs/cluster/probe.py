@@ -10,7 +10,7 @@ import os
 import platform
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -172,6 +172,7 @@ def _reply(name: str, note: Path) -> tuple[Path | None, str]:
         with reply.open("xb") as file:
             file.write(os.urandom(512))
     except OSError as error:
-        reply.unlink(missing_ok=True)
+        with suppress(OSError):
+            reply.unlink()
         return None, f"{name} {note.parent}: cannot be written there ({error.strerror})"
     return reply, ""
