@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 from archiver.codec import batches, classic
 from archiver.codec.batches import Batch, Shown
 from archiver.codec.engine import Engine
-from archiver.errors import UsageError
+from archiver.errors import MachineError, UsageError
 from archiver.pipeline.geometry import DEFAULT_TILE, spans, tile_side
 from archiver.training.data import SUFFIXES, Uint8, read_image
 
@@ -54,8 +55,13 @@ def measure(model: bytes, folders: Sequence[Path], *, workers: int = 0) -> list[
         engine = Engine.open(model, device="cpu", threads=1)
         return [_sum(images, [_code(engine, path) for path in images.paths]) for images in found]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _open, (model,)) as pool:
-        return [_sum(images, list(pool.map(_code_there, images.paths))) for images in found]
+    try:
+        with ProcessPoolExecutor(workers, context, _open, (model,)) as pool:
+            return [_sum(images, list(pool.map(_code_there, images.paths))) for images in found]
+    except BrokenProcessPool as error:
+        raise MachineError(
+            "a process that measured was killed or ran out of memory; measure with --workers 0"
+        ) from error
 
 
 Sizes = tuple[int, float, int, int]  # samples, loss bytes, model bytes, JPEG XL bytes

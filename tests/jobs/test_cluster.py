@@ -54,6 +54,32 @@ def test_processes() -> None:
     assert all(isinstance(outcomes_of_fail[n].error, RuntimeError) for n in (1, 3, 5, 7))
 
 
+@pytest.mark.slow
+def test_worker_that_keeps_dying_is_started_again() -> None:
+    """Deaths at any distance, 15 seconds also, when Dask looks after it, leave a worker."""
+    start = time.monotonic()
+    with cluster.open_workers(1, n_tasks=2) as workers:
+        while time.monotonic() < start + 40:
+            [died] = workers.run(fail, [4])
+            assert isinstance(died.error, cluster.WorkerDied)
+            [alive] = workers.run(square, [3])
+            assert alive.result is not None
+
+
+def test_local_cluster_is_closed_to_others() -> None:
+    """What a local cluster listens on takes no client without the key of this run."""
+    from distributed import Client
+
+    with cluster.open_workers(1, n_tasks=2) as workers:
+        [outcome] = workers.run(square, [3])
+        address = workers._client.scheduler.address
+        assert outcome.result is not None
+        assert address.startswith("tls://127.0.0.1:")
+        plain = address.replace("tls://", "tcp://")
+        with pytest.raises((OSError, TimeoutError)):
+            Client(plain, timeout=1, set_as_default=False)
+
+
 def test_scheduler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """An address without a scheduler is a usage error that names it, soon."""
     monkeypatch.setattr(knock, "SPEAK_S", 1)

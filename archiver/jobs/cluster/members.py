@@ -197,8 +197,9 @@ class Members:
         faults = [f"worker {one}: {fault}" for one, fault in self._refused.items()]
         more = f"; and {len(faults) - SHOWN} more workers" if len(faults) > SHOWN else ""
         return (
-            f"scheduler {self.name}: {'; '.join(faults[:SHOWN])}{more}. Start workers of archiver {__version__} where the "
-            "same paths lead to the same files, or leave out --scheduler"
+            f"scheduler {self.name}: {'; '.join(faults[:SHOWN])}{more}. Start "
+            f"workers of archiver {__version__} where the same paths lead to the same files, or "
+            "leave out --scheduler"
         )
 
     def _say(self, message: str) -> None:
