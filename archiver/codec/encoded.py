@@ -64,13 +64,23 @@ class Encoded:
     @property
     def is_constant(self) -> bool:
         """Whether one value fills the tile, or each of its channels."""
-        return not self.is_born and innermost(self.codec, self.payload) == TileCodec.CONSTANT
+        has_more = self.is_born or self.is_ordered
+        return not has_more and innermost(self.codec, self.payload) == TileCodec.CONSTANT
 
     @property
     def is_born(self) -> bool:
         """Whether a JPEG is in it; what is left of a difference is not looked at."""
-        inner = self.payload[0] if self.codec == TileCodec.REPEATED else self.codec
-        return inner in (TileCodec.FROM_JPEG, TileCodec.FROM_JPEGS)
+        return self._one in (TileCodec.FROM_JPEG, TileCodec.FROM_JPEGS)
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether it has ranks or high bits; what is left of a difference is not looked at."""
+        return self._one == TileCodec.ORDERED
+
+    @property
+    def _one(self) -> int:
+        """The codec of one channel, if all are equal."""
+        return self.payload[0] if self.codec == TileCodec.REPEATED else self.codec
 
     def turned(self, turn: Turn) -> Encoded:
         """Return the coding of a tile, given that of the tile turned."""

@@ -53,7 +53,7 @@ def parts(tile: Samples, coded: Encoded, engine: Engine) -> list[NDArray[np.gene
     """
     if not is_learnable(tile) or innermost(coded.codec, coded.payload) == TileCodec.CONSTANT:
         return []
-    if coded.is_born:  # what is left is no image
+    if coded.is_born or coded.is_ordered:  # what is left is no image, ranks are not the tile
         return []
     part = tile[..., :1] if coded.codec == TileCodec.REPEATED else tile
     if part.dtype == np.uint8:

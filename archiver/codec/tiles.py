@@ -45,13 +45,10 @@ from archiver.image import Samples
 if TYPE_CHECKING:
     from archiver.codec.engine import Engine
 
-_BORN_PAYS, _BORN_MAY_PAY = (
-    0.5,
-    1.0,
-)  # of what JPEG XL takes: no codec of samples comes near; both are tried
+_BORN_PAYS = 0.5  # of what JPEG XL takes: then no codec of samples comes near
+_BORN_MAY_PAY = 1.0  # then both are tried
 _BORN_CODECS = {Born: TileCodec.FROM_JPEG, Collage: TileCodec.FROM_JPEGS}
 _BORN_OF: dict[int, type[Born | Collage]] = {codec: kind for kind, codec in _BORN_CODECS.items()}
-
 
 @dataclass(frozen=True)
 class Opened:
@@ -207,7 +204,8 @@ class _Plain:
 def shown(tile: Samples) -> Samples | None:
     """Return what a model is given of a tile: one channel if all are equal; None if nothing."""
     plain = _Plain.each(tile)[0]
-    if plain.born or plain.narrow or not learned.is_learnable(plain.samples):
+    is_wide = narrow.is_wide(tile.dtype)
+    if plain.born or (plain.narrow and is_wide) or not learned.is_learnable(plain.samples):
         return None
     return None if classic.encode_constant(plain.samples) is not None else plain.samples
 
