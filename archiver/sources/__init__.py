@@ -40,14 +40,13 @@ from archiver.sources import (
 )
 from archiver.sources.contract import Fidelity, Format, ParsedFile, Split, Unsupported
 
-__all__ = ["Fidelity", "Format", "ParsedFile", "decode_samples", "parse", "rebuild"]
+__all__ = ["NO_FORMAT", "Fidelity", "Format", "ParsedFile", "decode_samples", "parse", "rebuild"]
 
 NO_FORMAT = "of no format that is taken apart"
 _BLOCK = 1 << 20
 _HEAD_BYTES = max(132, nifti.HEAD_BYTES)
 _MAGIC: tuple[tuple[bytes, Format], ...] = (
     (b"\x89PNG\r\n\x1a\n", Format.PNG),
-    (jpeg_ls.MAGIC, Format.JPEG_LS),
     (b"\xff\xd8\xff", Format.JPEG),
     (b"II*\0", Format.TIFF),
     (b"MM\0*", Format.TIFF),
@@ -152,6 +151,8 @@ def _recognise(head: bytes) -> Format:
         return Format.DICOM_DEFLATED if dicom_header.is_deflated(head) else Format.DICOM
     if nifti.is_nifti(head):
         return Format.NIFTI
+    if jpeg_ls.is_jpeg_ls(head):
+        return Format.JPEG_LS
     found = next((format for magic, format in _MAGIC if head.startswith(magic)), None)
     if found is None and metaimage.is_metaimage(head):
         return Format.METAIMAGE

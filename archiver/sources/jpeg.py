@@ -53,8 +53,16 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
     try:
         transcoded = bytes(imagecodecs.jpegxl_encode_jpeg(data))
     except Exception as error:
-        raise Unsupported("JPEG: libjxl cannot transcode it") from error
+        raise Unsupported(f"JPEG: {_odd(data)}libjxl cannot transcode it") from error
     return Split((), bytes([LAYOUT_VERSION]) + transcoded)
+
+
+def _odd(data: bytes) -> str:
+    """Return what is unusual about a JPEG, as a word before more."""
+    frame = jpeg_frames.frame_of(data)
+    if frame is None:
+        return ""
+    return f"{frame[1]} bits, " if frame[1] != 8 else ""
 
 
 def _page(data: bytes) -> Page | None:

@@ -22,10 +22,12 @@ from archiver.sources.contract import Unsupported
 from archiver.sources.packing import Bytes
 
 _SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
-_SOF3, _SOF55, _DHT, _SOS, _DRI = 0xC3, 0xF7, 0xC4, 0xDA, 0xDD
+_SOF3, SOF_LS, _DHT, _SOS, _DRI = 0xC3, 0xF7, 0xC4, 0xDA, 0xDD
+_NO_SOF = (_DHT, 0xC8, 0xCC)  # tables, reserved, and what arithmetic coding starts from
 _BY_SAMPLE = 2
 _MOST_SOI = 64  # places where a header may begin that are tried
 _BAND = 1 << 16  # samples coded at once
+_MOST_SAMPLES, _MOST_PER_BYTE = 1 << 23, 64  # of JPEG-LS: a header may claim any number
 Ints = NDArray[np.int64]
 Table = dict[int, tuple[int, int]]  # symbol -> bits, code
 
@@ -63,19 +65,19 @@ class Header:
         for marker, body, end in _markers(stream):
             header._take(marker, body)
             header.size = end
-        if header.kind not in (_SOF3, _SOF55) or not header.table_of:
+        if header.kind not in (_SOF3, SOF_LS) or not header.table_of:
             raise Unsupported("JPEG that is neither lossless nor JPEG-LS")
         if not header.is_plain or header.height * header.width * header.precision == 0:
             raise Unsupported("lossless JPEG with restarts, a point transform or several scans")
         if header.kind == _SOF3 and not 1 <= header.first < len(_RULES):
             raise Unsupported(f"lossless JPEG with predictor {header.first}")
         is_grey = len(header.components) == 1
-        if header.kind == _SOF55 and not is_grey and header.interleave != _BY_SAMPLE:
+        if header.kind == SOF_LS and not is_grey and header.interleave != _BY_SAMPLE:
             raise Unsupported("JPEG-LS in colour, line by line")
         return header
 
     def _take(self, marker: int, body: bytes) -> None:
-        if marker in (_SOF3, _SOF55):
+        if marker in (_SOF3, SOF_LS):
             self.is_plain &= not self.kind
             self.kind = marker
             self.precision, self.height, self.width, n = struct.unpack_from(">BHHB", body)
@@ -120,11 +122,19 @@ def _markers(stream: bytes) -> Iterator[tuple[int, bytes, int]]:
         at = end
 
 
+def frame_of(stream: bytes) -> tuple[int, int] | None:
+    """Return the marker of the frame of any JPEG, and its bits; None if there is none."""
+    with contextlib.suppress(Unsupported):
+        for marker, body, _ in _markers(stream):
+            if (0xC0 <= marker <= 0xCF and marker not in _NO_SOF) or marker == SOF_LS:
+                return marker, body[0] if body else 0
+    return None
+
+
 def is_lossless(stream: bytes) -> bool:
     """Whether a JPEG is lossless or JPEG-LS, as its markers up to the scan say."""
-    with contextlib.suppress(Unsupported):
-        return any(marker in (_SOF3, _SOF55) for marker, *_ in _markers(stream))
-    return False
+    frame = frame_of(stream)
+    return frame is not None and frame[0] in (_SOF3, SOF_LS)
 
 
 def decode(stream: bytes) -> Samples:
@@ -132,6 +142,10 @@ def decode(stream: bytes) -> Samples:
     header = Header.of(stream)
     if header.kind == _SOF3 and math.prod(header.shape) > 8 * len(stream):
         raise Unsupported("lossless JPEG of fewer bits than samples")  # a bit each, at least
+    if header.kind == SOF_LS and stream.find(_EOI, header.size) < 0:
+        raise Unsupported("JPEG-LS that is cut off")  # CharLS looks for its end for seconds
+    if math.prod(header.shape) > _MOST_SAMPLES + _MOST_PER_BYTE * len(stream):
+        raise Unsupported(f"JPEG-LS of {math.prod(header.shape)} samples in {len(stream)} bytes")
     read = imagecodecs.jpegsof3_decode if header.kind == _SOF3 else imagecodecs.jpegls_decode
     samples: Samples = np.asarray(read(stream)).reshape(header.shape)
     return samples.astype(header.dtype, copy=False)

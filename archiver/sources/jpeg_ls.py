@@ -12,7 +12,11 @@ from archiver.sources.encodings import Compression
 from archiver.sources.geometry import Geometry
 from archiver.sources.segments import Page
 
-MAGIC = b"\xff\xd8\xff\xf7"
+
+def is_jpeg_ls(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` is JPEG-LS, as far as its first markers tell."""
+    frame = jpeg_frames.frame_of(head)
+    return frame is not None and frame[0] == jpeg_frames.SOF_LS
 
 
 def split(path: Path, *, fidelity: Fidelity) -> Split:

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import imagecodecs
+import metaimageio
 import nibabel
+import nrrd
 import numpy as np
 import pydicom
 import pytest
@@ -67,12 +69,44 @@ def _nifti(name: str) -> Callable[[Path], None]:
     return write
 
 
+def _beside(name: str, image: type) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        voxels = np.stack([frames.scene(12)[..., 0]] * 3, 2)
+        image(voxels.astype(np.int16), np.eye(4)).to_filename(path.with_name(name))
+        path.with_name(name).rename(path)
+
+    return write
+
+
+def _nrrd(encoding: str) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        voxels = np.stack([frames.scene(12)[..., 0]] * 3)
+        nrrd.write(str(path.with_name("a.nrrd")), voxels, header={"encoding": encoding})
+        path.with_name("a.nrrd").rename(path)
+
+    return write
+
+
+def _metaimage(compressed: bool) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        voxels = np.stack([frames.scene(12)[..., 0]] * 3)
+        metaimageio.write(path.with_name("a.mha"), voxels, CompressedData=compressed)
+        path.with_name("a.mha").rename(path)
+
+    return write
+
+
+def _planes(path: Path) -> None:
+    np.save(path.with_name("a.npy"), frames.scene(12, sides=(800, 8)).reshape(-1, 8, 8))
+    path.with_name("a.npy").rename(path)
+
+
 def _npy(path: Path) -> None:
     with path.open("wb") as file:
         np.save(file, frames.scene(8, 3))
 
 
-WRITERS: dict[str, Callable[[Path], None]] = {
+WRITERS: dict[str, Callable[[Path], object]] = {
     "png": _pillow("PNG"),
     "bmp": _pillow("BMP"),
     "ppm": _pillow("PPM"),
@@ -95,6 +129,16 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "nifti": _nifti("a.nii"),
     "nifti gzip": _nifti("a.nii.gz"),
     "npy": _npy,
+    "tiny planes": _planes,
+    "nrrd": _nrrd("raw"),
+    "nrrd gzip": _nrrd("gzip"),
+    "metaimage": _metaimage(False),
+    "metaimage zlib": _metaimage(True),
+    "mgh": _beside("a.mgh", nibabel.MGHImage),
+    "mgz": _beside("a.mgz", nibabel.MGHImage),
+    "bare jpeg-ls": lambda path: path.write_bytes(
+        bytes(imagecodecs.jpegls_encode(frames.scene(8)[..., 0]))
+    ),
     "jpeg 2000": _pillow("JPEG2000", num_resolutions=3),
     "jpeg 2000 frames": _frame(16, JPEG2000Lossless, _codestream),
     "tiff jpeg 2000": _tiff(

@@ -17,7 +17,16 @@ from PIL import Image as Pillow
 
 from archiver.errors import ArchiverError, IntegrityError, SourceError, UsageError
 from archiver.image import Image
-from archiver.sources import Fidelity, Format, ParsedFile, decode_samples, jpeg, parse, rebuild
+from archiver.sources import (
+    NO_FORMAT,
+    Fidelity,
+    Format,
+    ParsedFile,
+    decode_samples,
+    jpeg,
+    parse,
+    rebuild,
+)
 
 ZOO = Path(__file__).parents[3] / "shared" / "images" / "zoo"
 
@@ -42,12 +51,13 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ParsedFile]:
 
 
 def test_opaque_is_untouched(tmp_path: Path) -> None:
-    """Other content, empty files too, is opaque without a note, and SHA-256 is of the file."""
+    """Other content is opaque and says so, but for empty files; SHA-256 is of the file."""
     for data in (b"", b"\x89PN", b"hello", bytes(3 << 20)):
         path = tmp_path / "a"
         path.write_bytes(data)
         found = parse(path)
-        assert (found.format, found.note, found.residue) == (Format.OPAQUE, "", b"")
+        note = NO_FORMAT if data else ""
+        assert (found.format, found.note, found.residue) == (Format.OPAQUE, note, b"")
         assert found.sha256 == found.rebuilt_sha256 == hashlib.sha256(data).digest()
         assert found.size == len(data)
     assert b"".join(rebuild(Format.OPAQUE, b"abc", ())) == b"abc"
