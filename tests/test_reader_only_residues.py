@@ -67,12 +67,18 @@ def zlib_stream(raw: bytes, settings: bytes, plan: bytes | None) -> bytes:
 def read_gzip(data: bytes, images: Sequence[Array]) -> bytes:
     """The file of a residue of GZIP."""
     residue = Cursor(data)
-    assert residue.take("<B") in (6, 7), "format of the file inside"
+    assert residue.take("<B") in (5, 6, 7, 10, 11, 12), "format of what is inside"
     settings = residue.bytes(7)
     head, tail, inner = (residue.blob() for _ in range(3))
     plan = residue.blob() if settings[0] == 2 else None
     residue.end()
     return head + zlib_stream(read_segmented(inner, images), settings, plan)[2:-4] + tail
+
+
+def read_volume(data: bytes, images: Sequence[Array]) -> bytes:
+    """The file of a residue of volumes."""
+    assert data[0] == 1
+    return (read_segmented, read_gzip)[data[1]](data[2:], images)
 
 
 def read_png(data: bytes, image: Array) -> bytes:
