@@ -12,7 +12,7 @@ import numpy as np
 
 from archiver.image import Samples
 from archiver.sources.contract import MAX_SIDE, MAX_WHOLE_BYTES
-from archiver.sources.packing import Bytes, pack_bits, pack_wide, unpack_bits, unpack_wide
+from archiver.sources.packing import Bytes, pack_bits, pack_odd, unpack_bits, unpack_odd
 from archiver.sources.wire import Cursor
 
 _LAYOUT = "<IIIIIBBB"
@@ -21,7 +21,7 @@ _FLAGS = (
     "floating",
 )
 _MAX_CHANNELS = 1 << 16
-_WIDE = (10, 12, 14)  # bits that are packed, but do not fit a byte
+_ODD = (3, 5, 6, 7, *range(9, 16))  # bits of which no whole number fills a byte
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Geometry:
     channels: int
     segment_height: int
     segment_width: int
-    bits: int  # 1, 2, 4, 8, 10, 12, 14, 16, 32, 64
+    bits: int  # 1 to 16, 32, 64
     row_align: int = 1  # rows are padded with zeros to a multiple of this many bytes
     signed: bool = False
     big_endian: bool = False
@@ -97,10 +97,10 @@ class Geometry:
         return (
             all(1 <= side <= MAX_SIDE for side in sides)
             and 1 <= self.channels <= _MAX_CHANNELS
-            and self.bits in (1, 2, 4, 8, *_WIDE, 16, 32, 64)
+            and self.bits in (1, 2, 4, 8, *_ODD, 16, 32, 64)
             and self.row_align in (1, 4)
             and (self.bits >= 8 or not self.predictor)
-            and not (self.bits in _WIDE and (self.predictor or self.signed or self.floating))
+            and not (self.bits in _ODD and (self.predictor or self.signed or self.floating))
             and (self.bits >= 16 or not self.floating)
             and not (self.floating and self.signed and not self.predictor)
             and (self.tiled or self.segment_width == self.width)
@@ -112,7 +112,7 @@ class Geometry:
     def dtype(self) -> np.dtype[np.generic]:
         """Sample type in memory."""
         kind = "f" if self.floating else "i" if self.signed else "u"
-        return np.dtype(f"{kind}{2 if self.bits in _WIDE else max(1, self.bits // 8)}")
+        return np.dtype(f"{kind}{-(-self.bits // 8)}")
 
     @property
     def splits_bytes(self) -> bool:
@@ -187,10 +187,10 @@ class Geometry:
         rows = np.frombuffer(raw, np.uint8).reshape(self.n_rows(box), self.row_bytes)
         values = self.segment_width * self.segment_channels
         full: Samples
-        if self.bits < 8:
+        if self.bits in _ODD:
+            full = unpack_odd(rows, self.bits, values).astype(self._unsigned)
+        elif self.bits < 8:
             full = unpack_bits(rows, self.bits, values)
-        elif self.bits in _WIDE:
-            full = unpack_wide(rows, self.bits, values)
         elif self.splits_bytes:
             full = self._from_split_bytes(rows)
         else:
@@ -234,8 +234,8 @@ class Geometry:
         return high_first.reshape(n, -1).astype(self._unsigned)
 
     def _to_bytes(self, full: Samples) -> Bytes:
+        if self.bits in _ODD:
+            return pack_odd(full.reshape(len(full), -1).astype(np.uint16), self.bits)
         if self.bits < 8:
             return pack_bits(full.reshape(len(full), -1).astype(np.uint8), self.bits)
-        if self.bits in _WIDE:
-            return pack_wide(full.reshape(len(full), -1).astype(np.uint16), self.bits)
         return full.astype(self._stored).reshape(len(full), -1).view(np.uint8)

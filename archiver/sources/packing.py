@@ -29,15 +29,15 @@ def pack_bits(values: Bytes, bit_depth: int) -> Bytes:
     return packed
 
 
-def unpack_wide(rows: Bytes, bit_depth: int, columns: int) -> NDArray[np.uint16]:
-    """Turn packed rows (R, bytes) into values (R, columns) of 9 to 15 bits."""
+def unpack_odd(rows: Bytes, bit_depth: int, columns: int) -> NDArray[np.uint16]:
+    """Turn packed rows (R, bytes) into values (R, columns) of up to 16 bits."""
     bits = np.unpackbits(rows, axis=1)[:, : columns * bit_depth].reshape(len(rows), -1, bit_depth)
     wide = np.pad(bits, ((0, 0), (0, 0), (16 - bit_depth, 0)))
     return np.packbits(wide.reshape(len(rows), -1), axis=1).view(">u2").astype(np.uint16)
 
 
-def pack_wide(values: NDArray[np.uint16], bit_depth: int) -> Bytes:
-    """Turn values (R, columns) of 9 to 15 bits into packed rows, unused bits zero."""
+def pack_odd(values: NDArray[np.uint16], bit_depth: int) -> Bytes:
+    """Turn values (R, columns) of up to 16 bits into packed rows, unused bits zero."""
     rows, columns = values.shape
     wide = np.unpackbits(values.astype(">u2").view(np.uint8), axis=1).reshape(rows, columns, 16)
     return np.packbits(wide[..., 16 - bit_depth :].reshape(rows, -1), axis=1)

@@ -179,7 +179,7 @@ def _geometry(tags: Any, big_endian: bool) -> Geometry:
         bits=bits,
         signed=kinds == 2 or predictor == 3,  # of floats: how they are predicted
         floating=kinds == 3,
-        big_endian=big_endian and _compression(tags) not in (*CODESTREAMS, *LERC),
+        big_endian=big_endian and _compression(tags) not in CODESTREAMS,
         planar=planar and channels > 1,
         predictor=predictor > 1,
         tiled=tiled,

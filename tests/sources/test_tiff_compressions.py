@@ -51,7 +51,7 @@ def check(path: Path, expected: np.ndarray) -> ParsedFile:
     return parsed
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     height=st.integers(1, 90),
     width=st.integers(1, 90),
@@ -98,7 +98,7 @@ def test_tifffile(
         predictor=predictor and compression[0] != "lerc",
         tile=tile,
         rowsperstrip=rows if tile is None else None,
-        byteorder=byteorder,
+        byteorder="<" if compression[0] == "lerc" else byteorder,  # tifffile writes no other
         metadata=None,
     )
     check(path, several)
@@ -108,16 +108,16 @@ RAW = {
     "nothing but one": b"\x07",
     "equal": bytes(70_000),
     "noise": np.random.default_rng(1).integers(0, 256, 30_000, np.uint8).tobytes(),
-    "smooth": samples((300, 700, 1), "u1", 2).tobytes(),
+    "smooth": samples((150, 400, 1), "u1", 2).tobytes(),
     "few": np.random.default_rng(3)
-    .choice([0, 5, 9], 200_000, p=[0.9, 0.06, 0.04])
+    .choice([0, 5, 9], 60_000, p=[0.9, 0.06, 0.04])
     .astype("u1")
     .tobytes(),
-    "text": b"".join(b"row %d of %d\n" % (i, i * i) for i in range(9000)),
+    "text": b"".join(b"row %d of %d\n" % (i, i * i) for i in range(3000)),
 }
 
 
-@pytest.mark.parametrize("level", [-5, 1, 3, 5, 9, 13, 17, 19, 22])
+@pytest.mark.parametrize("level", [-5, 1, 3, 5, 9, 13, 17, 19])
 @pytest.mark.parametrize("name", RAW)
 def test_every_level_of_zstandard_has_a_plan(name: str, level: int) -> None:
     """Frames of every strategy, with and without sizes and checksums, come back from their plan."""
@@ -145,11 +145,11 @@ def test_frames_of_another_release_have_a_plan() -> None:
     [
         [{"id": lzma.FILTER_LZMA2, "preset": 0}],
         [{"id": lzma.FILTER_LZMA2, "preset": 6}],
-        [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}],
+        [{"id": lzma.FILTER_LZMA2, "preset": 3 | lzma.PRESET_EXTREME}],
         [{"id": lzma.FILTER_LZMA2, "lc": 0, "lp": 3, "pb": 4, "dict_size": 4096}],
         [{"id": lzma.FILTER_DELTA, "dist": 3}, {"id": lzma.FILTER_LZMA2, "preset": 6}],
     ],
-    ids=["0", "6", "9e", "other properties", "delta"],
+    ids=["0", "6", "3e", "other properties", "delta"],
 )
 @pytest.mark.parametrize("name", RAW)
 def test_every_preset_of_lzma_has_a_plan(name: str, filters: list[dict[str, int]]) -> None:
@@ -167,16 +167,16 @@ def test_every_preset_of_lzma_has_a_plan(name: str, filters: list[dict[str, int]
 @pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8"])
 @pytest.mark.parametrize("version", [3, 4, 5, 6])
 def test_every_version_of_lerc_has_a_plan(version: int, dtype: str, error: float) -> None:
-    """Blobs come back from a plan that is a small part of them, but for floats without loss in 6."""
+    """Blobs come back from a plan that is a small part of them; not: floats without loss in 6."""
     array = samples((97, 83, 1), dtype, 5, noise=90)[..., 0]
     array[40:60, 8:40] = array[40, 8]  # blocks of few values
     blob = bytes(imagecodecs.lerc_encode(array, level=error, version=version))
-    decoded = lerc.decode(blob, Outer.NONE, array.nbytes)
-    rows = np.frombuffer(decoded, np.uint8).reshape(97, -1)
     if (version, error) == (6, 0) and dtype[0] == "f":
         with pytest.raises(Unsupported, match="floats that are coded without loss"):
-            lerc.make(rows, blob, Outer.NONE)
+            lerc.decode(blob, Outer.NONE, array.nbytes)
         return
+    decoded = lerc.decode(blob, Outer.NONE, array.nbytes)
+    rows = np.frombuffer(decoded, np.uint8).reshape(97, -1)
     made = lerc.make(rows, blob, Outer.NONE)
     assert made is not None
     assert lerc.replay(rows, made.plan) == blob
@@ -209,10 +209,13 @@ def test_lerc_that_is_compressed_once_more(folder: Path, outer: int) -> None:
             shape=array.shape,
             dtype=array.dtype,
             compression=CODES["lerc"],
-            extratags=[(50674, 4, 2, (4, outer), True)],
             rowsperstrip=64,
             metadata=None,
         )
+    with tifffile.TiffFile(path) as tif:
+        at = tif.pages[0].tags[50674].valueoffset
+    data = path.read_bytes()
+    path.write_bytes(data[:at] + struct.pack("<II", 4, outer) + data[at + 8 :])
     check(path, array[..., None])
 
 
@@ -278,12 +281,13 @@ def test_complex_samples_are_two_numbers(folder: Path, dtype: str, compression: 
     check(path, np.stack([real, real[::-1]], axis=-1))
 
 
-@pytest.mark.parametrize("bits", [10, 12, 14])
+@pytest.mark.parametrize("bits", [3, 5, 7, 9, 10, 12, 14, 15])
 def test_samples_that_fill_no_bytes(folder: Path, bits: int) -> None:
-    """Samples of 10, 12 and 14 bits are read as tifffile reads them."""
+    """Samples of any number of bits are read as they are, a row from a whole byte on."""
     array = np.random.default_rng(bits).integers(0, 1 << bits, (21, 33), np.uint16)
+    fitting = array.astype(np.uint8) if bits < 8 else array
     path = folder / "packed.tif"
-    packed = bytes(imagecodecs.packints_encode(array, bits, axis=-1))
+    packed = b"".join(bytes(imagecodecs.packints_encode(row, bits)) for row in fitting)
     tifffile.imwrite(
         path, np.frombuffer(packed, np.uint8).reshape(21, -1), metadata=None, rowsperstrip=21
     )
@@ -325,7 +329,10 @@ def test_thousands_of_tiny_strips_are_given_up_at_once(folder: Path, compression
 def test_thousands_of_tiny_pages_are_given_up_at_once(folder: Path) -> None:
     """Pages of a few bytes each, thousands of them, stay as they are."""
     path = folder / "pages.tif"
-    with tifffile.TiffWriter(path) as tif:
-        for i in range(2100):
-            tif.write(np.full((4, 4), i % 256, np.uint8), contiguous=False, metadata=None)
+    tags = ((256, 4), (257, 4), (258, 8), (259, 1), (262, 1), (273, 8), (278, 4), (279, 16))
+    size = 2 + 12 * len(tags) + 4
+    ifd = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", a, 4, 1, b) for a, b in tags)
+    pages = [ifd + struct.pack("<I", 24 + (i + 1) * size) for i in range(2100)]
+    pages[-1] = ifd + bytes(4)
+    path.write_bytes(b"II*\0" + struct.pack("<I", 24) + bytes(16) + b"".join(pages))
     assert "thousands of pages" in parse(path).note

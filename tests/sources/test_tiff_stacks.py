@@ -34,7 +34,7 @@ def check(path: Path, frames: np.ndarray) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("byteorder", "<>")
 def test_imagej(tmp_path: Path, byteorder: str) -> None:
-    """All planes of an ImageJ hyperstack with one IFD are found; slices and times are neighbours."""
+    """All planes of a hyperstack with one IFD are found; slices and times are neighbours."""
     write(tmp_path / "a.tif", STACK, imagej=True, byteorder=byteorder)
     assert check(tmp_path / "a.tif", STACK) == (2, 6)
 
