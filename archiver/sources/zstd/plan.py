@@ -3,16 +3,20 @@
 Plan (FORMAT.md, "Plan of Zstandard"): u1 layout version (1), then the frame without
 
     the bytes of raw blocks
-    in other blocks: raw literals, and the streams of Huffman codes, lengths included
+    in other blocks: raw literals, and the streams of Huffman codes, lengths included; the stream
+        of sequences, in whose place stand u4, u4 lengths of two pieces: their bits without those
+        of offsets that are nearest, and for each offset whether it is not
 """
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from archiver.errors import IntegrityError
+from archiver.sources import nearest
 from archiver.sources.contract import LAYOUT_VERSION, Unsupported
 from archiver.sources.zstd import literals, sequences
 from archiver.sources.zstd.bits import Bytes
@@ -41,7 +45,8 @@ def make(raw: bytes, frame: bytes) -> Made | None:
         walk.run()
     except Unsupported:
         return None
-    return Made(bytes([LAYOUT_VERSION]) + bytes(walk.out), walk.at)
+    plan = bytes([LAYOUT_VERSION]) + bytes(walk.out)
+    return Made(plan, walk.at) if replay(raw, plan) == frame[: walk.at] else None
 
 
 def replay(raw: bytes, plan: bytes) -> bytes:
@@ -72,12 +77,15 @@ class _Walk:
     at: int = 0
     done: int = 0  # bytes of ``raw``
     code: literals.Code | None = None
+    links: nearest.Links = field(default_factory=lambda: np.zeros((2, 0), np.int32))
     reader: sequences.Reader = field(default_factory=sequences.Reader)
 
     def run(self) -> None:
         """Walk over the frame; Unsupported if it is none, or none of ``raw``."""
         if self.copy(4) != MAGIC:
             raise Unsupported("no Zstandard frame")
+        if self.raw.size <= nearest.MAX_BYTES:
+            self.links = nearest.links(self.raw)
         flags = self.copy(1)[0]
         if flags & 0x0B:
             raise Unsupported("a dictionary, or bits that are reserved")
@@ -145,15 +153,59 @@ class _Walk:
             self.copy(n_head)
             n_stream -= n_head
         n_section = end - self.done_bytes - n_stream
-        start = self.at + (0 if self.is_plan else n_stream)
-        if min(n_section, n_stream) < 0 or start + n_section > self.data.size:
+        if min(n_section, n_stream) < 0:
             raise Unsupported("a block that is cut off")
-        found = self.literals(self.data[start : start + n_section], n_literals)
-        stream = self.stream(kind, found, head, single=single)
+        if self.is_plan:
+            lengths, section = self.planned_section(n_section)
+        else:
+            start = self.at + n_stream
+            lengths, section = self.section(self.data[start : start + n_section], n_section)
+        stream = self.stream(kind, self.literals(lengths, n_literals), head, single=single)
         if len(stream) != n_stream:
             raise Unsupported("literals in another code")
         self.leave(stream)
-        self.copy(n_section)
+        self.out += section
+        self.at += 0 if self.is_plan else n_section
+
+    def section(self, data: Bytes, n_section: int) -> tuple[sequences.Lengths, bytes]:
+        """Return the lengths of the sequences of a block, and what a plan says of them."""
+        if data.size != n_section:
+            raise Unsupported("a block that is cut off")
+        n, n_head = self.reader.head(data)
+        if n == 0:
+            if n_head != n_section:
+                raise Unsupported("a block that is longer than its sections")
+            return np.zeros((0, 2), np.int64), data.tobytes()
+        where = self.raw, self.links, self.done
+        lengths, bits, flags = self.reader.reduced(data[n_head:], n, where)
+        sizes = struct.pack("<II", len(bits), len(flags.rstrip(b"\0")))
+        return lengths, data[:n_head].tobytes() + sizes + bits + flags.rstrip(b"\0")
+
+    def planned_section(self, n_section: int) -> tuple[sequences.Lengths, bytes]:
+        """Return the lengths of the sequences of a block, and its section of them."""
+        data = self.data[self.at :]
+        n, n_head = self.reader.head(data)
+        section = data[:n_head].tobytes()
+        self.at += n_head
+        lengths = np.zeros((0, 2), np.int64)
+        if n:
+            if n > self.raw.size:
+                raise Unsupported("more sequences than bytes")
+            n_bits, n_flags = struct.unpack("<II", self.plan_bytes(8).tobytes())
+            bits, flags = self.plan_bytes(n_bits), self.plan_bytes(n_flags)
+            where = self.raw, self.links, self.done
+            lengths, stream = self.reader.whole(bits, flags, n, where)
+            section += stream
+        if len(section) != n_section:
+            raise Unsupported("sequences of another length")
+        return lengths, section
+
+    def plan_bytes(self, n: int) -> Bytes:
+        """Take bytes that only a plan has."""
+        if n > self.data.size - self.at:
+            raise Unsupported("a plan that is cut off")
+        self.at += n
+        return self.data[self.at - n : self.at]
 
     @property
     def done_bytes(self) -> int:
@@ -173,9 +225,8 @@ class _Walk:
         mask = (1 << bits) - 1
         return kind, value & mask, value >> bits & mask, form == 0
 
-    def literals(self, section: Bytes, n_literals: int) -> Bytes:
-        """Return the literals of a block, by its section of sequences."""
-        lengths = self.reader.lengths(section)
+    def literals(self, lengths: sequences.Lengths, n_literals: int) -> Bytes:
+        """Return the literals of a block, by the lengths of its sequences."""
         n_after = n_literals - int(lengths[:, 0].sum())
         if n_after < 0:
             raise Unsupported("more literals than there are")

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from archiver.compiled import compiled
 from archiver.sources.contract import Unsupported
+from archiver.sources.nearest import Links, distance
 from archiver.sources.zstd import tables
 from archiver.sources.zstd.bits import Bytes, bits_at, last_bit
 from archiver.sources.zstd.tables import BASE, BITS, SYMBOL, Table
 
 Lengths = NDArray[np.int64]  # (n, 2): literals, then the match
+Where = tuple[Bytes, Links, int]  # what the frame decodes to, its links, and where the block begins
 _PREDEFINED, _SINGLE, _DESCRIBED = 0, 1, 2
 _LITERAL_BITS = np.array([0] * 16 + [1, 1, 1, 1, 2, 2, 3, 3, 4, *range(6, 17)], np.int64)
 _MATCH_BITS = np.array(
@@ -49,25 +51,41 @@ class Reader:
 
     _tables: list[Table] = field(default_factory=lambda: 3 * [_NO_TABLE])
 
-    def lengths(self, section: Bytes) -> Lengths:
-        """Return the lengths of all sequences; Unsupported for a section that is none."""
+    def head(self, section: Bytes) -> tuple[int, int]:
+        """Return the number of sequences, and the bytes of counts, modes and tables before them."""
         n, at = _count(section)
         if n == 0:
-            if at != section.size:
-                raise Unsupported("a block that is longer than its sections")
-            return np.zeros((0, 2), np.int64)
+            return 0, at
         modes = int(section[at : at + 1].sum())
         at += 1
         for kind in range(3):
             at += self._take_table(section[at:], kind, modes >> (6 - 2 * kind) & 3)
-        if modes & 3:
-            raise Unsupported("modes of sequences that are reserved")
-        out = np.zeros((n, 2), np.int64)
-        literals, offsets, matches = self._tables
-        bits = (_LITERAL_BITS, _LITERAL_BASE, _MATCH_BITS, _MATCH_BASE)
-        if not _decode(np.ascontiguousarray(section[at:]), literals, offsets, matches, bits, out):
+        if modes & 3 or at > section.size:
+            raise Unsupported("modes of sequences that are reserved, or tables that are cut off")
+        return n, at
+
+    def reduced(self, stream: Bytes, n: int, where: Where) -> tuple[Lengths, bytes, bytes]:
+        """Return the lengths of ``n`` sequences, their bits as a plan has them, and its flags."""
+        walked = self._walk(stream, np.zeros(0, np.uint8), n, where, is_plan=False)
+        lengths, values, widths, flags = walked
+        return lengths, _forward(values, widths), np.packbits(flags, bitorder="little").tobytes()
+
+    def whole(self, bits: Bytes, flags: Bytes, n: int, where: Where) -> tuple[Lengths, bytes]:
+        """Return the lengths of ``n`` sequences, and their stream."""
+        lengths, values, widths, _ = self._walk(bits, flags, n, where, is_plan=True)
+        return lengths, _backward(values, widths)
+
+    def _walk(
+        self, bits: Bytes, flags: Bytes, n: int, where: Where, *, is_plan: bool
+    ) -> tuple[Lengths, Lengths, Lengths, Bytes]:
+        lengths, fields = np.zeros((n, 2), np.int64), np.zeros((2, 6 * n + 3), np.int64)
+        odd = np.zeros(n, np.uint8)
+        codes = (_LITERAL_BITS, _LITERAL_BASE, _MATCH_BITS, _MATCH_BASE)
+        tables_ = (self._tables[0], self._tables[1], self._tables[2])
+        count = _walk(bits, flags, tables_, codes, where, is_plan, lengths, fields, odd)
+        if count < 0:
             raise Unsupported("sequences that do not end where their bits do")
-        return out
+        return lengths, fields[0, :count], fields[1, :count], odd
 
     def _take_table(self, data: Bytes, kind: int, mode: int) -> int:
         """Set the table of a kind; return how many bytes describe it."""
@@ -99,37 +117,116 @@ def _count(section: Bytes) -> tuple[int, int]:
     )
 
 
+def _forward(values: Lengths, widths: Lengths) -> bytes:
+    """Return numbers one after the other, the lowest bit of the first one first."""
+    at = np.cumsum(widths) - widths
+    return _placed(values, widths, at, int(widths.sum()))
+
+
+def _backward(values: Lengths, widths: Lengths) -> bytes:
+    """Return numbers as Zstandard has them: the last one first, then a bit that is set."""
+    total = int(widths.sum())
+    at = np.append(total - np.cumsum(widths), total)
+    return _placed(np.append(values, 1), np.append(widths, 1), at, total + 1)
+
+
+def _placed(values: Lengths, widths: Lengths, at: Lengths, n_bits: int) -> bytes:
+    out = np.zeros(n_bits // 8 + 8, np.uint8)
+    _place(values, widths, at, out)
+    return out[: (n_bits + 7) // 8].tobytes()
+
+
 @compiled
-def _decode(
-    data: Bytes,
-    literals: Table,
-    offsets: Table,
-    matches: Table,
-    codes: tuple[Any, Any, Any, Any],
-    out: Lengths,
+def _place(values: Lengths, widths: Lengths, at: Lengths, out: Bytes) -> None:
+    for i in range(values.size):
+        value, byte = values[i] << (at[i] & 7), at[i] >> 3
+        while value:
+            out[byte] |= np.uint8(value & 255)
+            value, byte = value >> 8, byte + 1
+
+
+@compiled
+def _walk(
+    bits: Bytes,
+    flags: Bytes,
+    decoders: tuple[Table, Table, Table],
+    codes: tuple[Lengths, Lengths, Lengths, Lengths],
+    where: Where,
+    is_plan: bool,
+    lengths: Lengths,
+    fields: Lengths,
+    odd: Bytes,
 ) -> Any:
-    """Fill in the lengths; return whether all bits were needed."""
+    """Read sequences as a frame or a plan has them; fill in fields as the other one has them.
+
+    Return the number of fields; -1 unless all bits were needed.
+    """
+    raw, linked, at_raw = where
     literal_bits, literal_base, match_bits, match_base = codes
-    at = last_bit(data)
-    state = np.zeros(3, np.int64)
-    for i, table in enumerate((literals, offsets, matches)):
+    at = 0 if is_plan else last_bit(bits)
+    state, count, flag = np.zeros(3, np.int64), 0, 0
+    for i in range(3):
         log = 0
-        while 1 << log < table.shape[0]:
+        while 1 << log < decoders[i].shape[0]:
             log += 1
-        at -= log
-        state[i] = bits_at(data, at, log)
-    for i in range(out.shape[0]):
-        if at < 0:
-            return False
-        literal, match = literals[state[0], SYMBOL], matches[state[2], SYMBOL]
-        at -= offsets[state[1], SYMBOL] + match_bits[match]
-        out[i, 1] = match_base[match] + bits_at(data, at, match_bits[match])
-        at -= literal_bits[literal]
-        out[i, 0] = literal_base[literal] + bits_at(data, at, literal_bits[literal])
-        if i + 1 == out.shape[0]:
+        at, state[i] = _take(bits, at, log, is_plan)
+        count = _add(fields, count, state[i], log)
+    for i in range(lengths.shape[0]):
+        if at < 0 or at > 8 * bits.size:
+            return -1
+        literal, match = decoders[0][state[0], SYMBOL], decoders[2][state[2], SYMBOL]
+        offset, value = decoders[1][state[1], SYMBOL], 0
+        if not is_plan:
+            at, value = _take(bits, at, offset, is_plan)
+        at, more = _take(bits, at, match_bits[match], is_plan)
+        at, most = _take(bits, at, literal_bits[literal], is_plan)
+        lengths[i, 0], lengths[i, 1] = literal_base[literal] + most, match_base[match] + more
+        at_raw += lengths[i, 0]
+        stated = offset < 2
+        if not stated:
+            low, high = max(1, (1 << offset) - 3), (2 << offset) - 4
+            guess = 0
+            if linked.shape[1] == raw.size:
+                guess = distance(raw, linked, at_raw, lengths[i, 1], low, high)
+            guess = guess + 3 - (1 << offset) if guess else -1
+            if is_plan:
+                stated = flag < 8 * flags.size and flags[flag >> 3] >> (flag & 7) & 1
+                value = guess
+            else:
+                stated = guess != value
+                odd[flag] = stated
+            flag += 1
+        if is_plan and stated:
+            at, value = _take(bits, at, offset, is_plan)
+        if value < 0:
+            return -1
+        at_raw += lengths[i, 1]
+        if is_plan:
+            count = _add(fields, count, value, offset)
+        count = _add(fields, count, more, match_bits[match])
+        count = _add(fields, count, most, literal_bits[literal])
+        if stated and not is_plan:
+            count = _add(fields, count, value, offset)
+        if i + 1 == lengths.shape[0]:
             break
-        for k, table in ((0, literals), (2, matches), (1, offsets)):
-            row = table[state[k]]
-            at -= row[BITS]
-            state[k] = row[BASE] + bits_at(data, at, row[BITS])
-    return at == 0
+        for k in (0, 2, 1):
+            width = decoders[k][state[k], BITS]
+            at, low = _take(bits, at, width, is_plan)
+            count = _add(fields, count, low, width)
+            state[k] = decoders[k][state[k], BASE] + low
+    done = 0 <= 8 * bits.size - at < 8 if is_plan else at == 0
+    return count if done else -1
+
+
+@compiled
+def _take(bits: Bytes, at: int, n: int, is_forward: bool) -> Any:
+    """Return where to go on, and the number of ``n`` bits there."""
+    if is_forward:
+        return at + n, bits_at(bits, at, n)
+    return at - n, bits_at(bits, at - n, n)
+
+
+@compiled
+def _add(fields: Lengths, count: int, value: int, width: int) -> Any:
+    fields[0, count], fields[1, count] = value, width
+    return count + 1
