@@ -37,7 +37,7 @@ def distance(raw: Bytes, linked: Links, at: int, n: int, least: int, most: int) 
 
     At most ``MOST_STEPS`` positions are looked at.
     """
-    if n < 2 or at + n > raw.size:
+    if n < 2 or at + n > raw.size or linked.shape[1] != raw.size:
         return 0
     kind = 1 if n >= 4 else 0
     place = linked[kind, at]

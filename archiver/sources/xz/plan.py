@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from archiver.errors import IntegrityError
+from archiver.sources import nearest
 from archiver.sources.contract import LAYOUT_VERSION, Unsupported
 from archiver.sources.wire import Cursor, pack_blob
 from archiver.sources.xz import symbols
@@ -24,6 +25,7 @@ _MAX_BYTES = 256 << 20
 _CHECKS = (0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64)  # bytes, by the kind of check
 _DELTA, _LZMA2 = 0x03, 0x21  # filters
 _CODED, _MOST_PROPERTIES, _MOST_CONTEXT = 0x80, 225, 4
+_MOST_BLOCKS = 16
 _CHUNK = 1 << 16  # a coded chunk is not longer
 
 
@@ -94,6 +96,7 @@ class _Walk:
     coder: Numbers = field(default_factory=lambda: np.zeros(symbols.N_CODER, np.int64))
     probabilities: Numbers = field(default_factory=symbols.fresh)
     properties: int = -1
+    links: nearest.Links = field(default_factory=lambda: np.zeros((2, 0), np.int32))
 
     def run(self) -> None:
         """Walk over the stream; Unsupported if it is none, or none of ``raw``."""
@@ -105,8 +108,11 @@ class _Walk:
             raise Unsupported("no XZ stream")
         _, kind = self.copy(2)
         self.copy(4)
-        n_head = self.copy(1)[0]
+        n_head, n_blocks = self.copy(1)[0], 0
         while n_head:
+            n_blocks += 1
+            if n_blocks > _MOST_BLOCKS:
+                raise Unsupported("XZ of many blocks")
             self.block(4 * n_head + 3)
             self.copy(_CHECKS[kind & 15])
             n_head = self.copy(1)[0]
@@ -138,6 +144,8 @@ class _Walk:
             rest = raw[before:]
             self.raw = np.concatenate([raw[:before], rest[:step], rest[step:] - rest[:-step]])
             self.raw.flags.writeable = False  # compiled for such arrays
+        if self.raw.size <= nearest.MAX_BYTES:
+            self.links = nearest.links(self.raw)
         while control := self.copy(1)[0]:
             self.chunk(control)
         self.raw = raw
@@ -186,7 +194,7 @@ class _Walk:
             sides = (self.said, self.reader, self.coded, self.writer)
         is_stream = self.said is None
         fits = symbols.chunk(
-            *(self.raw, start, start + n, self.properties),
+            *(self.raw, self.links, start, start + n, self.properties),
             *(self.coder, self.probabilities, sides, is_stream),
         )
         if not fits:

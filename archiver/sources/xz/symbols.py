@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archiver.compiled import compiled
+from archiver.sources.nearest import Links
+from archiver.sources.nearest import distance as nearest
 
 Bytes = NDArray[np.uint8]
 Numbers = NDArray[np.int64]
@@ -27,7 +29,10 @@ _LENGTHS = _ALIGN + 16  # of matches, and of repeated ones: two choices, trees o
 _MEDIUM, _LONG, _LENGTH_SIZE = 2 + 8 * _PLACES, 2 + 16 * _PLACES, 2 + 16 * _PLACES + 256
 _LITERALS = _LENGTHS + 2 * _LENGTH_SIZE
 _LITERAL_SIZE = 0x300
-N_PROBABILITIES = _LITERALS + (_LITERAL_SIZE << 4)
+_NEAREST = _LITERALS + (_LITERAL_SIZE << 4)  # of a plan alone, by lengths
+_FLAGS = 16
+_WIDTHS = _NEAREST + _FLAGS  # of a plan alone: of distances that are not the nearest
+N_PROBABILITIES = _WIDTHS + 64
 # of a reader: range, code, place; of a writer: low, range, byte held, bytes held, place
 RANGE, CODE, READ_AT = 0, 1, 2
 LOW, WIDE, CACHE, HELD, WRITE_AT = 0, 1, 2, 3, 4
@@ -130,14 +135,28 @@ def _bit(probabilities: Numbers, i: int, sides: Sides) -> Any:
 
 
 @compiled
-def _even_bit(sides: Sides) -> Any:
-    """Read and write a bit that has no probability."""
+def _one(probabilities: Numbers, i: int, bit: int, sides: Sides, is_read: bool) -> Any:
+    """Read a bit, or write the one that is known, and learn it."""
     data, reader, out, writer = sides
-    reader[RANGE] >>= 1
-    bit = 1 if reader[CODE] >= reader[RANGE] else 0
-    reader[CODE] -= reader[RANGE] * bit
-    if reader[RANGE] < _TOP:
-        _next(data, reader)
+    if is_read:
+        bit = _get(probabilities[i], data, reader)
+    else:
+        _put(probabilities[i], bit, out, writer)
+    _learn(probabilities, i, bit)
+    return bit
+
+
+@compiled
+def _one_even(bit: int, sides: Sides, is_read: bool) -> Any:
+    """Read a bit that has no probability, or write the one that is known."""
+    data, reader, out, writer = sides
+    if is_read:
+        reader[RANGE] >>= 1
+        bit = 1 if reader[CODE] >= reader[RANGE] else 0
+        reader[CODE] -= reader[RANGE] * bit
+        if reader[RANGE] < _TOP:
+            _next(data, reader)
+        return bit
     writer[WIDE] >>= 1
     writer[LOW] += writer[WIDE] * bit
     if writer[WIDE] < _TOP:
@@ -156,16 +175,6 @@ def _tree(probabilities: Numbers, first: int, n: int, sides: Sides) -> Any:
 
 
 @compiled
-def _tree_from_lowest(probabilities: Numbers, first: int, n: int, sides: Sides) -> Any:
-    value, node = 0, 1
-    for i in range(n):
-        bit = _bit(probabilities, first + node, sides)
-        node = node << 1 | bit
-        value |= bit << i
-    return value
-
-
-@compiled
 def _length(probabilities: Numbers, first: int, place: int, sides: Sides) -> Any:
     if not _bit(probabilities, first, sides):
         return _LEAST + _tree(probabilities, first + 2 + 8 * place, 3, sides)
@@ -175,18 +184,72 @@ def _length(probabilities: Numbers, first: int, place: int, sides: Sides) -> Any
 
 
 @compiled
-def _distance(probabilities: Numbers, length: int, sides: Sides) -> Any:
-    """Return a distance less 1."""
-    slot = _tree(probabilities, _SLOTS + 64 * min(length - _LEAST, 3), 6, sides)
+def _one_tree(
+    probabilities: Numbers, first: int, n: int, value: int, sides: Sides, is_read: bool
+) -> Any:
+    """Read or write a number of ``n`` bits, the highest first."""
+    node = 1
+    for i in range(n - 1, -1, -1):
+        node = node << 1 | _one(probabilities, first + node, value >> i & 1, sides, is_read)
+    return node - (1 << n)
+
+
+@compiled
+def _one_tree_from_lowest(
+    probabilities: Numbers, first: int, n: int, value: int, sides: Sides, is_read: bool
+) -> Any:
+    node, out = 1, 0
+    for i in range(n):
+        bit = _one(probabilities, first + node, value >> i & 1, sides, is_read)
+        node = node << 1 | bit
+        out |= bit << i
+    return out
+
+
+@compiled
+def _width(value: int) -> Any:
+    n = 0
+    while value >> n:
+        n += 1
+    return n
+
+
+@compiled
+def _coded(probabilities: Numbers, length: int, distance: int, sides: Sides, is_read: bool) -> Any:
+    """Read or write a distance less 1 as LZMA has it."""
+    slot = distance
+    if distance > 3:
+        n = _width(distance) - 1
+        slot = 2 * n + (distance >> n - 1 & 1)
+    first = _SLOTS + 64 * min(length - _LEAST, 3)
+    slot = _one_tree(probabilities, first, 6, slot, sides, is_read)
     if slot < 4:
         return slot
     n = (slot >> 1) - 1
-    distance = (2 | slot & 1) << n
+    base = (2 | slot & 1) << n
+    low = distance - base
     if slot < 14:
-        return distance + _tree_from_lowest(probabilities, _SPECIAL + distance - slot, n, sides)
+        first = _SPECIAL + base - slot
+        return base + _one_tree_from_lowest(probabilities, first, n, low, sides, is_read)
+    high = 0
     for i in range(n - 1, 3, -1):
-        distance += _even_bit(sides) << i
-    return distance + _tree_from_lowest(probabilities, _ALIGN, 4, sides)
+        high |= _one_even(low >> i & 1, sides, is_read) << i
+    return base + high + _one_tree_from_lowest(probabilities, _ALIGN, 4, low, sides, is_read)
+
+
+@compiled
+def _told(
+    probabilities: Numbers, length: int, distance: int, guess: int, sides: Sides, is_read: bool
+) -> Any:
+    """Read or write a distance less 1 as a plan has it: the ``guess``, or another."""
+    flag = _NEAREST + min(length - _LEAST, _FLAGS - 1)
+    if not _one(probabilities, flag, int(distance != guess), sides, is_read):
+        return guess
+    n = _one_tree(probabilities, _WIDTHS, 6, _width(distance), sides, is_read)
+    value = 1 if n else 0
+    for i in range(n - 2, -1, -1):
+        value = value << 1 | _one_even(distance >> i & 1, sides, is_read)
+    return value
 
 
 @compiled
@@ -216,12 +279,31 @@ def _literal(
 
 
 @compiled
-def _match(probabilities: Numbers, coder: Numbers, place: int, sides: Sides) -> Any:
-    """Read and write a match, after the bit that says so; return its length."""
+def _match(
+    probabilities: Numbers,
+    coder: Numbers,
+    place: int,
+    where: tuple[Bytes, Links, int, int],
+    sides: Sides,
+    is_stream: bool,
+) -> Any:
+    """Read and write a match, after the bit that says so; return its length.
+
+    ``where`` are the bytes, their links, where the match begins, and the dictionary.
+    """
+    raw, linked, at, base = where
     state, later = coder[STATE], 0
     if not _bit(probabilities, _IS_REP + state, sides):
         length = _length(probabilities, _LENGTHS, place, sides)
-        distance = _distance(probabilities, length, sides)
+        guess = nearest(raw, linked, at, length, 1, at - base) - 1
+        if is_stream:
+            distance = _coded(probabilities, length, 0, sides, True)
+            _told(probabilities, length, distance, guess, sides, False)
+        else:
+            distance = _told(probabilities, length, 0, guess, sides, True)
+            if distance < 0:
+                return 0
+            _coded(probabilities, length, distance, sides, False)
         coder[STATE], later = 7 if state < 7 else 10, 3
     else:
         while later < 3 and _bit(probabilities, _IS_LATER + later * _STATES + state, sides):
@@ -241,6 +323,7 @@ def _match(probabilities: Numbers, coder: Numbers, place: int, sides: Sides) -> 
 @compiled
 def chunk(
     raw: Bytes,
+    linked: Links,
     start: int,
     end: int,
     properties: int,
@@ -271,7 +354,10 @@ def chunk(
             coder[STATE] = 0 if state < 4 else state - 3 if state < 10 else state - 6
             length = 1
         else:
-            length = _match(probabilities, coder, place, sides)
+            where = (raw, linked, at, base)
+            length = _match(probabilities, coder, place, where, sides, is_stream)
+            if length == 0:
+                return False
         at += length
         coder[POSITION] += length
         if sides[1][READ_AT] > sides[0].size + 5 or sides[3][WRITE_AT] > sides[2].size:

@@ -185,9 +185,7 @@ def _walk(
         stated = offset < 2
         if not stated:
             low, high = max(1, (1 << offset) - 3), (2 << offset) - 4
-            guess = 0
-            if linked.shape[1] == raw.size:
-                guess = distance(raw, linked, at_raw, lengths[i, 1], low, high)
+            guess = distance(raw, linked, at_raw, lengths[i, 1], low, high)
             guess = guess + 3 - (1 << offset) if guess else -1
             if is_plan:
                 stated = flag < 8 * flags.size and flags[flag >> 3] >> (flag & 7) & 1
