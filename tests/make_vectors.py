@@ -18,10 +18,13 @@ from pathlib import Path
 
 import imagecodecs
 import numpy as np
+import pydicom
 import tifffile
 import torch
 from jpegs import coefficients, jpeg_files
 from PIL import Image
+from pydicom.uid import ExplicitVRLittleEndian
+from trees import dicom_dataset
 
 import archiver
 from archiver.codec import (
@@ -349,6 +352,16 @@ def write_archive(folder: Path) -> None:
     (folder / "sha256.json").write_text(json.dumps(digests, indent=1) + "\n")
 
 
+def write_dicom(path: Path) -> None:
+    """Write a slice of which 12 bits count, with sign, and a bit above them is set."""
+    y, x = np.mgrid[:40, :48]
+    samples = ((300 * np.sin(y / 7) + 8 * x + y % 3).astype(np.int16) & 0x0FFF) | 0x4000
+    dataset = dicom_dataset(samples[None].astype(np.int16), ExplicitVRLittleEndian)
+    dataset.BitsStored, dataset.HighBit, dataset.PixelData = 12, 11, samples.tobytes()
+    dataset["PixelData"].VR = "OW"
+    pydicom.dcmwrite(path, dataset, enforce_file_format=True)
+
+
 def grow_tree(tree: Path) -> None:
     """Write one small file of every kind that version 0.1.0 takes apart."""
     samples = pictures()
@@ -361,6 +374,7 @@ def grow_tree(tree: Path) -> None:
     (tree / "deep").mkdir()
     tifffile.imwrite(tree / "deep" / "pages.tif", np.stack([grey, grey // 2]), compression="zlib")
     tifffile.imwrite(tree / "deep" / "wide.tif", samples["09-grey-16"][..., 0])
+    write_dicom(tree / "deep" / "slice.dcm")
     (tree / "deep" / "notes.txt").write_text("kept as it is\n")
     (tree / "empty").mkdir()
     (tree / "link").symlink_to("deep/notes.txt")

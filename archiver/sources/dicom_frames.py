@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -63,7 +63,7 @@ def is_known(syntax: str) -> bool:
 def find(path: Path | Held, header: Header) -> Frames:
     """Return a page for each frame; Unsupported if none can be taken apart."""
     with path.open("rb") as file:
-        table, *fragments = _fragments(file, header.offset)
+        table, *fragments = _fragments(file, header.offset) or [(header.offset, 0)]
         groups = _grouped(file, table, fragments, header)
         pages: list[Page] = []
         faults: list[str] = []
@@ -99,8 +99,9 @@ def _told(faults: Sequence[str], n: int) -> str:
     return f"{len(faults)} of {n} frames kept as they are: {faults[0]}" if faults else ""
 
 
-def _fragments(file: BinaryIO, offset: int) -> Iterator[Fragment]:
-    """Yield offset and length of every item of encapsulated pixel data."""
+def _fragments(file: BinaryIO, offset: int) -> list[Fragment]:
+    """Return offset and length of every item of encapsulated pixel data."""
+    found: list[Fragment] = []
     for _ in range(planes.MAX_FRAMES + 1):
         file.seek(offset)
         item = file.read(BREAK_BYTES)
@@ -108,10 +109,10 @@ def _fragments(file: BinaryIO, offset: int) -> Iterator[Fragment]:
             raise Unsupported("DICOM: pixel data that ends too early")
         *tag, length = struct.unpack("<HHI", item)
         if tuple(tag) == _SEQUENCE_END:
-            return
+            return found
         if tuple(tag) != _ITEM or length == UNDEFINED:
             raise Unsupported("DICOM: damaged fragments")
-        yield offset + BREAK_BYTES, length
+        found.append((offset + BREAK_BYTES, length))
         offset += BREAK_BYTES + length
     raise Unsupported("DICOM: too many fragments")
 
@@ -124,7 +125,7 @@ def _grouped(
     if n_frames == 1 and fragments:
         return [list(fragments)]
     filled = [one for one in fragments if one[1]]
-    if len(filled) == n_frames:
+    if filled and len(filled) == n_frames:
         return [[one] for one in filled]
     file.seek(table[0])
     basic = [n for (n,) in struct.iter_unpack("<I", file.read(table[1] // 4 * 4))]

@@ -67,7 +67,7 @@ class Header:
     @property
     def frames(self) -> int:
         """How many frames are told of."""
-        return self.number("NumberOfFrames", 1)
+        return self.number("NumberOfFrames", 1) or 1
 
     @property
     def frame_offsets(self) -> list[int]:
