@@ -42,8 +42,9 @@ def test_every_learned_tile_reads_from_the_text_alone(archive: Path) -> None:
 
     tiles = {name: column("tiles", name) for name in TILE_COLUMNS}
     shards, models = column("shards", "sha256"), column("models", "sha256")
-    learned = [i for i, codec in enumerate(tiles["codec"]) if codec == 4]
-    assert learned
+    bytes_ = column("images", "dtype")[tiles["image"]] == 1  # deep tiles have tests of their own
+    learned = np.flatnonzero((tiles["codec"] == 4) & bytes_)
+    assert len(learned)
     for i in learned:
         shard = (archive / "shards" / bytes(shards[tiles["shard"][i]]).hex()).read_bytes()
         assert hashlib.sha256(shard).digest() == bytes(shards[tiles["shard"][i]])
