@@ -156,14 +156,36 @@ def read_segmented(data: bytes, images: Sequence[Array]) -> bytes:
             rows = (np.frombuffer(rows, np.uint8) ^ patch).tobytes()
         assert not flags[i] & 4, "a broken segment, which is not read here"
         plan = None
-        if recipe[0] in (8, 9):
+        if recipe[0] in (8, 9, 16, 17, 18):
             (length,) = struct.unpack("<I", gap[-4:])
             gap, plan = gap[: -4 - length], gap[-4 - length : -4]
         if recipe[0] == 9:
             out += gap + packets(rows, plan)
+        elif recipe[0] >= 16:
+            out += gap + ordered(recipe[0], rows, plan, geometries[number][1])
         else:
             out += gap + (rows if recipe[0] == 0 else zlib_stream(rows, recipe[1:], plan))
     return out + gaps.read()
+
+
+def ordered(encoding: int, rows: bytes, plan: bytes, width: int) -> bytes:
+    """Plain samples of DICOM in the orders of encodings 16 to 18."""
+    if encoding == 18:
+        flat = rows + plan * (len(rows) % 2)
+        return bytes(flat[i ^ 1] for i in range(len(flat)))
+    if encoding == 16:
+        half, out = len(rows) // 2, b""
+        for i in range(0, half, 2):
+            chroma = half + i // width * width + i % width // 2
+            out += rows[i : i + 2] + rows[chroma : chroma + 1]
+            out += rows[chroma + width // 2 : chroma + width // 2 + 1]
+        return out
+    skipped, last = plan
+    own = rows[skipped:]
+    assert set(own) <= {0, 1}
+    unused = range(len(own) % 8, 8) if len(own) % 8 else ()
+    bits = own + bytes(last >> i & 1 for i in unused)
+    return bytes(sum(bits[at + i] << i for i in range(8)) for at in range(0, len(bits), 8))
 
 
 def packets(rows: bytes, plan: bytes) -> bytes:
