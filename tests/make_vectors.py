@@ -45,6 +45,7 @@ from archiver.codec import (
 )
 from archiver.codec.batches import Shown
 from archiver.codec.born import coded, pixels, stream
+from archiver.codec.born.collage import Collage, Piece
 from archiver.codec.born.pixels import Mode
 from archiver.codec.born.tile import Born
 from archiver.codec.dct import standard
@@ -272,7 +273,7 @@ def write_bare(folder: Path) -> None:
         chroma = standard.steps(standard.CHROMA, quality)
         others = luma if mode in (Mode.GREY, Mode.RGB) else chroma
         inside = replace(coefficients(mode, 9), tables=(luma, others))
-        payload = bytes([7, 0, 0, 0]) + coded.encode(inside)
+        payload = bytes([7, 0, 0, 0]) + coded.encode(inside, Memory.fresh())
         one = Born(mode, 1, 4, b"\x07\x03\xff", payload, pixels.decode(inside))
         rest = np.zeros((inside.shape[0] + 2, inside.shape[1] + 5, mode.channels), np.uint8)
         rest[:1], rest[20, 20:40] = 9, 255
@@ -281,6 +282,33 @@ def write_bare(folder: Path) -> None:
         digest = hashlib.sha256(one.plus(rest).tobytes()).hexdigest()
         shape = " ".join(map(str, rest.shape))
         stem.with_suffix(".sha256").write_text(f"{digest} {shape}\n")
+
+
+def write_several(folder: Path) -> None:
+    """Write a tile of two JPEGs that learn from each other, the first with units of zeros."""
+    stem = folder / "born-several"
+    if stem.with_suffix(".tile").exists():
+        return
+    pieces, memory = [], Memory.fresh()
+    how = [(Mode.QUARTER, 60, 3, 1), (Mode.FULL, 85, 44, 60)]
+    for seed, (mode, quality, row, column) in enumerate(how):
+        luma = standard.steps(standard.LUMA, quality)
+        inside = coefficients(mode, seed)
+        sizes = [mode.factors[0], 1, 1]
+        planes = [plane[: 4 * n, : 4 * n] for plane, n in zip(inside.planes, sizes, strict=True)]
+        if mode is Mode.QUARTER:
+            for plane, n in zip(planes, sizes, strict=True):
+                plane[2 * n :, 3 * n :] = 0
+        tables = luma, standard.steps(standard.CHROMA, quality)
+        inside = replace(inside, planes=tuple(planes), tables=tables)
+        pieces.append(Piece.of(inside, row, column, coded.encode(inside, memory)))
+    one = Collage(tuple(pieces), b"\x07\x03\xff")
+    rest = np.zeros((80, 95, 3), np.uint8)
+    rest[:3], rest[20, 20:40] = 9, 255
+    left = one.to_bytes(TileCodec.ZSTD) + classic.encode_zstd(rest)
+    stem.with_suffix(".tile").write_bytes(left)
+    digest = hashlib.sha256(one.plus(rest).tobytes()).hexdigest()
+    stem.with_suffix(".sha256").write_text(f"{digest} 80 95 3\n")
 
 
 def write_jpegs(folder: Path) -> None:
@@ -397,6 +425,7 @@ if __name__ == "__main__":
     write_ordered(vectors / "codec-v1")
     write_born(vectors / "codec-v1")
     write_bare(vectors / "codec-v1")
+    write_several(vectors / "codec-v1")
     write_jpegs(vectors / "codec-v1")
     write_turned(vectors / "codec-v1")
     write_archive(vectors / f"archive-v1-by-{archiver.__version__}")

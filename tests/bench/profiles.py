@@ -1,6 +1,6 @@
 """Check that no profile keeps a file in more bytes than a cheaper one does.
 
-    python tests/bench/profiles.py FOLDER... [--count 100] [--passes 2] [--seed 0] [--json FILE]
+    python tests/bench/profiles.py FOLDER... [--count 100] [--passes 2] [--most PIXELS] [--seed 0] [--json FILE]
 
 Each FOLDER is a tree of images (as ../shared/images/dev).  Parts of images drawn from it, most of them
 small, and what a decoder made of JPEGs, alone and side by side, become files of their own, which
@@ -135,11 +135,14 @@ def main() -> int:
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--passes", type=int, default=2)
+    parser.add_argument("--most", type=int, default=1 << 20, help="pixels of a file")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     rows, console = [], Console(width=170, stderr=True)
     for name, samples in files(args.folders, args.count, args.seed):
+        if samples.shape[0] * samples.shape[1] > args.most:
+            continue
         try:
             found = measure(samples, args.passes)
         except ArchiverError as error:

@@ -206,3 +206,72 @@ def test_any_coefficients_come_back(
     assert one.payload[0] == (7 if is_standard else jpeg_tiles.Form.AS_IS)
     back, *_ = Born.split(one.to_bytes(TileCodec.STORED) + b"the rest", (256, 512, 1))
     np.testing.assert_array_equal(back.samples, one.samples)
+
+
+def beside(*parts: np.ndarray) -> np.ndarray:
+    """Return parts of one height side by side."""
+    return np.hstack([part[: min(map(len, parts))] for part in parts])
+
+
+def test_jpegs_side_by_side_are_found_each_in_its_region() -> None:
+    """Where the grid changes inside a tile, every part of it still is a JPEG."""
+    left = through_jpeg(scene(sides=(200, 200)), 85)[3:, 5:]
+    right = through_jpeg(scene(sides=(200, 200), seed=2), 70, subsampling=0)[1:, 2:]
+    tile = beside(left[:, :181], right[:, :189])
+    coded = roundtrip(tile)
+    assert coded.codec == TileCodec.FROM_JPEGS
+    alone = [roundtrip(np.ascontiguousarray(part)) for part in (tile[:, :181], tile[:, 181:])]
+    assert len(coded.payload) < sum(len(one.payload) for one in alone)
+
+
+def test_a_jpeg_beside_what_is_none_is_found() -> None:
+    """Half a tile is enough; the other half is coded as ever."""
+    jpeg = through_jpeg(scene(sides=(200, 200)), 75)[3:, 5:]
+    coded = roundtrip(beside(jpeg, scene(sides=(197, 120), seed=2)))
+    assert coded.is_born
+
+
+def test_a_jpeg_with_something_drawn_over_it_is_kept_around_that() -> None:
+    """An outline of any shape: units that do not come out are no part of the JPEG."""
+    tile = through_jpeg(scene(sides=(200, 200)), 75)[3:, 5:].copy()
+    tile[60:130, 70:150] = scene(sides=(70, 80), seed=2)
+    coded = roundtrip(tile)
+    assert coded.codec == TileCodec.FROM_JPEGS
+
+
+def test_a_jpeg_that_is_mostly_glass_is_found() -> None:
+    """What is smooth says nothing of the grid: the few patches that are not say it."""
+    samples = np.full((256, 256, 3), 243, np.uint8)
+    samples[90:140, 90:150] = scene(sides=(50, 60))
+    tile = through_jpeg(samples, 60)[3:, 5:].copy()
+    assert roundtrip(tile).is_born
+
+
+def test_one_quality_beside_another_on_one_grid_are_two_jpegs() -> None:
+    """The grid does not change, the steps do."""
+    parts = [through_jpeg(scene(sides=(192, 192), seed=n), 60 + 25 * n) for n in (0, 1)]
+    assert roundtrip(beside(*parts)).codec == TileCodec.FROM_JPEGS
+
+
+def test_a_tile_of_several_jpegs_of_old_decodes_to_the_same_samples() -> None:
+    stem = Path(__file__).parents[1] / "vectors" / "codec-v1" / "born-several"
+    digest, *shape = stem.with_suffix(".sha256").read_text().split()
+    pair = (TileCodec.FROM_JPEGS, stem.with_suffix(".tile").read_bytes())
+    [tile] = tiles.decode([pair], [tuple(map(int, shape))], [UINT8], None)
+    assert hashlib.sha256(tile.tobytes()).hexdigest() == digest
+
+
+def test_damaged_tiles_of_several_jpegs_are_refused_or_give_other_samples() -> None:
+    """Never another error, whatever byte changed or is missing; a smaller tile is refused."""
+    stem = Path(__file__).parents[1] / "vectors" / "codec-v1" / "born-several"
+    whole, rng = stem.with_suffix(".tile").read_bytes(), np.random.default_rng(4)
+    shape = tuple(map(int, stem.with_suffix(".sha256").read_text().split()[1:]))
+    for _ in range(100):
+        damaged = bytearray(whole)
+        damaged[rng.integers(len(whole) if rng.random() < 0.5 else 40)] = rng.integers(256)
+        end = rng.integers(1, len(whole) + 1) if rng.random() < 0.3 else len(whole)
+        with contextlib.suppress(ArchiverError):
+            tiles.decode([(TileCodec.FROM_JPEGS, bytes(damaged[:end]))], [shape], [UINT8], None)
+    for other in ((60, 95, 3), (80, 90, 3), (80, 95, 1)):
+        with pytest.raises(IntegrityError, match="JPEG"):
+            tiles.decode([(TileCodec.FROM_JPEGS, whole)], [other], [UINT8], None)
