@@ -203,9 +203,10 @@ class _Plain:
 
 def shown(tile: Samples) -> Samples | None:
     """Return what a model is given of a tile: one channel if all are equal; None if nothing."""
-    plain = _Plain.each(tile)[0]
-    is_wide = narrow.is_wide(tile.dtype)
-    if plain.born or (plain.narrow and is_wide) or not learned.is_learnable(plain.samples):
+    plain, *others = _Plain.each(tile)
+    if plain.born or others or not learned.is_learnable(plain.samples):
+        return None
+    if plain.narrow and narrow.is_wide(tile.dtype):
         return None
     return None if classic.encode_constant(plain.samples) is not None else plain.samples
 

@@ -30,7 +30,7 @@ LOOKED_AT = 8  # times the tiles of a sample are looked at to find those that ar
 TILE_INDEX_BYTES = 12  # what a tile costs in the manifest: two CRCs, a length, little else
 
 
-@dataclass
+@dataclass(eq=False)
 class OpenFile:
     """A file, what was found out about it, and its tiles as far as they are coded."""
 

@@ -114,7 +114,7 @@ class _Packer:
         self._known = known
         self._done: set[bytes] = set()
         self._queue: deque[list[OpenFile]] = deque()  # each file, in all ways
-        self._doubted: list[tuple[OpenFile, Plan]] = []  # to be coded in another way, too
+        self._doubted: list[OpenFile] = []  # files in other ways, which are still to begin
         self._pending: list[WaitingTile] = []
         self._pixels = self._bytes = 0
 
@@ -192,11 +192,7 @@ class _Packer:
     def _code_doubted(self) -> None:
         """Code files again as a cheaper way has it, where a sample left a doubt."""
         while self._doubted:
-            file, plan = self._doubted.pop(0)
-            way = replace(file.way, effort=None, plan=plan)
-            again = OpenFile(file.path, file.parsed, file.stamp, way, places=file.places)
-            next(one for one in self._queue if file in one).append(again)
-            self._begin(again)
+            self._begin(self._doubted.pop(0))
             self._code()
 
     def _await(self, one: WaitingTile) -> None:
@@ -254,8 +250,12 @@ class _Packer:
 
     def _doubt(self, file: OpenFile, plan: Plan) -> None:
         """Have a file coded in a cheaper way, too; a large one is coded once."""
-        if not file.is_large:
-            self._doubted.append((file, plan))
+        if file.is_large:
+            return
+        way = replace(file.way, effort=None, plan=plan)
+        again = OpenFile(file.path, file.parsed, file.stamp, way, places=file.places)
+        next(in_ways for in_ways in self._queue if file in in_ways).append(again)
+        self._doubted.append(again)
 
     def _adapt(
         self, file: OpenFile, sample: Mapping[int, Prepared], engine: Engine, effort: Effort

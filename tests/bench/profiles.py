@@ -1,11 +1,10 @@
 """Check that no profile keeps a file in more bytes than a cheaper one does.
 
-    python tests/bench/profiles.py FOLDER... [--count 100] [--passes 2] [--most PIXELS] [--seed 0] [--json FILE]
+    python tests/bench/profiles.py FOLDER... [--count 100] [--passes 2] [--most PIXELS] [--json FILE]
 
-Each FOLDER is a tree of images (as ../shared/images/dev).  Parts of images drawn from it, most of them
-small, and what a decoder made of JPEGs, alone and side by side, become files of their own, which
-are packed one by one under four settings.  Bytes are those of the shards: payloads, residues,
-adapters; models and index apart.
+Each FOLDER is a tree of images (as ../shared/images/dev).  Parts of images drawn from them, most of
+them small, alone and side by side, become files of their own, which are packed one by one under
+four settings.  Bytes are those of the shards: payloads, residues, adapters; models and index apart.
 """
 
 from __future__ import annotations
