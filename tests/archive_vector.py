@@ -34,6 +34,7 @@ def write_archive(folder: Path, samples: Mapping[str, np.ndarray]) -> None:
         shutil.rmtree(tree / "gone")
         run.pack(tree, folder / "example.archive", settings, lambda _: None)
         shutil.rmtree(folder / "example.archive" / "wip")
+        (folder / "example.archive" / "lock").unlink()  # it names a machine
         files = sorted(p for p in tree.rglob("*") if p.is_file())
         digests = {
             str(p.relative_to(tree)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files
