@@ -36,6 +36,7 @@ def started(workers: int | None, n_tasks: int, on_event: OnEvent) -> Iterator[Po
     """Yield worker processes of this machine: one for each GPU or core if ``workers`` is None."""
     import dask
 
+    quiet()  # imports distributed, whose defaults would else be gone with what is set here
     threads, n_workers, gpus = _sizes(workers, n_tasks)
     config = {
         "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
@@ -71,7 +72,6 @@ def _cluster(n_workers: int, gpus: list[str]) -> SpecCluster:
     from distributed import Scheduler, SpecCluster
     from distributed.security import Security
 
-    quiet()
     security = Security.temporary()  # type: ignore[no-untyped-call]
     address = {"host": _HOST, "port": 0, "protocol": "tls://", "security": security}
     options = {"dashboard": False, "dashboard_address": f"{_HOST}:0", **address}
