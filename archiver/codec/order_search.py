@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from archiver.codec import classic, narrow, ordinals, pieces
+from archiver.codec import classic, narrow, ordered, ordinals, pieces
 from archiver.codec.narrow import Narrow
 from archiver.codec.ordered import MOST, Form, Ordered, Split, Table
 from archiver.codec.ordinals import Ordinals
@@ -32,6 +32,8 @@ def find(tile: Samples, other: tuple[Narrow, Samples] | None) -> Found | None:
 
     ``other`` are numbers that were found in another way.
     """
+    if not ordered.is_possible(tile.dtype, tile.size):
+        return None
     rivals = [(0, tile)] if other is None else [(len(other[0].to_bytes(0)), other[1])]
     if other is None and narrow.is_wide(tile.dtype):
         rivals = []
@@ -55,7 +57,7 @@ def candidates(tile: Samples, *, has_splits: bool = True) -> Iterator[Found]:
 
 
 def _is_sparse(tile: Samples) -> bool:
-    """Whether most values between the lowest and the highest, at equal steps, do not occur."""
+    """Whether many values between the lowest and the highest, at equal steps, do not occur."""
     if tile.dtype.itemsize < 2:
         return False
     counts = np.bincount(classic.to_unsigned(tile).reshape(-1))

@@ -11,6 +11,7 @@ FORMAT.md, "Ordered tiles".
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
@@ -26,6 +27,7 @@ from archiver.errors import IntegrityError
 from archiver.image import Samples
 
 MOST = 65536  # entries of a table
+MAX_SAMPLES = 1 << 22  # of a tile that may be one: ordinals take 8 bytes
 _HEADER = struct.Struct("<BBBI")
 _TABLE = struct.Struct("<HB")
 _SPLIT = struct.Struct("<BBBQQ")
@@ -177,20 +179,22 @@ class Ordered:
             raise IntegrityError(f"ordered tile: payload of {len(payload)} bytes, expected more")
         form, zeros, codec, length = _HEADER.unpack_from(payload)
         end = _HEADER.size + length
-        is_sound = is_possible(dtype) and zeros < 8 * dtype.itemsize and end <= len(payload)
-        if not is_sound or form not in list(Form):
+        n_samples = math.prod(shape)
+        is_sound = zeros < 8 * dtype.itemsize and end <= len(payload)
+        if not is_sound or not is_possible(dtype, n_samples) or form not in list(Form):
             raise IntegrityError(
-                f"ordered tile of {dtype}: impossible form {form}, {zeros} zeros, {length} bytes"
+                f"ordered tile of {shape} {dtype}: impossible form {form}, {zeros} zeros, "
+                f"{length} bytes"
             )
         samples, data = Ordinals(dtype, zeros), payload[_HEADER.size : end]
         how: Table | Split
         if form == Form.RANKS:
-            how = Table.from_bytes(data, samples, shape[0] * shape[1] * shape[2])
+            how = Table.from_bytes(data, samples, n_samples)
         else:
             how = Split.from_bytes(data, Form(form), samples, shape)
         return cls(samples, how, data), codec, payload[end:]
 
 
-def is_possible(dtype: np.dtype[np.generic]) -> bool:
-    """Whether tiles of a type may be ordered ones: numbers of more than 8 bits."""
-    return dtype.kind in "uif" and dtype.itemsize in (2, 4, 8)
+def is_possible(dtype: np.dtype[np.generic], n_samples: int) -> bool:
+    """Whether such tiles may be ordered ones: numbers of more than 8 bits, not too many."""
+    return dtype.kind in "uif" and dtype.itemsize in (2, 4, 8) and n_samples <= MAX_SAMPLES

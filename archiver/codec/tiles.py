@@ -173,7 +173,8 @@ class _Plain:
         born = [cls(samples, found.rest(samples), is_repeated, None, found)] if found else []
         if is_sure:
             return born
-        if not ordered.is_possible(tile.dtype) or classic.encode_constant(samples) is not None:
+        is_wide = narrow.is_wide(tile.dtype) or ordered.is_possible(tile.dtype, samples.size)
+        if not is_wide or classic.encode_constant(samples) is not None:
             return [cls(samples, samples, is_repeated, None), *born]
         found_narrow = narrow.find(samples)
         how, numbers = order_search.find(samples, found_narrow) or found_narrow or (None, samples)

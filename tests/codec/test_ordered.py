@@ -263,6 +263,13 @@ def test_a_payload_that_can_be_is_read() -> None:
         Ordered.split(ranks, (2, 3, 1), np.dtype("u1"))
 
 
+def test_a_tile_that_is_too_large_is_refused() -> None:
+    """Some samples of 2 bytes make ordinals of 8: only as many as a writer puts into a tile."""
+    payload = ordered(0, table(1)) + bytes(6)
+    with pytest.raises(IntegrityError, match="impossible"):
+        Ordered.split(payload, (1 << 11, 1 << 11, 3), np.dtype("u2"))
+
+
 def test_a_table_that_inflates_is_refused() -> None:
     """Memory is bounded by the tile, whatever a frame holds."""
     bomb = struct.pack("<HB", 3, 0) + frame(bytes(1 << 26))
