@@ -31,13 +31,16 @@ def split(path: Path | Held, *, fidelity: Fidelity) -> Split:
     shape, dtype = _header(head)
     offset = head.tell()
     *_, height, width, channels = (1, *shape) if _is_interleaved(shape) else (*shape, 1)
-    if len(shape) < 2 or min(height, width) < _LEAST_SIDE:
+    if len(shape) < 2:
         raise Unsupported(f"NumPy: an array of {shape} is no image")
     geometry = Geometry.plain(height, width, channels, dtype)
     if geometry is None:
         raise Unsupported(f"NumPy: an array of {shape}, {dtype}")
     counts = shape[: len(shape) - (3 if _is_interleaved(shape) else 2)]
-    return split_volume(path, Volume(geometry, offset, counts[::-1]), fidelity=fidelity)
+    volume = Volume(geometry, offset, counts[::-1])
+    if min(height, width) < _LEAST_SIDE and not volume.is_tiny:
+        raise Unsupported(f"NumPy: an array of {shape} is no image")
+    return split_volume(path, volume, fidelity=fidelity)
 
 
 def _is_interleaved(shape: tuple[int, ...]) -> bool:

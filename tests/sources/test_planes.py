@@ -47,6 +47,16 @@ def test_rows_of_smooth_planes_are_rows(tmp_path: Path) -> None:
     assert np.array_equal(image.read().reshape(voxels.shape), voxels)
 
 
+def test_arrays_of_many_small_planes_are_images(tmp_path: Path) -> None:
+    """One plane of 6 x 5 is no image; many of them are."""
+    voxels = series(80, 3, 6, 5)
+    np.save(tmp_path / "a.npy", voxels)
+    [image] = check(tmp_path / "a.npy", Format.NUMPY).images
+    assert image.shape == (80, 90, 1)
+    np.save(tmp_path / "a.npy", voxels[:1])
+    assert "is no image" in parse(tmp_path / "a.npy").note
+
+
 @pytest.mark.parametrize("dtype", ["u1", "i1", ">u2", "<i4", "<f4", "<f8"])
 def test_every_type_of_tiny_planes(tmp_path: Path, dtype: str) -> None:
     """Floats that are no numbers do not disturb the choice of rows."""
