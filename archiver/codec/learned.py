@@ -31,9 +31,13 @@ def is_learnable(tile: Samples) -> bool:
 
     Not samples of one bit: JPEG XL codes them as small in a fiftieth of the time.
     """
-    if is_byte_tile(tile.dtype, tile.shape[2]):
-        return bool(tile.max(initial=0) > 1)
-    return is_deep_tile(tile.dtype, tile.shape[2])
+    is_bits = tile.dtype == np.uint8 and tile.max(initial=0) <= 1
+    return has_model_type(tile) and not is_bits
+
+
+def has_model_type(tile: Samples) -> bool:
+    """Whether a model could take such samples, whatever they are."""
+    return is_byte_tile(tile.dtype, tile.shape[2]) or is_deep_tile(tile.dtype, tile.shape[2])
 
 
 def is_byte_tile(dtype: Dtype, channels: int) -> bool:

@@ -249,7 +249,7 @@ def _encode_classic(tile: Samples, effort: int) -> Encoded:
         Encoded(TileCodec.ZSTD, classic.encode_zstd(tile)),
     ]
     jpegxl = classic.encode_jpegxl(
-        tile, effort=effort if learned.is_learnable(tile) else classic.EFFORT_ALONE
+        tile, effort=effort if learned.has_model_type(tile) else classic.EFFORT_ALONE
     )
     if jpegxl is not None:
         candidates.append(Encoded(TileCodec.JPEGXL, jpegxl))
