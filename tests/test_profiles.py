@@ -18,6 +18,8 @@ from archiver.pipeline.doubt import is_sure
 
 TILES = {"fast": 64, "balanced": 64, "max": 128}  # an eighth of what they are, as the images are
 
+SLOW = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,8 +43,8 @@ def woven(sides: tuple[int, int], seed: int = 3) -> np.ndarray:
 
 def collage() -> np.ndarray:
     """Return two JPEGs of other grids, decoded, side by side."""
-    parts = [through_jpeg(scene(sides=(200, 200), seed=n), 70 + 10 * n) for n in (0, 1)]
-    return np.hstack([parts[0][3:163, 5:106], parts[1][1:161, 2:95]])
+    parts = [through_jpeg(scene(sides=(128, 128), seed=n), 70 + 10 * n) for n in (0, 1)]
+    return np.hstack([parts[0][3:115, 5:90], parts[1][1:113, 2:79]])
 
 
 IMAGES = {
@@ -66,7 +68,10 @@ def stored(folder: Path, image: np.ndarray, **how: Any) -> int:
     return open_archive(archive).entry("a.png").stored_bytes
 
 
-@pytest.mark.parametrize("name", IMAGES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=SLOW if name in ("woven", "scene") else ()) for name in IMAGES],
+)
 def test_a_dearer_profile_takes_no_more_bytes(tmp_path: Path, name: str) -> None:
     image = IMAGES[name]()
     sizes = {

@@ -1,6 +1,6 @@
 """Check that no profile keeps a file in more bytes than a cheaper one does.
 
-    python tests/bench/profiles.py FOLDER... [--count 100] [--passes 2] [--most N] [--json FILE]
+    python tests/bench/profiles.py FOLDER... [--count 100] [--passes 2] [--most PIXELS]
 
 Each FOLDER is a tree of images (as ../shared/images/dev).  Parts of images drawn from them, most of
 them small, alone and side by side, become files of their own, which are packed one by one under
