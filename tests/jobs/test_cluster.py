@@ -77,7 +77,7 @@ def test_local_cluster_is_closed_to_others(monkeypatch: pytest.MonkeyPatch) -> N
         assert address.startswith("tls://127.0.0.1:")
         with pytest.raises(ValueError, match="says nothing"):
             knock.knock(address.replace("tls://", "tcp://"), None)
-        with pytest.raises(OSError, match="(?i)ssl|tls"):
+        with pytest.raises(OSError, match=r"(?i)ssl|tls"):
             knock.knock(address, stranger)
 
 

@@ -125,7 +125,8 @@ def received(sight: Sight) -> Sight:
 def _note(place: Place) -> Path | None:
     if place.scratch is None:
         return None
-    return place.scratch / f".archiver-{uuid.uuid4().hex}.part"
+    suffix = "wip" if place.scratch.name == layout.WIP else "part"  # as other scratch files there
+    return place.scratch / f".archiver-{uuid.uuid4().hex}.{suffix}"
 
 
 def _write(place: Place, note: Path) -> None:
@@ -167,7 +168,7 @@ def _reply(name: str, note: Path) -> tuple[Path | None, str]:
         return None, f"{name} {note.parent}: is another directory there, or not mounted"
     except OSError as error:
         return None, f"{name} {note.parent}: cannot be read there ({error.strerror})"
-    reply = note.with_name(f".archiver-{uuid.uuid4().hex}.part")
+    reply = note.with_name(f".archiver-{uuid.uuid4().hex}{note.suffix}")
     try:
         with reply.open("xb") as file:
             file.write(os.urandom(512))
