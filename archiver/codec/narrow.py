@@ -156,8 +156,8 @@ def _of_numbers(
 
 def _unlike(tile: Samples) -> int:
     """Return the bits of the sample that is most likely no value: NaN, or the furthest out."""
-    flat = tile.reshape(-1).astype(np.float64)
-    odd = np.flatnonzero(np.isnan(flat))
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):  # signalling NaNs, too
+        flat = tile.reshape(-1).astype(np.float64)
+        odd = np.flatnonzero(np.isnan(flat))
         at = odd[0] if odd.size else np.abs(flat - np.median(flat)).argmax()
     return int(classic.bits(tile.reshape(-1))[at])

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from archiver.codec import classic, narrow, order_search, ordinals, tiles
@@ -164,6 +164,7 @@ def test_every_float16_has_its_place() -> None:
     seed=st.integers(0, 99),
     zeros=st.sampled_from([0, 0, 3, 13]),
 )
+@example(bits=[261082], dtype="f4", channels=1, seed=1, zeros=13)  # signalling NaNs
 def test_any_bits_come_back_in_every_form(
     bits: list[int], dtype: str, channels: int, seed: int, zeros: int
 ) -> None:
