@@ -115,7 +115,7 @@ class _Samples:
         if rest or rows.shape[0] != blob.height or channels not in (blob.bands, blob.bands + 1):
             raise Unsupported(f"LERC of {blob.width} x {blob.height} x {blob.bands} samples")
         raw = rows.reshape(blob.height, blob.width, channels, size)
-        return cls(blob, np.ascontiguousarray(raw[:, :, : blob.bands]))
+        return cls(blob, raw[:, :, : blob.bands].copy())  # compiled for arrays that can be written
 
     @property
     def blocks(self) -> walk.Samples:

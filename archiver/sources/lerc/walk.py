@@ -81,8 +81,10 @@ def compare(stream: Bytes, samples: Samples, how: Numbers, error: float, odd: Nu
                     n_head = head_size(stream, at, how)
                     if n_head < 0 or count >= odd.shape[0]:
                         return -1, at
-                    stated = stream[at : at + n_head]
-                    n_body = body(stated, values, plain[: n * size], n, how, error, numbers, out)
+                    head[:n_head] = stream[at : at + n_head]
+                    n_body = body(
+                        head[:n_head], values, plain[: n * size], n, how, error, numbers, out
+                    )
                     if n_body < 0 or not _equal(stream, at + n_head, out, n_body):
                         return -1, at
                     odd[count, 0], odd[count, 1], odd[count, 2] = number, at, n_head
