@@ -248,9 +248,10 @@ def _encode_classic(tile: Samples, effort: int) -> Encoded:
         stored(tile),
         Encoded(TileCodec.ZSTD, classic.encode_zstd(tile)),
     ]
-    jpegxl = classic.encode_jpegxl(
-        tile, effort=effort if learned.has_model_type(tile) else classic.EFFORT_ALONE
-    )
+    if not learned.is_learnable(tile):
+        is_bits = learned.has_model_type(tile)
+        effort = classic.EFFORT_BITS if is_bits else classic.EFFORT_ALONE
+    jpegxl = classic.encode_jpegxl(tile, effort=effort)
     if jpegxl is not None:
         candidates.append(Encoded(TileCodec.JPEGXL, jpegxl))
     return min(candidates, key=lambda encoded: len(encoded.payload))
