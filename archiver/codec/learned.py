@@ -29,10 +29,16 @@ UPRIGHT_ONLY: Turns = (UPRIGHT,)
 def is_learnable(tile: Samples) -> bool:
     """Whether a model takes this tile: 8 bit, grey or RGB, or deep if it has the port.
 
-    Not samples of one bit: JPEG XL codes them as small in a fiftieth of the time.
+    Not samples of one bit or their differences: JPEG XL codes them as small in a fiftieth of the
+    time.
     """
-    is_bits = tile.dtype == np.uint8 and tile.max(initial=0) <= 1
-    return has_model_type(tile) and not is_bits
+    return has_model_type(tile) and not (tile.dtype == np.uint8 and _is_flat(tile))
+
+
+def _is_flat(tile: Samples) -> bool:
+    """Whether 8-bit samples take at most three values that follow each other, modulo 256."""
+    shifted = (tile, tile + np.uint8(128))
+    return any(int(one.max(initial=0)) - int(one.min(initial=255)) <= 2 for one in shifted)
 
 
 def has_model_type(tile: Samples) -> bool:

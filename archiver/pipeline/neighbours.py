@@ -45,8 +45,7 @@ class Neighbours:
     def difference(self, number: int, tile: Samples) -> Difference | None:
         """Return the next tile as a difference; None where that does not promise to be smaller."""
         image = self._images[self._places[number][0]]
-        is_bits = image.bit_depth == 1  # whose differences would go to a model
-        if image.jpeg_tile or is_bits or not difference.is_possible(image.dtype, tile.size):
+        if image.jpeg_tile or not difference.is_possible(image.dtype, tile.size):
             return None
         bases = {number - n: self._kept[n] for n in self._before(number) if n in self._kept}
         if is_deep_tile(tile.dtype, tile.shape[2]) and tile.shape[2] > 1:
