@@ -37,7 +37,7 @@ def is_learnable(tile: Samples) -> bool:
 
 def _is_flat(tile: Samples) -> bool:
     """Whether 8-bit samples take at most three values that follow each other, modulo 256."""
-    shifted = (tile, tile + np.uint8(128))
+    shifted: tuple[Samples, ...] = (tile, np.add(tile, np.uint8(128)))
     return any(int(one.max(initial=0)) - int(one.min(initial=255)) <= 2 for one in shifted)
 
 
