@@ -317,11 +317,11 @@ def test_plain_zarr_reads_every_column(archive: Path) -> None:
 
 
 def test_small_overhead(tmp_path: Path) -> None:
-    """The manifest of one file takes less than 18 KB, and one more file less than 10 KB."""
+    """The manifest of one file takes less than 18.5 KB, and one more file less than 10 KB."""
     path = tmp_path / "a.archive"
     add_generation(path, {b"one.png": b"1"})
     first = Archive.open(path).totals().manifest
-    assert first < 18_000
+    assert first < 18_500
     with ArchiveWriter.open(path) as writer:
         with ShardWriter(path) as shard:
             shard.append(b"plain")

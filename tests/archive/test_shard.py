@@ -95,7 +95,7 @@ def test_error_leaves_nothing(place: Path) -> None:
 
 def test_needs_an_archive(tmp_path: Path) -> None:
     """A shard cannot be written where no archive was started."""
-    with pytest.raises(UsageError, match="ArchiveWriter"):
+    with pytest.raises(UsageError, match="archive that is being written"):
         ShardWriter(tmp_path)
 
 
