@@ -166,7 +166,11 @@ class _Plain:
 
     @classmethod
     def each(cls, tile: Samples) -> list[_Plain]:
-        """Return the ways to code a tile that may be the smallest: two where JPEGs are in doubt."""
+        """Return the ways to code a tile that may be the smallest, its own numbers first.
+
+        Two where a JPEG in it is in doubt, or where a model may foresee its numbers better than
+        their ranks: what finds ranks knows of no model.
+        """
         is_repeated = _has_equal_channels(tile)
         samples = tile[..., :1] if is_repeated else tile
         found, is_sure = _jpegs_in(samples)
@@ -177,8 +181,13 @@ class _Plain:
         if not is_wide or classic.encode_constant(samples) is not None:
             return [cls(samples, samples, is_repeated, None), *born]
         found_narrow = narrow.find(samples)
-        how, numbers = order_search.find(samples, found_narrow) or found_narrow or (None, samples)
-        return [cls(samples, numbers, is_repeated, how)]
+        how, numbers = found_narrow or (None, samples)
+        own = cls(samples, numbers, is_repeated, how)
+        by_order = order_search.find(samples, found_narrow)
+        if by_order is None:
+            return [own]
+        ranks = cls(samples, by_order[1], is_repeated, by_order[0])
+        return [own, ranks] if learned.is_learnable(own.samples) else [ranks]
 
     @property
     def is_for_models(self) -> bool:
@@ -204,8 +213,9 @@ class _Plain:
 
 def shown(tile: Samples) -> Samples | None:
     """Return what a model is given of a tile: one channel if all are equal; None if nothing."""
-    plain, *others = _Plain.each(tile)
-    if plain.born or others or not learned.is_learnable(plain.samples):
+    ways = _Plain.each(tile)
+    plain = ways[0]
+    if any(way.born for way in ways) or not learned.is_learnable(plain.samples):
         return None
     if plain.narrow and narrow.is_wide(tile.dtype):
         return None
