@@ -96,6 +96,6 @@ def test_example_set_is_made_without_network(tmp_path: Path) -> None:
 
 
 def test_test_command_is_what_ci_runs() -> None:
-    """CI reads the test command out of README; it ends in pytest."""
-    assert marked_command("test").endswith("&& pytest")
+    """CI reads the test command out of README; it ends in pytest, on all cores."""
+    assert marked_command("test").endswith("&& pytest -n auto")
     assert "<!-- command: test -->" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")

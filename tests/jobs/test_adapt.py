@@ -19,7 +19,7 @@ from archiver.archive import layout
 from archiver.archive.model_files import info_of
 from archiver.archive.reader import Archive
 from archiver.archive.writer import ArchiveWriter
-from archiver.codec.turn import UPRIGHT
+from archiver.codec.learned import UPRIGHT_ONLY
 from archiver.jobs import adapt, run, tuning
 from archiver.jobs.events import Event, FileDone, Planned, Summary, Tuning
 from archiver.jobs.spec import PackSettings
@@ -35,7 +35,7 @@ def _weak_rivals() -> Iterator[None]:
     """Do without JPEG XL, which 50 steps from random weights do not beat, and without turns."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("archiver.codec.classic.encode_jpegxl", lambda *_, **__: None)
-        patch.setattr(turning, "find", lambda tiles, engine: UPRIGHT)
+        patch.setattr(turning, "find", lambda *_, **__: UPRIGHT_ONLY)
         yield
 
 
