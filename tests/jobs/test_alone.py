@@ -18,7 +18,7 @@ from archiver.archive.commit import Commit, TableInfo
 from archiver.archive.reader import Archive
 from archiver.archive.tables import TABLES, size_of
 from archiver.jobs import plan, run
-from archiver.jobs.events import UnpackSummary
+from archiver.jobs.events import FileFailed, UnpackSummary
 from archiver.jobs.spec import PackSettings
 from archiver.pipeline import reread
 
@@ -138,3 +138,17 @@ def test_a_source_that_became_a_pipe_is_a_failure(tmp_path: Path) -> None:
         reread.stamp(pipe)
     item = plan.Item(b"pipe", 0, 0o644, 0, 10)
     assert plan._probe(tmp_path, item) is None
+
+
+def test_what_is_said_of_a_damaged_file_names_its_shard(packed: Path) -> None:
+    """The line of a file is all that `verify -q` prints of it: where the damage is stands there."""
+    [shard] = (packed / "shards").iterdir()
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    failed: list[FileFailed] = []
+    run.verify(
+        packed, depth="structure", on_event=lambda e: isinstance(e, FileFailed) and failed.append(e)
+    )
+    assert failed
+    assert all(shard.name in failure.message for failure in failed)
