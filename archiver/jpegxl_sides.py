@@ -1,7 +1,7 @@
 """Own the size that a JPEG XL stream, or a JPEG, declares, read before libjxl allocates for it.
 
-ISO/IEC 18181-1, SizeHeader: a few bits after the signature; in a container (ISO/IEC 18181-2), at
-the beginning of the box ``jxlc``, or of what the boxes ``jxlp`` are joined to.
+ISO/IEC 18181-1, SizeHeader and ImageMetadata: a few bits after the signature; in a container
+(ISO/IEC 18181-2), at the beginning of the box ``jxlc``, or of what boxes ``jxlp`` are joined to.
 """
 
 from __future__ import annotations
@@ -14,15 +14,47 @@ _JPEG_FRAME = re.compile(rb"\xff[\xc0-\xc2](?=..\x08(..)(..))", re.DOTALL)
 _SIGNATURE = b"\xff\x0a"
 _LENGTHS = (9, 13, 18, 30)  # bits of a side, by its selector
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # width to height
-_ENOUGH = 12  # bytes hold the longest SizeHeader
+_ENOUGH = 20  # bytes hold the longest SizeHeader and what is read after it
+_DEPTHS = ((0, 8), (0, 10), (0, 12), (6, 1))  # bits to read, and what they are added to
+_FLOAT_DEPTHS = ((0, 32), (0, 16), (0, 24), (6, 1))
+_EXTRA_CHANNELS = ((0, 0), (0, 1), (4, 2), (12, 1))
 
 
 def sides(stream: bytes) -> tuple[int, int]:
     """Return the (height, width) that ``stream`` declares; ValueError if it is no JPEG XL."""
+    return _size(_bits_of(stream))
+
+
+def check_still(stream: bytes) -> None:
+    """Raise ValueError if ``stream`` holds more than one image of grey or colour.
+
+    libjxl decodes all frames, a preview and all extra channels, each of the declared size.
+    """
+    bits = _bits_of(stream)
+    _size(bits)
+    if bits.take(1):  # all_default
+        return
+    if bits.take(1):  # extra_fields: orientation, intrinsic size, preview, animation
+        bits.take(3)
+        if bits.take(3):
+            raise ValueError("a JPEG XL codestream with a preview or of several frames")
+    is_float = bits.take(1)
+    _number(bits, _FLOAT_DEPTHS if is_float else _DEPTHS)
+    bits.take(4 if is_float else 0)  # exponent
+    bits.take(1)  # modular_16bit_buffers
+    if _number(bits, _EXTRA_CHANNELS):
+        raise ValueError("a JPEG XL codestream with extra channels")
+
+
+def _bits_of(stream: bytes) -> _Bits:
+    """Return the bits that follow the signature; ValueError if there is none."""
     start = stream[:_ENOUGH] if stream.startswith(_SIGNATURE) else _codestream(stream)
     if not start.startswith(_SIGNATURE):
         raise ValueError("no JPEG XL codestream")
-    bits = _Bits(start[len(_SIGNATURE) :])
+    return _Bits(start[len(_SIGNATURE) :])
+
+
+def _size(bits: _Bits) -> tuple[int, int]:
     is_small = bits.take(1)
     height = _side(bits, is_small)
     ratio = bits.take(3)
@@ -48,6 +80,11 @@ class _Bits:
         value = self._left & ((1 << count) - 1)
         self._left >>= count
         return value
+
+
+def _number(bits: _Bits, choices: tuple[tuple[int, int], ...]) -> int:
+    count, offset = choices[bits.take(2)]
+    return bits.take(count) + offset
 
 
 def _side(bits: _Bits, is_small: int) -> int:

@@ -80,3 +80,29 @@ def test_jpeg_tiles_too_large_for_libjxl_are_not_given_to_it(
     monkeypatch.setattr(imagecodecs, "jpegxl_encode_jpeg", lambda *_: pytest.fail("encoded"))
     tile = jpeg_tiles.as_tile(bytes(3) + huge)
     assert jpeg_tiles.encode(tile) == jpeg_tiles.encode_as_is(tile)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 300, 3), (40, 50, 1), (33, 47, 3), (256, 256, 3)])
+@pytest.mark.parametrize("effort", [1, 3, 7])
+def test_tiles_are_still(dtype: str, shape: tuple[int, int, int], effort: int) -> None:
+    """What we write holds one image without extra channels, whatever its type and shape."""
+    samples = np.random.default_rng(1).integers(0, 250, shape).astype(dtype)
+    stream = encode_jpegxl(samples, effort=effort)
+    assert stream is not None
+    jpegxl_sides.check_still(stream)
+    assert jpegxl_sides.sides(stream) == shape[:2]
+
+
+def test_frames_and_extra_channels_are_refused_before_they_are_decoded() -> None:
+    """A few bytes can declare a thousand frames or channels: each would take room of its own."""
+    frames = bytes(
+        imagecodecs.jpegxl_encode(
+            np.zeros((30, 64, 64), "u1"), lossless=True, effort=1, photometric="gray"
+        )
+    )
+    with pytest.raises(IntegrityError, match="several frames"):
+        decode_jpegxl(frames, (64, 64, 1), np.dtype("u1"))
+    alpha = bytes(imagecodecs.jpegxl_encode(np.zeros((64, 64, 4), "u1"), lossless=True, effort=3))
+    with pytest.raises(ValueError, match="extra channels"):
+        jpegxl_sides.check_still(alpha)

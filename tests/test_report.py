@@ -48,7 +48,9 @@ class FakeArchive:
     """Stands in for what open_archive returns."""
 
     models = (
-        SimpleNamespace(name="general", sha256="cd" * 32, size=1_000_000, base="", card={}, fault=""),
+        SimpleNamespace(
+            name="general", sha256="cd" * 32, size=1_000_000, base="", card={}, fault=""
+        ),
         SimpleNamespace(
             name="tuned", sha256="ef" * 32, size=9_000, base="cd" * 32, fault="",
             card={"steps": 90, "bits": 2.5, "base_bits": 2.75},

@@ -92,6 +92,7 @@ def decode_jpegxl(payload: bytes, shape: Shape, dtype: np.dtype[np.generic]) -> 
     try:
         if math.prod(jpegxl_sides.sides(payload)) != shape[0] * shape[1]:
             raise ValueError(f"not of {shape[0]} x {shape[1]} pixels")
+        jpegxl_sides.check_still(payload)
         raster = imagecodecs.jpegxl_decode(payload, numthreads=1)
     except (RuntimeError, ValueError, OSError) as error:
         raise IntegrityError(f"JPEG XL payload does not decode: {error}") from error

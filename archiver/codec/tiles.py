@@ -50,6 +50,7 @@ _BORN_MAY_PAY = 1.0  # then both are tried
 _BORN_CODECS = {Born: TileCodec.FROM_JPEG, Collage: TileCodec.FROM_JPEGS}
 _BORN_OF: dict[int, type[Born | Collage]] = {codec: kind for kind, codec in _BORN_CODECS.items()}
 
+
 @dataclass(frozen=True)
 class Opened:
     """What a payload holds, of type ``dtype``: the tile, or what is left of it without ``base``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,3 +40,29 @@ def other_names(files: Sequence[Entry]) -> list[OtherName]:
         if entry.link and leader is not entry:
             found.append(OtherName(entry, leader))
     return found
+
+
+def untangled(dest: Path, files: Sequence[Entry], missing: Collection[Entry]) -> list[Entry]:
+    """Remove names in ``dest`` that are one file there and several in the archive; return these.
+
+    Their content is right, so nothing is lost: they are written again as files of their own.
+    """
+    absent, first = set(missing), dict[tuple[int, int], Entry]()
+    removed = []
+    for entry in files:
+        if entry in absent:
+            continue
+        status = (dest / entry.path).lstat()
+        leader = first.setdefault((status.st_dev, status.st_ino), entry)
+        if leader is not entry and not _is_one(leader, entry):
+            (dest / entry.path).unlink()
+            removed.append(entry)
+    return removed
+
+
+def _is_one(one: Entry, other: Entry) -> bool:
+    return one.link != 0 and (one.link, one.mode, one.mtime_ns) == (
+        other.link,
+        other.mode,
+        other.mtime_ns,
+    )

@@ -145,11 +145,6 @@ class _Pack:
             exclude=self.settings.exclude,
             skip=self.archive,
         )
-        if self.settings.include and not scan.items:
-            raise UsageError(
-                f"{self._source}: nothing in it matches --include "
-                f"{' '.join(self.settings.include)}; * does not cross '/', ** does"
-            )
         for path, reason in scan.failures:
             self._fail(path, reason)
         for path in scan.skipped:
@@ -164,6 +159,11 @@ class _Pack:
     def _new(self, scan: plan.Scan, known: present.Present) -> list[Item]:
         """Return what is to be packed; refuse if the tree has no file any more, but had some."""
         self._refuse_to_lose_all(scan, known)
+        if self.settings.include and not scan.items and not self._gone(scan, known).paths:
+            raise UsageError(
+                f"{self._source}: nothing in it matches --include "
+                f"{' '.join(self.settings.include)}; * does not cross '/', ** does"
+            )
         new = known.new(scan.items)
         if self.settings.checksum:
             doubtful = [item for item in scan.items if known.content(item) is not None]

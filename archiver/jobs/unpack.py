@@ -88,7 +88,9 @@ class _Unpack:
             )
         entries = list(opened.entries(patterns))
         files = [entry for entry in entries if entry.kind == "file"]
+        was_there = self._dest.exists()
         missing = self._missing(files)
+        missing += hard_links.untangled(self._dest, files, missing)
         links = hard_links.other_names(files)
         placed = self._placed(entries)
         absent = placed.intersection(missing)
@@ -99,6 +101,8 @@ class _Unpack:
         self._restore(tasks, {os.fsencode(entry.path): entry for entry in todo}, workers, scheduler)
         self._make_other_names([link for link in links if link.entry in absent])
         self._tell_dropped(entries)
+        if was_there and not patterns:
+            self._tell_strangers(entries)
         self._make_links([e for e in entries if e in placed and e.kind == "symlink"])
         self._finish_directories([e for e in entries if e in placed and e.kind == "directory"])
         return UnpackSummary(
@@ -266,6 +270,20 @@ class _Unpack:
                     f"{len(dropped)} paths had a setuid or setgid bit, which is not restored "
                     f"(first: {dropped[0]}); `archiver ls -l` shows it, chmod sets it"
                 )
+            )
+
+    def _tell_strangers(self, entries: Sequence[Entry]) -> None:
+        """Say that DEST has more than the tree that was asked for."""
+        known = {os.fsencode(entry.path) for entry in entries}
+        root = os.fsencode(self._dest)
+        n_more = sum(
+            os.path.relpath(os.path.join(folder, name), root) not in known  # noqa: PTH118
+            for folder, folders, names in os.walk(root)
+            for name in (*folders, *names)
+        )
+        if n_more:
+            self._on_event(
+                Notice(f"{self._dest} has {n_more} more paths, which this generation has not")
             )
 
     def _make_links(self, links: Sequence[Entry]) -> None:

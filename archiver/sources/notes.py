@@ -12,6 +12,7 @@ from archiver.errors import ArchiverError
 from archiver.sources.contract import Unsupported
 
 _MOST = 120  # characters of what a library says
+_LONGEST = 300  # of a note: what is said may quote the file
 _OBJECT = re.compile(r"<[^<>]*\bat 0x[0-9a-fA-F]+[^<>]*>")
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{7,}")
 _MEMBERS = re.compile(r"\{[^{}]*\}")
@@ -23,7 +24,7 @@ def of(error: Exception, format: str, path: str) -> str:
     if not isinstance(error, Unsupported):
         kind = "cannot rebuild" if isinstance(error, ArchiverError) else "damaged or unusual"
         return f"{format}: {kind} ({type(error).__name__}: {told[:_MOST]})"
-    return told if ":" in told else f"{format}: {told}"  # of what several formats share
+    return (told if ":" in told else f"{format}: {told}")[:_LONGEST]  # of what several share
 
 
 def steady(text: str, path: str) -> str:

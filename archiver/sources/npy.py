@@ -30,9 +30,9 @@ def split(path: Path | Held, *, fidelity: Fidelity) -> Split:
         head = io.BytesIO(file.read(_HEAD_BYTES))
     shape, dtype = _header(head)
     offset = head.tell()
-    *_, height, width, channels = (1, *shape) if _is_interleaved(shape) else (*shape, 1)
     if len(shape) < 2:
         raise Unsupported(f"NumPy: an array of {shape} is no image")
+    *_, height, width, channels = (1, *shape) if _is_interleaved(shape) else (*shape, 1)
     geometry = Geometry.plain(height, width, channels, dtype)
     if geometry is None:
         raise Unsupported(f"NumPy: an array of {shape}, {dtype}")

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 from nights import Night, notices, restored, state
+from trees import snapshot
 
 from archiver.jobs import run
+from archiver.jobs.events import Notice
+from archiver.jobs.spec import PackSettings
 from archiver.pipeline import open_archive
 
 
@@ -100,3 +103,36 @@ def test_setuid_bits_are_shown_not_restored(source: Path, night: Night, tmp_path
     assert "1 paths had a setuid or setgid bit" in notices(tmp_path)
     modes = [(out / name).stat().st_mode & 0o7777 for name in ("notes.txt", "scans/1.txt", "scans")]
     assert modes == [0o755, 0o1640, 0o3775]
+
+
+def test_names_of_another_generation_are_no_names_of_one_file(tmp_path: Path) -> None:
+    """Unpacking over an older night makes files of their own of what was one file then."""
+    tree = tmp_path / "w"
+    tree.mkdir()
+    (tree / "a").write_text("c\n")
+    (tree / "b").hardlink_to(tree / "a")
+    settings = PackSettings(profile="fast", workers=0)
+    run.pack(tree, tmp_path / "w.archive", settings)
+    (tree / "b").unlink()
+    (tree / "b").write_text("c\n")
+    (tree / "b").chmod(0o600)
+    os.utime(tree / "b", (10**9, 10**9))
+    run.pack(tree, tmp_path / "w.archive", settings)
+    for number in (1, 2):
+        run.unpack(tmp_path / "w.archive", tmp_path / "out", generation=number, workers=0)
+        links = {(tmp_path / "out" / name).stat().st_ino for name in "ab"}
+        assert len(links) == number
+    assert snapshot(tmp_path / "out") == snapshot(tree)
+
+
+def test_what_a_generation_has_not_is_said(tmp_path: Path) -> None:
+    """A destination with more paths than the tree of that night is not that tree: it is told."""
+    tree = tmp_path / "w"
+    tree.mkdir()
+    (tree / "a").write_text("a\n")
+    run.pack(tree, tmp_path / "w.archive", PackSettings(profile="fast", workers=0))
+    (tmp_path / "out/older").mkdir(parents=True)
+    events: list[object] = []
+    run.unpack(tmp_path / "w.archive", tmp_path / "out", workers=0, on_event=events.append)
+    told = [event.message for event in events if isinstance(event, Notice)]
+    assert any("1 more paths" in message for message in told)

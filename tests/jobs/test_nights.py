@@ -141,6 +141,10 @@ def test_patterns_limit_what_is_missed(source: Path, night: Night, tmp_path: Pat
     assert shown(tmp_path) == ["notes.txt", "scans", "scans/old", "scans/old/3.txt", "x.txt"]
     assert night(include=("scans", "x.txt")).removed == 3
     assert shown(tmp_path) == ["notes.txt", "x.txt"]
+    with pytest.raises(UsageError, match="--allow-empty"):
+        night(include=("notes.txt",))
+    assert night(include=("notes.txt",), allow_empty=True).removed == 1
+    assert shown(tmp_path) == ["x.txt"]
     with pytest.raises(UsageError, match="nothing in it matches"):
         night(include=("notes.txt",))
 
