@@ -21,7 +21,7 @@ from archiver.image import Samples
 _TABLE_LEVEL = 19  # of zstd, for some kilobytes
 _HIGH_BITS = (16, 12, 8)  # tried
 _GAIN_OF_HOLE = 2  # bits that all others need less
-_SPARSE = 1.2  # times as many values could be between lowest and highest as there are
+_SPARSE = 1.9  # times as many values could be between lowest and highest as there are: ranks pay
 _GAIN = 0.99  # of what other numbers take: what is compared is a guess
 
 Found = tuple[Ordered, Samples]
