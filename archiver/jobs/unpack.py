@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 
 from archiver.errors import (
@@ -37,6 +38,8 @@ from archiver.jobs.restore import (
 )
 from archiver.jobs.spec import check_workers
 from archiver.pipeline import Entry, open_archive, writing
+
+MOST_STRANGERS = 1 << 16  # paths that DEST may have besides before no more are counted
 
 
 def unpack(
@@ -276,11 +279,12 @@ class _Unpack:
         """Say that DEST has more than the tree that was asked for."""
         known = {os.fsencode(entry.path) for entry in entries}
         root = os.fsencode(self._dest)
-        n_more = sum(
-            os.path.relpath(os.path.join(folder, name), root) not in known  # noqa: PTH118
+        found = (
+            os.path.relpath(os.path.join(folder, name), root)  # noqa: PTH118
             for folder, folders, names in os.walk(root)
             for name in (*folders, *names)
         )
+        n_more = sum(path not in known for path in islice(found, len(known) + MOST_STRANGERS))
         if n_more:
             self._on_event(
                 Notice(f"{self._dest} has {n_more} more paths, which this generation has not")
