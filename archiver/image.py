@@ -25,7 +25,7 @@ class Image:
     the window lies inside the raster.
 
     An image whose file keeps it as JPEG tiles has ``jpeg_tile(row, column)``, which returns the one
-    that begins there (:class:`archiver.sources.jpeg_tile.JpegTile`), and their height and width in
+    that begins there (`sources.segmented.jpeg_tile.JpegTile`), and their height and width in
     ``tile_shape``.
 
     ``view`` says how its samples are to be read (:func:`seen`), 0: as they are.

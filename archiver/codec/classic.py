@@ -11,7 +11,7 @@ import imagecodecs
 import numpy as np
 import zstandard
 
-from archiver import jpegxl_sides
+from archiver import image_headers as jpegxl_sides
 from archiver.errors import IntegrityError
 from archiver.image import Samples
 

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from archiver.codec import classic, deep_tiles
-from archiver.codec.encoded import BY_MODEL, Encoded, TileCodec, innermost
-from archiver.codec.turn import UPRIGHT, Turn
+from archiver.codec import classic
+from archiver.codec.ids import BY_MODEL, Encoded, TileCodec, innermost
+from archiver.codec.inference import high_depth_tiles as deep_tiles
+from archiver.codec.transforms.orientation import UPRIGHT, Turn
 from archiver.errors import FormatError, IntegrityError, UsageError
 from archiver.image import Samples
 
 if TYPE_CHECKING:
-    from archiver.codec.engine import Engine
+    from archiver.codec.inference.engine import Engine
 
 Shape = tuple[int, int, int]
 Dtype = np.dtype[np.generic]

@@ -13,37 +13,33 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from archiver.codec import (
-    classic,
-    difference,
-    jpeg_tiles,
-    learned,
-    narrow,
+from archiver.codec import classic, learned
+from archiver.codec.ids import BY_MODEL, NOT_NARROW, NOT_REPEATED, UPRIGHT_OF, Encoded, TileCodec
+from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.learned import Shape, Turns
+from archiver.codec.transforms import (
+    delta as difference,
+)
+from archiver.codec.transforms import (
     order_search,
     ordered,
     pieces,
 )
-from archiver.codec.born import collage
-from archiver.codec.born.collage import Collage
-from archiver.codec.born.tile import Born
-from archiver.codec.difference import Base
-from archiver.codec.encoded import (
-    BY_MODEL,
-    NOT_NARROW,
-    NOT_REPEATED,
-    UPRIGHT_OF,
-    Encoded,
-    TileCodec,
+from archiver.codec.transforms import (
+    scale_offset as narrow,
 )
-from archiver.codec.learned import Shape, Turns
-from archiver.codec.narrow import Narrow
-from archiver.codec.ordered import Ordered, Split
-from archiver.codec.turn import UPRIGHT, Turn
+from archiver.codec.transforms.delta import Base
+from archiver.codec.transforms.from_jpeg import collage
+from archiver.codec.transforms.from_jpeg.collage import Collage
+from archiver.codec.transforms.from_jpeg.tile import Born
+from archiver.codec.transforms.ordered import Ordered, Split
+from archiver.codec.transforms.orientation import UPRIGHT, Turn
+from archiver.codec.transforms.scale_offset import Narrow
 from archiver.errors import FormatError, IntegrityError
 from archiver.image import Samples
 
 if TYPE_CHECKING:
-    from archiver.codec.engine import Engine
+    from archiver.codec.inference.engine import Engine
 
 _BORN_PAYS = 0.5  # of what JPEG XL takes: then no codec of samples comes near
 _BORN_MAY_PAY = 1.0  # then both are tried

@@ -12,7 +12,7 @@ from archiver.archive import layout
 from archiver.archive.records import EntryRecord, removal
 from archiver.jobs.plan import Item, Scan
 from archiver.jobs.present import Known, Present
-from archiver.pipeline import patterns
+from archiver.pipeline import globs as patterns
 
 ROOT = "."  # how a failure names the source itself
 

@@ -6,7 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from archiver.pipeline import Entry, writing
+from archiver.pipeline import Entry
+from archiver.pipeline.read import output_files as writing
 
 
 @dataclass(frozen=True)

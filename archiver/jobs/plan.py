@@ -19,7 +19,9 @@ from pathlib import Path
 from archiver import __version__
 from archiver.archive import layout
 from archiver.errors import NotFoundError, SourceError, UsageError
-from archiver.pipeline import LARGE_BYTES, Effort, patterns, reread
+from archiver.pipeline import LARGE_BYTES, Effort
+from archiver.pipeline import globs as patterns
+from archiver.pipeline.write import source_file as reread
 
 MIN_TASK_BYTES = 2 << 20
 MAX_TASK_BYTES = 128 << 20

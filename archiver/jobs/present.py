@@ -13,7 +13,8 @@ from archiver.archive import layout, seen
 from archiver.archive.seen import Seen, Sight
 from archiver.errors import NotFoundError, SourceError
 from archiver.jobs.plan import Item
-from archiver.pipeline import content, reread
+from archiver.pipeline import known_content as content
+from archiver.pipeline.write import source_file as reread
 from archiver.sources import Fidelity
 
 _READERS = 8

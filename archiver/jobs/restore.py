@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from archiver.errors import ArchiverError, DestinationError, Verdict, advice, verdict_of
-from archiver.pipeline import content, writing
-from archiver.pipeline.restoring import Decoded, Restorer
+from archiver.pipeline import known_content as content
+from archiver.pipeline.read import output_files as writing
+from archiver.pipeline.read.restore import Decoded, Restorer
 
 
 @dataclass(frozen=True)

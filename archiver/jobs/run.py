@@ -13,12 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from archiver.archive import layout
+from archiver.archive import usage as disk
 from archiver.archive.model_files import info_of
 from archiver.archive.records import ObjectRecord, ShardRecord
 from archiver.archive.writer import ArchiveWriter
-from archiver.codec import pretrained
+from archiver.codec.model import pretrained
 from archiver.errors import ArchiverError, DestinationError, UsageError, advice
-from archiver.jobs import adapt, cluster, generation, plan, present, retry, work
+from archiver.jobs import archive_models as adapt
+from archiver.jobs import cluster, generation, plan, present, retry, work
 from archiver.jobs.cluster import probe
 from archiver.jobs.events import (
     Adaptation,
@@ -37,7 +39,6 @@ from archiver.jobs.spec import PackSettings
 from archiver.jobs.tally import Tally, stored_bytes
 from archiver.jobs.unpack import unpack
 from archiver.jobs.verify import verify
-from archiver.pipeline import disk
 
 __all__ = ["pack", "unpack", "verify"]
 

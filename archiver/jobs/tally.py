@@ -12,7 +12,7 @@ import numpy as np
 from archiver.archive.records import ObjectRecord
 from archiver.jobs.events import FileDone, FileFailed, FormatTotals, Kept
 from archiver.jobs.plan import Item
-from archiver.pipeline import records
+from archiver.pipeline.write import rows as records
 from archiver.sources import Format
 
 OTHER = "other"  # how files kept as they are appear among the formats

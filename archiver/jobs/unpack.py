@@ -37,7 +37,8 @@ from archiver.jobs.restore import (
     unwritable,
 )
 from archiver.jobs.spec import check_workers
-from archiver.pipeline import Entry, open_archive, writing
+from archiver.pipeline import Entry, open_archive
+from archiver.pipeline.read import output_files as writing
 
 MOST_STRANGERS = 1 << 16  # paths that DEST may have besides before no more are counted
 

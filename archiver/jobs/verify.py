@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from archiver.archive import layout
+from archiver.archive import usage as disk
 from archiver.archive.affected import entries_of_objects
 from archiver.archive.check import Problem, check_structure
 from archiver.errors import ArchiverError, ParityError, UsageError, Verdict, verdict_of
@@ -18,8 +19,9 @@ from archiver.jobs import cluster, retry, shares
 from archiver.jobs.cluster import probe
 from archiver.jobs.events import FileDone, FileFailed, OnEvent, Planned, VerifySummary, ignore
 from archiver.jobs.spec import check_workers
-from archiver.pipeline import Entry, OpenArchive, content, disk, open_archive
-from archiver.pipeline.restoring import Decoded, Restorer
+from archiver.pipeline import Entry, OpenArchive, open_archive
+from archiver.pipeline import known_content as content
+from archiver.pipeline.read.restore import Decoded, Restorer
 
 DEPTHS = ("structure", "samples", "files")
 NAMELESS = "(content that no path has)"

@@ -14,7 +14,17 @@ from archiver.archive.model_files import info_of
 from archiver.archive.records import ShardRecord
 from archiver.archive.shard import ShardWriter
 from archiver.jobs.plan import Item, Task
-from archiver.pipeline import Failure, Packed, content, engines, pack_content, pack_files, records
+from archiver.pipeline import (
+    Failure,
+    Packed,
+    engines,
+    pack_content,
+    pack_files,
+)
+from archiver.pipeline import (
+    known_content as content,
+)
+from archiver.pipeline.write import rows as records
 from archiver.sources import Fidelity
 
 

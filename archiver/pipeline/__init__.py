@@ -6,11 +6,11 @@ packing     files to objects of a shard                       restoring   and ba
 reading     the view of an archive: entries, images, regions
 """
 
-from archiver.pipeline.adapting import Effort
-from archiver.pipeline.geometry import DEFAULT_TILE, LARGE_TILE
-from archiver.pipeline.open_file import LARGE_BYTES
-from archiver.pipeline.packing import Failure, Packed, pack_content, pack_files
-from archiver.pipeline.reading import Entry, ImageInfo, OpenArchive, Totals, open_archive
+from archiver.pipeline.read.open_archive import Entry, ImageInfo, OpenArchive, Totals, open_archive
+from archiver.pipeline.tiling import DEFAULT_TILE, LARGE_TILE
+from archiver.pipeline.write.adapter import Effort
+from archiver.pipeline.write.open_file import LARGE_BYTES
+from archiver.pipeline.write.pack import Failure, Packed, pack_content, pack_files
 
 __all__ = [
     "DEFAULT_TILE",

@@ -12,7 +12,7 @@ from archiver.archive.model_files import parsed
 from archiver.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from archiver.codec.engine import Engine
+    from archiver.codec.inference.engine import Engine
 
 MAX_MODEL_BYTES = 1 << 30
 _OPEN = 8  # a base and the archive models of some generations
@@ -36,7 +36,7 @@ def whole_model(archive: Path, sha256: bytes) -> bytes:
 @lru_cache(maxsize=_OPEN)
 def of_model(model: bytes, base: bytes | None, threads: int | None) -> Engine:
     """Return the engine of a model file's bytes and its base's, tested on this machine."""
-    from archiver.codec.engine import Engine
+    from archiver.codec.inference.engine import Engine
 
     return Engine.open(_whole(model, base), threads=threads or 1)
 
@@ -48,7 +48,7 @@ def adapted(archive: Path, sha256: bytes, adapter: bytes, threads: int | None) -
 
 
 def _whole(model: bytes, base: bytes | None) -> bytes:
-    from archiver.codec import model_delta
+    from archiver.codec.model import model_delta
 
     return model if base is None else model_delta.expand(model, lambda sha256: base)
 

@@ -20,7 +20,7 @@ from archiver.report.text import (
 
 if TYPE_CHECKING:
     from archiver.archive.reader import StoredModel
-    from archiver.codec.adaptation import Adaptation
+    from archiver.codec.model.adapter_record import Adaptation
     from archiver.pipeline import Entry, ImageInfo, OpenArchive, Totals
 
 LONG_HEADER = (

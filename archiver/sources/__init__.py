@@ -17,11 +17,7 @@ from pathlib import Path
 from archiver.errors import SourceError, UsageError
 from archiver.image import Image, Samples
 from archiver.sources import (
-    beside,
     bitmap,
-    dicom,
-    dicom_deflated,
-    dicom_header,
     gzipped,
     jp2,
     jpeg,
@@ -34,11 +30,17 @@ from archiver.sources import (
     nrrd,
     opaque,
     png,
-    segments,
     tiff,
     volumes,
 )
+from archiver.sources import (
+    detached_header as beside,
+)
 from archiver.sources.contract import Fidelity, Format, ParsedFile, Split, Unsupported
+from archiver.sources.dicom import deflated as dicom_deflated
+from archiver.sources.dicom import file as dicom
+from archiver.sources.dicom import header as dicom_header
+from archiver.sources.segmented import segments
 
 __all__ = ["NO_FORMAT", "Fidelity", "Format", "ParsedFile", "decode_samples", "parse", "rebuild"]
 

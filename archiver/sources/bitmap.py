@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from archiver.sources import planes, scan
 from archiver.sources.contract import Fidelity, Split, Unsupported
-from archiver.sources.encodings import Compression
-from archiver.sources.geometry import Geometry
-from archiver.sources.segments import Page
+from archiver.sources.segmented import find_recipes as scan
+from archiver.sources.segmented import planes
+from archiver.sources.segmented.encodings import Compression
+from archiver.sources.segmented.geometry import Geometry
+from archiver.sources.segmented.segments import Page
 
 _HEADER_BYTES = 4096
 _BMP_BITS = {1: (1, 1), 2: (1, 2), 4: (1, 4), 8: (1, 8), 24: (3, 8), 32: (4, 8)}  # channels, bits

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from archiver.sources import beside, dicom, dicom_header, metaimage, mgh, nifti, npy, nrrd, streams
+from archiver.sources import detached_header as beside
+from archiver.sources import metaimage, mgh, nifti, npy, nrrd
 from archiver.sources.contract import MAX_WHOLE_BYTES, Fidelity, Format, Split, Unsupported
+from archiver.sources.dicom import file as dicom
+from archiver.sources.dicom import header as dicom_header
+from archiver.sources.segmented import streams
 
 MAGIC = b"\x1f\x8b\x08"
 _SPLIT: dict[Format, Callable[..., Split]] = {

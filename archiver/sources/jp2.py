@@ -8,12 +8,12 @@ from typing import BinaryIO
 
 import numpy as np
 
-from archiver.sources import scan
 from archiver.sources.contract import MAX_WHOLE_BYTES, Fidelity, Split, Unsupported
-from archiver.sources.encodings import Compression
-from archiver.sources.geometry import Geometry
 from archiver.sources.jpeg2000 import codestream
-from archiver.sources.segments import Page
+from archiver.sources.segmented import find_recipes as scan
+from archiver.sources.segmented.encodings import Compression
+from archiver.sources.segmented.geometry import Geometry
+from archiver.sources.segmented.segments import Page
 
 MAGIC = b"\0\0\0\x0cjP  \r\n\x87\n"
 MAGIC_BARE = b"\xff\x4f\xff\x51"

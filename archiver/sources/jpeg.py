@@ -2,7 +2,7 @@
 
 A lossless one comes from its samples (:mod:`archiver.sources.jpeg_ls`).
 
-It is the one segment of a segmented file (:mod:`archiver.sources.segments`) if it has 1 or 3
+It is the one segment of a segmented file (`segmented.segments`) if it has 1 or 3
 components.  Of all others the residue (FORMAT.md, "Residue of JPEG") is u1 layout version (1), then
 libjxl's lossless transcoding, JPEG XL with JPEG bitstream reconstruction data; there are no images.
 """
@@ -15,10 +15,10 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 
-from archiver import jpegxl_sides
+from archiver import image_headers as jpegxl_sides
 from archiver.errors import IntegrityError, ParityError
 from archiver.image import Image, Samples
-from archiver.sources import jpeg_frames, jpeg_ls, scan, segments
+from archiver.sources import jpeg_ls
 from archiver.sources.contract import (
     LAYOUT_VERSION,
     MAX_WHOLE_BYTES,
@@ -26,11 +26,13 @@ from archiver.sources.contract import (
     Split,
     Unsupported,
 )
-from archiver.sources.encodings import Compression
-from archiver.sources.geometry import Geometry
-from archiver.sources.jpeg_tile import MAX_SCANS, SCAN, JpegTile
-from archiver.sources.segments import Page
-from archiver.sources.wire import Cursor
+from archiver.sources.cursor import Cursor
+from archiver.sources.segmented import find_recipes as scan
+from archiver.sources.segmented import jpeg_frames, segments
+from archiver.sources.segmented.encodings import Compression
+from archiver.sources.segmented.geometry import Geometry
+from archiver.sources.segmented.jpeg_tile import MAX_SCANS, SCAN, JpegTile
+from archiver.sources.segmented.segments import Page
 
 MAX_PIXELS = 1 << 26  # libjxl takes up to 20 bytes for each
 MAX_TILE_PIXELS = 1 << 24  # of a file that is a tile

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from archiver.sources import jpeg_frames, scan
 from archiver.sources.contract import MAX_WHOLE_BYTES, Fidelity, Split, Unsupported
-from archiver.sources.encodings import Compression
-from archiver.sources.geometry import Geometry
-from archiver.sources.segments import Page
+from archiver.sources.segmented import find_recipes as scan
+from archiver.sources.segmented import jpeg_frames
+from archiver.sources.segmented.encodings import Compression
+from archiver.sources.segmented.geometry import Geometry
+from archiver.sources.segmented.segments import Page
 
 
 def is_jpeg_ls(head: bytes) -> bool:

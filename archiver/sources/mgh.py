@@ -10,10 +10,10 @@ import struct
 from pathlib import Path
 
 from archiver.sources.contract import Fidelity, Held, Split, Unsupported
-from archiver.sources.geometry import Geometry
-from archiver.sources.planes import Volume
 from archiver.sources.quiet import quiet
-from archiver.sources.scan import split_volume
+from archiver.sources.segmented.find_recipes import split_volume
+from archiver.sources.segmented.geometry import Geometry
+from archiver.sources.segmented.planes import Volume
 
 _HEADER = struct.Struct(">iiiiiiih")  # version, width, height, depth, frames, type, -, has axes
 _HEADER_BYTES = 284  # then voxels

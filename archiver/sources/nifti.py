@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from archiver.sources.contract import Fidelity, Held, Split, Unsupported
-from archiver.sources.geometry import Geometry
-from archiver.sources.planes import Volume
 from archiver.sources.quiet import quiet
-from archiver.sources.scan import split_volume
+from archiver.sources.segmented.find_recipes import split_volume
+from archiver.sources.segmented.geometry import Geometry
+from archiver.sources.segmented.planes import Volume
 
 _ONE, _ONE_AT = b"n+1\0", 344  # magic of NIfTI-1, and where it is
 _TWO, _TWO_AT = b"n+2\0\r\n\x1a\n", 4

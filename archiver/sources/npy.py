@@ -14,9 +14,9 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from archiver.sources.contract import Fidelity, Held, Split, Unsupported
-from archiver.sources.geometry import Geometry
-from archiver.sources.planes import Volume
-from archiver.sources.scan import split_volume
+from archiver.sources.segmented.find_recipes import split_volume
+from archiver.sources.segmented.geometry import Geometry
+from archiver.sources.segmented.planes import Volume
 
 MAGIC = npy_format.MAGIC_PREFIX
 _MOST_CHANNELS = 4

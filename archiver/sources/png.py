@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archiver.image import Image, Samples
-from archiver.sources import deflate
+from archiver.sources.bit_packing import pack_bits, unpack_bits
 from archiver.sources.contract import (
     LAYOUT_VERSION,
     MAX_WHOLE_BYTES,
@@ -37,8 +37,8 @@ from archiver.sources.contract import (
     Split,
     Unsupported,
 )
-from archiver.sources.packing import pack_bits, unpack_bits
-from archiver.sources.wire import Cursor, pack_blob
+from archiver.sources.cursor import Cursor, pack_blob
+from archiver.sources.deflate import settings as deflate
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type

@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from archiver.sources import planes, scan, tiff_stacks
+from archiver.sources import tiff_stacks
 from archiver.sources.contract import MAX_SIDE, Fidelity, Split, Unsupported
-from archiver.sources.encodings import CODESTREAMS, LERC, Compression
-from archiver.sources.geometry import Geometry
 from archiver.sources.jpeg2000.codestream import Header
 from archiver.sources.quiet import quiet
-from archiver.sources.segments import MAX_SEGMENTS, Page
+from archiver.sources.segmented import find_recipes as scan
+from archiver.sources.segmented import planes
+from archiver.sources.segmented.encodings import CODESTREAMS, LERC, Compression
+from archiver.sources.segmented.geometry import Geometry
+from archiver.sources.segmented.segments import MAX_SEGMENTS, Page
 
 _MAX_PAGES = 1 << 16
 _MANY_PAGES, _TINY_PAGE = 2048, 512  # each takes a millisecond to plan, so it should hold something

@@ -13,9 +13,9 @@ from typing import Any
 
 import tifffile
 
-from archiver.sources import planes
-from archiver.sources.encodings import Compression
-from archiver.sources.segments import Page
+from archiver.sources.segmented import planes
+from archiver.sources.segmented.encodings import Compression
+from archiver.sources.segmented.segments import Page
 
 _IN_A_FRAME = "YXS"  # axes; all others count frames
 _CHANNELS = "C"

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from archiver.image import Image
-from archiver.sources import segments, streams
 from archiver.sources.contract import (
     LAYOUT_VERSION,
     MAX_WHOLE_BYTES,
@@ -23,10 +22,11 @@ from archiver.sources.contract import (
     Split,
     Unsupported,
 )
-from archiver.sources.geometry import Geometry
-from archiver.sources.planes import Volume
-from archiver.sources.scan import split_volume
-from archiver.sources.wire import Cursor
+from archiver.sources.cursor import Cursor
+from archiver.sources.segmented import segments, streams
+from archiver.sources.segmented.find_recipes import split_volume
+from archiver.sources.segmented.geometry import Geometry
+from archiver.sources.segmented.planes import Volume
 
 _PLAIN, _DEFLATED = 0, 1
 

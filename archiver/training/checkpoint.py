@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from archiver.archive import durable
-from archiver.codec import mgcf, weights
+from archiver.codec.model import mgcf
+from archiver.codec.model import model_file as weights
 from archiver.errors import FormatError, IntegrityError, UsageError
 
 FILE = "checkpoint.pt"

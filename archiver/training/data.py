@@ -22,9 +22,9 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from archiver.codec import mgcf
-from archiver.codec.batches import Batch, Shown
-from archiver.codec.deep import MAX_VALUE, Window
+from archiver.codec.model import mgcf
+from archiver.codec.model.batches import Batch, Shown
+from archiver.codec.model.high_depth import MAX_VALUE, Window
 from archiver.errors import UsageError
 
 Uint8 = NDArray[np.uint8]

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 
 import archiver
-from archiver.codec import engine, grid, mgcf, weights
+from archiver.codec.inference import engine
+from archiver.codec.model import grid, mgcf
+from archiver.codec.model import model_file as weights
 from archiver.errors import ArchiverError
 from archiver.training.checkpoint import Checkpoint
 

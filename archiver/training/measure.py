@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from archiver.codec import batches, classic
-from archiver.codec.batches import Batch, Shown
-from archiver.codec.engine import Engine
+from archiver.codec import classic
+from archiver.codec.inference.engine import Engine
+from archiver.codec.model import batches
+from archiver.codec.model.batches import Batch, Shown
 from archiver.errors import MachineError, UsageError
-from archiver.pipeline.geometry import DEFAULT_TILE, spans, tile_side
+from archiver.pipeline.tiling import DEFAULT_TILE, spans, tile_side
 from archiver.training.data import SUFFIXES, Uint8, read_image
 
 JPEGXL_EFFORT = 9

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from archiver.codec import devices, mgcf
+from archiver.codec.model import devices, mgcf
 from archiver.errors import UsageError
 from archiver.training import checkpoint, data, log, train
 

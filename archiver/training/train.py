@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from archiver.codec import batches, devices, mgcf
-from archiver.codec.batches import Batch
-from archiver.codec.optimise import Average, Optimiser, rate
+from archiver.codec.model import batches, devices, mgcf
+from archiver.codec.model.batches import Batch
+from archiver.codec.tuning.optimisers import Average, Optimiser, rate
 from archiver.errors import UsageError
 from archiver.training.checkpoint import Checkpoint, Leg
 from archiver.training.data import COLOUR, DEEP, GREY, Crops, Prefetch

@@ -19,11 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 from archiver import sources
-from archiver.codec import pretrained, rpft
-from archiver.codec.adapters import Ranks
-from archiver.codec.batches import Shown
-from archiver.codec.engine import Engine
-from archiver.codec.rpft import Settings
+from archiver.codec.inference.engine import Engine
+from archiver.codec.model import pretrained
+from archiver.codec.model.adapter import Ranks
+from archiver.codec.model.batches import Shown
+from archiver.codec.tuning import rpft
+from archiver.codec.tuning.rpft import Settings
 from archiver.pipeline import DEFAULT_TILE
 
 DEFAULT = Settings(ranks=Ranks(1, 2))  # as for files of this size

@@ -31,9 +31,10 @@ from rich.console import Console
 from rich.table import Table
 
 from archiver import sources
-from archiver.codec import classic, pretrained, tiles
-from archiver.codec.encoded import Encoded
-from archiver.codec.engine import Engine
+from archiver.codec import classic, tiles
+from archiver.codec.ids import Encoded
+from archiver.codec.inference.engine import Engine
+from archiver.codec.model import pretrained
 
 Encoder = Callable[[np.ndarray], bytes]
 Decoder = Callable[[bytes], np.ndarray]

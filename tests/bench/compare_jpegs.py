@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from archiver import sources
-from archiver.codec import jpeg_tiles
+from archiver.codec.jpeg import tile as jpeg_tiles
 from archiver.image import Samples
-from archiver.pipeline import coding
-from archiver.pipeline.priming import primed
+from archiver.pipeline.key_tiles import primed
+from archiver.pipeline.write import encode as coding
 
 Tiles = list[Samples]
 COLUMNS = ("as it is", "libjxl", "coefficients", "with keys", "s, libjxl", "s, coefficients")

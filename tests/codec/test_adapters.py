@@ -12,11 +12,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.codec import adapters, factors, pretrained, products, reference, rpft
-from archiver.codec.adaptation import Adaptation
-from archiver.codec.adapters import Adapter, Ranks
-from archiver.codec.batches import Shown
-from archiver.codec.engine import Engine
+from archiver.codec.inference import matmul as products
+from archiver.codec.inference.engine import Engine
+from archiver.codec.model import adapter as adapters
+from archiver.codec.model import pretrained
+from archiver.codec.model.adapter import Adapter, Ranks
+from archiver.codec.model.adapter_record import Adaptation
+from archiver.codec.model.batches import Shown
+from archiver.codec.reference import decoder as reference
+from archiver.codec.tuning import factors, rpft
 from archiver.errors import ArchiverError, FormatError, IntegrityError
 
 RANKS = (Ranks(2, 1), Ranks(1, 0, 2))

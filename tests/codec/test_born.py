@@ -15,13 +15,14 @@ import pytest
 from jpegs import coefficients, scene, through_jpeg
 from PIL import Image
 
-from archiver.codec import jpeg_tiles, learned, tiles
-from archiver.codec.born import collage, pixels, stream, traces
-from archiver.codec.born.pixels import Coefficients, Mode
-from archiver.codec.born.tile import Born
-from archiver.codec.dct import standard
-from archiver.codec.encoded import Encoded, TileCodec
-from archiver.codec.engine import Engine
+from archiver.codec import learned, tiles
+from archiver.codec.ids import Encoded, TileCodec
+from archiver.codec.inference.engine import Engine
+from archiver.codec.jpeg import t81 as standard
+from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.transforms.from_jpeg import collage, pixels, stream, traces
+from archiver.codec.transforms.from_jpeg.pixels import Coefficients, Mode
+from archiver.codec.transforms.from_jpeg.tile import Born
 from archiver.errors import ArchiverError, IntegrityError
 
 UINT8 = np.dtype(np.uint8)

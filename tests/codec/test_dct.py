@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jpegs import jpeg_files, saved, scene
 
-from archiver.codec import jpeg_tiles
-from archiver.codec.dct import contexts, mixing, payload, standard
-from archiver.codec.dct.mixing import Memory
-from archiver.codec.dct.stream import Parts
-from archiver.codec.jpeg_tiles import Form
+from archiver.codec.jpeg import context_mixing as mixing
+from archiver.codec.jpeg import contexts, payload
+from archiver.codec.jpeg import t81 as standard
+from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.jpeg.baseline import Parts
+from archiver.codec.jpeg.context_mixing import Memory
+from archiver.codec.jpeg.tile import Form
 from archiver.errors import IntegrityError
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "codec-v1"

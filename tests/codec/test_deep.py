@@ -11,21 +11,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.codec import (
-    cpu,
-    deep_tiles,
-    mgcf,
-    mixture,
-    pretrained,
-    products,
-    reference,
-    reference_deep,
-    tiles,
-    weights,
-)
-from archiver.codec.deep import MAX_SHIFT, Window
-from archiver.codec.encoded import TileCodec
-from archiver.codec.engine import Engine
+from archiver.codec import tiles
+from archiver.codec.ids import TileCodec
+from archiver.codec.inference import cpu
+from archiver.codec.inference import high_depth_tiles as deep_tiles
+from archiver.codec.inference import matmul as products
+from archiver.codec.inference.engine import Engine
+from archiver.codec.model import mgcf, mixture, pretrained
+from archiver.codec.model import model_file as weights
+from archiver.codec.model.high_depth import MAX_SHIFT, Window
+from archiver.codec.reference import decoder as reference
+from archiver.codec.reference import high_depth as reference_deep
 from archiver.errors import ArchiverError, IntegrityError
 
 

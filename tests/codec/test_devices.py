@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archiver.codec import batches, devices
+from archiver.codec.model import batches, devices
 
 
 @pytest.mark.parametrize(

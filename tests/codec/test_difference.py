@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.codec import difference, tiles
-from archiver.codec.difference import Base
-from archiver.codec.encoded import TileCodec
+from archiver.codec import tiles
+from archiver.codec.ids import TileCodec
+from archiver.codec.transforms import delta as difference
+from archiver.codec.transforms.delta import Base
 from archiver.errors import IntegrityError
 
 TYPES = ["u1", "i1", "u2", "i2"]

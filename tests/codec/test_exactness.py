@@ -12,8 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from archiver.codec import cpu, mgcf, pretrained, products, reference, scan, weights
-from archiver.codec.engine import Engine
+from archiver.codec.inference import cpu
+from archiver.codec.inference import matmul as products
+from archiver.codec.inference import wavefront as scan
+from archiver.codec.inference.engine import Engine
+from archiver.codec.model import mgcf, pretrained
+from archiver.codec.model import model_file as weights
+from archiver.codec.reference import decoder as reference
 from archiver.errors import IntegrityError, ParityError
 from archiver.training.export import export
 

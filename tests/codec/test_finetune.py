@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from archiver.codec.batches import Shown
-from archiver.codec.engine import Engine
-from archiver.codec.finetune import Budget, finetune, rounded
-from archiver.codec.weights import ModelFile
+from archiver.codec.inference.engine import Engine
+from archiver.codec.model.batches import Shown
+from archiver.codec.model.model_file import ModelFile
+from archiver.codec.tuning.archive_model import Budget, finetune, rounded
 
 
 def stripes(seed: int, n: int) -> list[np.ndarray]:

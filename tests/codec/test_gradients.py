@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from archiver.codec import causal, grid, mgcf
+from archiver.codec.model import causal, grid, mgcf
 
 
 def test_depthwise_gradients_are_those_of_the_exact_sums() -> None:

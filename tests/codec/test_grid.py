@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.codec import grid
+from archiver.codec.model import grid
 from archiver.errors import FormatError
 
 

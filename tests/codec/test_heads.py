@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from archiver.codec import heads, pretrained, products
-from archiver.codec.batches import Batch, Shown
-from archiver.codec.deep import Window
-from archiver.codec.engine import Engine
-from archiver.codec.scan import TensorCoder
+from archiver.codec.inference import matmul as products
+from archiver.codec.inference.engine import Engine
+from archiver.codec.inference.wavefront import TensorCoder
+from archiver.codec.model import pretrained
+from archiver.codec.model.batches import Batch, Shown
+from archiver.codec.model.high_depth import Window
+from archiver.codec.tuning import heads
 
 
 def weave(channels: int, side: int = 96) -> np.ndarray:

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from archiver.codec import model_delta, weights
-from archiver.codec.engine import Engine
-from archiver.codec.weights import ModelFile
+from archiver.codec.inference.engine import Engine
+from archiver.codec.model import model_delta
+from archiver.codec.model import model_file as weights
+from archiver.codec.model.model_file import ModelFile
 from archiver.errors import ArchiverError, FormatError, IntegrityError
 
 

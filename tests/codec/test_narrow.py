@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.codec import narrow, tiles
-from archiver.codec.encoded import Encoded, TileCodec
-from archiver.codec.narrow import Narrow
+from archiver.codec import tiles
+from archiver.codec.ids import Encoded, TileCodec
+from archiver.codec.transforms import scale_offset as narrow
+from archiver.codec.transforms.scale_offset import Narrow
 from archiver.errors import IntegrityError
 
 SHAPE = (19, 23, 1)

@@ -11,11 +11,13 @@ import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from archiver.codec import classic, narrow, order_search, ordinals, tiles
-from archiver.codec.encoded import Encoded, TileCodec
-from archiver.codec.engine import Engine
-from archiver.codec.ordered import Form, Ordered
-from archiver.codec.ordinals import Ordinals
+from archiver.codec import classic, tiles
+from archiver.codec.ids import Encoded, TileCodec
+from archiver.codec.inference.engine import Engine
+from archiver.codec.transforms import order_search, ordinals
+from archiver.codec.transforms import scale_offset as narrow
+from archiver.codec.transforms.ordered import Form, Ordered
+from archiver.codec.transforms.ordinals import Ordinals
 from archiver.errors import IntegrityError
 from archiver.sources import parse
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from archiver.codec import pretrained, weights
+from archiver.codec.model import model_file as weights
+from archiver.codec.model import pretrained
 from archiver.errors import UsageError
 
 FOLDER = Path(pretrained.__file__).parent

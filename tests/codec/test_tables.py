@@ -9,7 +9,8 @@ import operator
 import numpy as np
 import torch
 
-from archiver.codec import mgcf, mixture, tables
+from archiver.codec.model import frequencies as tables
+from archiver.codec.model import mgcf, mixture
 
 SIZES = mgcf.Architecture()
 

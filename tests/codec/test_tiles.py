@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.codec import classic, residue, scan, tiles, weights
-from archiver.codec.encoded import Encoded, TileCodec
-from archiver.codec.engine import Engine
+from archiver.codec import classic, residue, tiles
+from archiver.codec.ids import Encoded, TileCodec
+from archiver.codec.inference import wavefront as scan
+from archiver.codec.inference.engine import Engine
+from archiver.codec.model import model_file as weights
 from archiver.errors import ArchiverError, FormatError, IntegrityError
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "codec-v1"

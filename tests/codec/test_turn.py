@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from archiver.codec import tiles
-from archiver.codec.encoded import TileCodec
-from archiver.codec.engine import Engine
-from archiver.codec.turn import ORDERS, SIDES, UPRIGHT, Turn
+from archiver.codec.ids import TileCodec
+from archiver.codec.inference.engine import Engine
+from archiver.codec.transforms.orientation import ORDERS, SIDES, UPRIGHT, Turn
 from archiver.errors import ArchiverError, IntegrityError
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "codec-v1"

@@ -8,7 +8,7 @@ import pytest
 from nights import Night, events
 from trees import make_tree
 
-from archiver.codec import pretrained
+from archiver.codec.model import pretrained
 from archiver.jobs import run
 from archiver.jobs.events import Summary
 from archiver.jobs.spec import PackSettings

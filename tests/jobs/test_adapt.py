@@ -20,10 +20,12 @@ from archiver.archive.model_files import info_of
 from archiver.archive.reader import Archive
 from archiver.archive.writer import ArchiveWriter
 from archiver.codec.learned import UPRIGHT_ONLY
-from archiver.jobs import adapt, run, tuning
+from archiver.jobs import archive_models as adapt
+from archiver.jobs import model_tuning as tuning
+from archiver.jobs import run
 from archiver.jobs.events import Event, FileDone, Planned, Summary, Tuning
 from archiver.jobs.spec import PackSettings
-from archiver.pipeline import turning
+from archiver.pipeline.write import orientation as turning
 from archiver.report.summary import pack_shown
 
 STEPS = 50
@@ -97,7 +99,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory, tiny_model: bytes) -> tuple
     folder = tmp_path_factory.mktemp("adapt")
     source, archive = scans(folder / "source", 1, 12), folder / "a.archive"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("archiver.codec.pretrained.load", lambda name: tiny_model)
+        patch.setattr("archiver.codec.model.pretrained.load", lambda name: tiny_model)
         run.pack(source, archive, HERE)
     return source, archive
 
@@ -145,7 +147,7 @@ def test_a_budget_too_short_for_one_model_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Training that shows it will not get anywhere in its time is given up, and reported."""
-    monkeypatch.setattr("archiver.codec.finetune.finetune", lambda *_, **__: None)
+    monkeypatch.setattr("archiver.codec.tuning.archive_model.finetune", lambda *_, **__: None)
     source = scans(tmp_path / "source", 1, 12)
     summary = run.pack(source, tmp_path / "a.archive", HERE)
     assert summary.adaptation is not None
@@ -166,7 +168,9 @@ def test_no_model_is_tuned_without_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: PackSettings, why: str
 ) -> None:
     """Profile fast, bounds of 0, and jobs that take seconds: the base model codes all."""
-    monkeypatch.setattr("archiver.codec.finetune.finetune", lambda *_, **__: pytest.fail("tuned"))
+    monkeypatch.setattr(
+        "archiver.codec.tuning.archive_model.finetune", lambda *_, **__: pytest.fail("tuned")
+    )
     summary = run.pack(scans(tmp_path / "source", 1, 8), tmp_path / "a.archive", settings)
     assert summary.adaptation is not None
     assert why in summary.adaptation.reason
@@ -179,7 +183,9 @@ def test_a_later_generation_reuses_the_model(
     source = tmp_path / "source"
     scans(source, 1, 12)
     scans(source / "new", 2, 8)
-    monkeypatch.setattr("archiver.codec.finetune.finetune", lambda *_, **__: pytest.fail("tuned"))
+    monkeypatch.setattr(
+        "archiver.codec.tuning.archive_model.finetune", lambda *_, **__: pytest.fail("tuned")
+    )
     before = models(archive)
     summary = run.pack(source, archive, HERE)
     assert summary.generation == 2
@@ -217,7 +223,9 @@ def test_a_killed_run_finds_its_model_again(
         patch.setattr(ArchiveWriter, "commit", fail)
         with pytest.raises(KeyboardInterrupt):
             run.pack(source, tmp_path / "a.archive", HERE)
-    monkeypatch.setattr("archiver.codec.finetune.finetune", lambda *_, **__: pytest.fail("tuned"))
+    monkeypatch.setattr(
+        "archiver.codec.tuning.archive_model.finetune", lambda *_, **__: pytest.fail("tuned")
+    )
     scans(source, 2, 1)
     summary = run.pack(source, tmp_path / "a.archive", HERE)
     assert summary.adaptation is not None

@@ -20,7 +20,7 @@ from archiver.archive.tables import TABLES, size_of
 from archiver.jobs import plan, run
 from archiver.jobs.events import FileFailed, UnpackSummary
 from archiver.jobs.spec import PackSettings
-from archiver.pipeline import reread
+from archiver.pipeline.write import source_file as reread
 
 Tables = dict[str, dict[str, np.ndarray[Any, Any]]]
 

@@ -13,7 +13,7 @@ from archiver.archive.records import EntryRecord
 from archiver.jobs import generation
 from archiver.jobs.plan import Item, Scan
 from archiver.jobs.present import Known, Present
-from archiver.pipeline import patterns
+from archiver.pipeline import globs as patterns
 
 Tree = dict[bytes, int]  # path -> kind
 CONTENT = b"c" * 32

@@ -11,7 +11,7 @@ import pytest
 from archiver.archive import layout
 from archiver.errors import NotFoundError, UsageError
 from archiver.jobs import plan
-from archiver.pipeline import patterns
+from archiver.pipeline import globs as patterns
 
 
 def names(items: tuple[plan.Item, ...]) -> list[str]:

@@ -51,7 +51,9 @@ class Head:
         self, command: str, *args: str, before: tuple[str, ...] = (), path: Path | None = None
     ) -> Path:
         log = self.folder / f"{len(self.processes)}.log"
-        found = os.pathsep.join(map(str, ([path] if path else []) + [ROOT, HERE, HERE.parent]))
+        found = os.pathsep.join(
+            map(str, ([path] if path else []) + [ROOT, HERE, HERE.parent / "support"])
+        )
         host = ("--host", "127.0.0.1")
         with log.open("wb") as file:
             process = subprocess.Popen(

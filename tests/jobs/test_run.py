@@ -13,7 +13,7 @@ from trees import make_tree, snapshot
 
 from archiver.archive import layout
 from archiver.archive.writer import ArchiveWriter
-from archiver.codec.engine import Engine
+from archiver.codec.inference.engine import Engine
 from archiver.errors import NotFoundError, UsageError
 from archiver.jobs import plan, run, work
 from archiver.jobs.events import Committed, Event, FileDone, FileFailed, Planned

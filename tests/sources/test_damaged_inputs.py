@@ -30,7 +30,7 @@ from pydicom.uid import (
 )
 
 from archiver.sources import Format, parse, rebuild
-from archiver.sources.deflated import plan
+from archiver.sources.deflate import plan
 from archiver.sources.jpeg2000 import blocks as jpeg2000
 
 MOST_SECONDS = 10.0

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from archiver.errors import ParityError
-from archiver.sources import deflate, encodings
-from archiver.sources.deflate import Encoder, Made, Settings
+from archiver.sources.deflate import settings as deflate
+from archiver.sources.deflate.settings import Encoder, Made, Settings
+from archiver.sources.segmented import encodings
 
 
 @pytest.fixture(autouse=True)

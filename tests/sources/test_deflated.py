@@ -22,8 +22,9 @@ from PIL import Image
 from trees import blob
 
 from archiver.errors import IntegrityError
-from archiver.sources import Format, deflate, parse, png, rebuild
-from archiver.sources.deflated import plan
+from archiver.sources import Format, parse, png, rebuild
+from archiver.sources.deflate import plan
+from archiver.sources.deflate import settings as deflate
 
 MOST_SECONDS = 10.0
 

@@ -23,7 +23,7 @@ from test_reader_only_residues import ADAM7, read_gzip, read_png, read_segmented
 from trees import blob
 
 from archiver.sources import Format, ParsedFile, parse
-from archiver.sources.deflated import plan
+from archiver.sources.deflate import plan
 
 CUT = 3000  # bytes: the reader is plain Python
 PLANNED = 2

@@ -31,7 +31,8 @@ from test_reader_only_residues import read_gzip, read_segmented
 from trees import dicom_dataset
 
 from archiver.image import seen
-from archiver.sources import Format, ParsedFile, dicom_header, parse, rebuild
+from archiver.sources import Format, ParsedFile, parse, rebuild
+from archiver.sources.dicom import header as dicom_header
 
 CASES = Path(__file__).parents[3] / "shared" / "cases"
 BUNDLED = sorted((Path(pydicom.__file__).parent / "data" / "test_files").glob("*.dcm"))
@@ -380,5 +381,5 @@ def test_a_deflated_bomb_is_not_inflated(tmp_path: Path, monkeypatch: pytest.Mon
     compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
     bomb = compressor.compress(bytes(1 << 22)) + compressor.flush()
     (tmp_path / "b.dcm").write_bytes(whole[:start] + bomb)
-    monkeypatch.setattr("archiver.sources.dicom_deflated.MAX_WHOLE_BYTES", 1 << 20)
+    monkeypatch.setattr("archiver.sources.dicom.deflated.MAX_WHOLE_BYTES", 1 << 20)
     assert "too large" in parse(tmp_path / "b.dcm").note

@@ -19,7 +19,8 @@ from PIL import Image as Pillow
 from pydicom.uid import JPEG2000Lossless
 
 from archiver.errors import IntegrityError
-from archiver.sources import Fidelity, Format, ParsedFile, parse, rebuild, wire
+from archiver.sources import Fidelity, Format, ParsedFile, parse, rebuild
+from archiver.sources import cursor as wire
 from archiver.sources.contract import Unsupported
 from archiver.sources.jpeg2000 import blocks, plan, wavelet
 from archiver.sources.jpeg2000.blocks import Band

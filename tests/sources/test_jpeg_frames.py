@@ -14,8 +14,9 @@ from pydicom.uid import JPEGBaseline8Bit, JPEGLosslessSV1, JPEGLSLossless
 from trees import dicom_dataset
 
 from archiver.errors import IntegrityError
-from archiver.sources import Format, asides, encodings, jpeg_frames, parse, rebuild
+from archiver.sources import Format, parse, rebuild
 from archiver.sources.contract import Unsupported
+from archiver.sources.segmented import asides, encodings, jpeg_frames
 
 BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
 

@@ -11,14 +11,15 @@ import tifffile
 from PIL import Image
 
 from archiver.archive.reader import Archive
-from archiver.codec import jpeg_tiles, tiles
-from archiver.codec.encoded import TileCodec
+from archiver.codec import tiles
+from archiver.codec.ids import TileCodec
+from archiver.codec.jpeg import tile as jpeg_tiles
 from archiver.errors import ArchiverError, IntegrityError
 from archiver.jobs import run
 from archiver.jobs.spec import PackSettings
-from archiver.pipeline.reading import open_archive
+from archiver.pipeline.read.open_archive import open_archive
 from archiver.sources import Format, parse, rebuild
-from archiver.sources.jpeg_tile import JpegTile
+from archiver.sources.segmented.jpeg_tile import JpegTile
 
 SIDES = (280, 300)
 KINDS = {

@@ -15,7 +15,8 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from test_volumes import AFFINE, check
 from trees import dicom_dataset
 
-from archiver.sources import Format, parse, planes
+from archiver.sources import Format, parse
+from archiver.sources.segmented import planes
 
 CASE = Path(__file__).parents[3] / "shared" / "cases" / "mem_ts_7200_slices_of_8x8.nii"
 

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from test_reader_only_residues import packets
 
 from archiver.errors import IntegrityError
-from archiver.sources import Format, parse, runs
+from archiver.sources import Format, parse
+from archiver.sources.segmented import runs
 
 Encoder = Callable[[np.ndarray], bytes]
 

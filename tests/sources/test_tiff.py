@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 from trees import unplanned
 
-from archiver.sources import Fidelity, Format, ParsedFile, parse, rebuild, segments
+from archiver.sources import Fidelity, Format, ParsedFile, parse, rebuild
+from archiver.sources.segmented import segments
 
 
 @pytest.fixture(scope="module")

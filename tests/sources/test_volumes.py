@@ -13,7 +13,8 @@ import pytest
 from trees import unplanned
 
 from archiver.errors import IntegrityError
-from archiver.sources import Fidelity, Format, ParsedFile, parse, rebuild, streams
+from archiver.sources import Fidelity, Format, ParsedFile, parse, rebuild
+from archiver.sources.segmented import streams
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 

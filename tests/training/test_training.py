@@ -15,9 +15,10 @@ import torch
 from click.testing import CliRunner
 
 from archiver.cli import main
-from archiver.codec import grid, mgcf, weights
-from archiver.codec.engine import Engine
-from archiver.codec.optimise import rate
+from archiver.codec.inference.engine import Engine
+from archiver.codec.model import grid, mgcf
+from archiver.codec.model import model_file as weights
+from archiver.codec.tuning.optimisers import rate
 from archiver.errors import ArchiverError, FormatError, UsageError
 from archiver.training import checkpoint, export, log, run
 from archiver.training.checkpoint import Checkpoint

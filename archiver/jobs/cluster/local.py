@@ -127,7 +127,7 @@ def _spec(security: Security, gpu: str | None) -> dict[str, Any]:
 
 def _gpus() -> list[str]:
     """Return the CUDA devices of this process, as CUDA_VISIBLE_DEVICES names them."""
-    from archiver.codec.devices import n_gpus
+    from archiver.codec.model.devices import n_gpus
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")  # what the user left us of the GPUs
     names = [name.strip() for name in named.split(",") if name.strip()]

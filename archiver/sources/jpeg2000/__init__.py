@@ -3,9 +3,9 @@
 What a reversible encoder writes follows from the samples but for its headers, which are kept, and
 for how it ends a block, of which the bytes that differ are kept: no library has to be asked.
 
-- :mod:`~archiver.sources.jpeg2000.codestream`: the markers
-- :mod:`~archiver.sources.jpeg2000.packets`: which parts of which blocks follow each other
-- :mod:`~archiver.sources.jpeg2000.wavelet`: samples to coefficients
-- :mod:`~archiver.sources.jpeg2000.blocks`: coefficients to code
-- :mod:`~archiver.sources.jpeg2000.plan`: the plan of a stream, and the stream of a plan
+- ``codestream``: the markers
+- ``packets``: which parts of which blocks follow each other
+- ``wavelet``: samples to coefficients
+- ``blocks``: coefficients to code
+- ``plan``: the plan of a stream, and the stream of a plan
 """

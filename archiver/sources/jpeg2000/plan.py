@@ -23,13 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archiver.image import Samples
+from archiver.sources.bit_packing import Bytes
 from archiver.sources.contract import LAYOUT_VERSION, Unsupported
+from archiver.sources.cursor import Cursor, pack_blob
 from archiver.sources.jpeg2000 import blocks, throughput, wavelet
 from archiver.sources.jpeg2000.blocks import Band
 from archiver.sources.jpeg2000.codestream import Header, TilePart, header_size, tile_part
 from archiver.sources.jpeg2000.packets import Block, Tile, check_counts
-from archiver.sources.packing import Bytes
-from archiver.sources.wire import Cursor, pack_blob
 
 MAX_SAMPLES = 1 << 26
 _GAIN, _FEW = 1 << 8, 1 << 21  # samples that come of one byte, or anyway: more is a bomb

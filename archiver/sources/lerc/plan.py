@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from archiver.errors import IntegrityError
 from archiver.sources.contract import LAYOUT_VERSION, Unsupported
+from archiver.sources.cursor import Cursor, pack_blob
 from archiver.sources.lerc import huffman, walk
 from archiver.sources.lerc.blob import Blob, Mode
-from archiver.sources.wire import Cursor, pack_blob
 
 Bytes = NDArray[np.uint8]
 _HUFFMAN = (Mode.HUFFMAN, Mode.HUFFMAN_OF_DIFFERENCES)

@@ -14,12 +14,12 @@ import imagecodecs
 import numpy as np
 import zstandard
 
-from archiver.sources import deflate
 from archiver.sources.contract import LAYOUT_VERSION, Unsupported
+from archiver.sources.cursor import Cursor, pack_blob
+from archiver.sources.deflate import settings as deflate
 from archiver.sources.lerc import plan
 from archiver.sources.lerc.bits import Bytes
 from archiver.sources.lerc.blob import Blob
-from archiver.sources.wire import Cursor, pack_blob
 from archiver.sources.zstd import plan as zstd
 
 _HEAD_BYTES = 256  # a blob is so much larger than its samples, at most, and a seventh of them

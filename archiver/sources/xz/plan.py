@@ -16,7 +16,7 @@ import numpy as np
 from archiver.errors import IntegrityError
 from archiver.sources import nearest
 from archiver.sources.contract import LAYOUT_VERSION, Unsupported
-from archiver.sources.wire import Cursor, pack_blob
+from archiver.sources.cursor import Cursor, pack_blob
 from archiver.sources.xz import symbols
 from archiver.sources.xz.symbols import Bytes, Numbers
 

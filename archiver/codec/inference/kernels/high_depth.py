@@ -1,0 +1,266 @@
+"""Own the loops for samples of more than 8 bits, in whole numbers and float64, which are exact.
+
+A tile's numbers k (`model.high_depth`) come as ``centred`` = k - middle, int32; a
+``window`` is (top, middle, shift).  What lies between is that of 8-bit tiles: input planes are
+levels in int8, outputs are float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from archiver.codec.entropy import RADIX
+from archiver.codec.inference.kernels.rounding import Float32
+from archiver.codec.model import causal, mgcf, mixture
+from archiver.codec.model import frequencies as tables
+from archiver.compiled import compiled
+
+_f64, _i64, _f32 = np.float64, np.int64, np.float32
+ABOVE, SIDE = causal.ABOVE, causal.SIDE
+LEVEL, BASE_LIMIT = _f64(127), _f64(mgcf.DEEP_LIMIT)
+FRACTION, VALID = _f64(mgcf.BASE_FRACTION), mgcf.VALID
+BASE_STEP = _f64(mgcf.BASE_FRACTION * 2.0**-mgcf.BASE_BITS)
+FINE, COARSE = (_f64(1 / divisor) for divisor in mgcf.RESIDUAL_SCALES)
+MEAN_UNIT, MEAN_STEP = (
+    _f64(mixture.MEAN_UNIT),
+    _f64(mixture.MEAN_UNIT / mgcf.BASE_FRACTION),
+)
+MEAN_GAIN, MEAN_LIMIT = _f64(mixture.MEAN_GAIN), _f64(mixture.MEAN_LIMIT)
+LOGIT_LIMIT = _f64(mixture.LOGIT_LIMIT)
+SCALE_MIDDLE = _f64((mixture.MIN_SCALE + mixture.MAX_SCALE) / 2)
+SCALE_REACH = _f64((mixture.MAX_SCALE - mixture.MIN_SCALE) / 2)
+MIN_SCALE = _f64(mixture.MIN_SCALE)
+SUBSTEPS = tables.DEEP_SUBSTEPS
+REACH = tables.SIGMOID_STEPS * tables.SIGMOID_REACH  # entries on either side of the table's middle
+
+
+@compiled
+def _snap(x: np.float64, limit: np.float64) -> Any:
+    return min(max(np.rint(x), -limit), limit)
+
+
+@compiled
+def _grain(shift: int) -> Any:
+    """Return a step in units."""
+    return _f64(1) / _f64(1 << shift)
+
+
+@compiled
+def _put_planes(x: int, base: np.float64, shift: int, planes: Any) -> None:
+    """Write the embedding's input (4,) for a pixel ``x`` steps from the middle."""
+    unit = _f64(x) * _grain(shift)
+    residual = unit * FRACTION - base
+    planes[0] = _snap(unit, LEVEL)
+    planes[1] = _snap(residual * FINE, LEVEL)
+    planes[2] = _snap(residual * COARSE, LEVEL)
+    planes[3] = VALID
+
+
+@compiled
+def base_and_planes(
+    centred: Any, shift: int, weight: Any, taps: Any, base: Float32, planes: Any
+) -> None:
+    """Predict one tile linearly and write the embedding's input.
+
+    ``centred`` is (H + 3, W + 6) with zeros around the tile, ``weight`` (taps,) whole numbers,
+    ``taps`` (taps, 2) kernel indices, ``base`` (H, W), ``planes`` (H + 3, W + 6, 4).
+    """
+    height, width = base.shape
+    for r in range(height):
+        for c in range(width):
+            total = _i64(0)
+            for t in range(len(taps)):
+                total += _i64(weight[t]) * _i64(centred[r + taps[t, 0], c + taps[t, 1]])
+            predicted = _snap(_f64(total) * BASE_STEP * _grain(shift), BASE_LIMIT)
+            base[r, c] = predicted
+            _put_planes(centred[ABOVE + r, SIDE + c], predicted, shift, planes[ABOVE + r, SIDE + c])
+
+
+@compiled
+def base_of_ring(
+    ring: Any, group: int, first: int, taps: Any, weight: Any, shifts: Any, base: Float32
+) -> None:
+    """Do the first half of :func:`base_and_planes` for one group: ``base`` (rows, tiles)."""
+    kept = ring.shape[0]
+    for r in range(base.shape[0]):
+        for tile in range(base.shape[1]):
+            total = _i64(0)
+            for t in range(len(taps)):
+                seen = ring[(group + taps[t, 1]) % kept, ABOVE + first + r + taps[t, 0], tile]
+                total += _i64(weight[t]) * _i64(seen)
+            base[r, tile] = _snap(_f64(total) * BASE_STEP * _grain(shifts[tile]), BASE_LIMIT)
+
+
+@compiled
+def write_ring(
+    ring: Any, planes: Any, group: int, first: int, centred: Any, base: Float32, windows: Any,
+    inside: Any,
+) -> None:  # fmt: skip
+    """Write a group's decoded pixels (rows, tiles) and their planes; nothing outside a tile."""
+    own, seen = ring[group % ring.shape[0]], planes[group % planes.shape[0]]
+    for r in range(inside.shape[0]):
+        for tile in range(inside.shape[1]):
+            if not inside[r, tile]:
+                own[ABOVE + first + r, tile] = 0
+                seen[ABOVE + first + r, tile, :] = 0
+                continue
+            own[ABOVE + first + r, tile] = centred[r, tile]
+            place = seen[ABOVE + first + r, tile]
+            _put_planes(centred[r, tile], _f64(base[r, tile]), windows[tile, 2], place)
+
+
+@compiled
+def mixture_of(
+    outputs: Float32,
+    base: np.float64,
+    copied: Any,
+    shift: int,
+    inverse_table: Float32,
+    weight_table: Float32,
+    centres: Any,
+    inverse: Any,
+    weights: Any,
+) -> None:
+    """Fill the last three, (K + J,) float64 each, with the mixture of one pixel.
+
+    ``copied`` (J,) are the neighbours that may be copied, in steps from the middle.
+    """
+    copies = len(copied)
+    n = len(centres) - copies
+    largest = -LOGIT_LIMIT
+    for k in range(n + copies):
+        at = k if k < n else 2 * n + k  # logits of K, means, scales, logits of J, scales
+        weights[k] = _snap(_f64(outputs[at]), LOGIT_LIMIT)
+        largest = max(largest, weights[k])
+    for k in range(n + copies):
+        if k < n:
+            centres[k] = (_snap(_f64(outputs[n + k]) * MEAN_GAIN, MEAN_LIMIT) + base) * MEAN_STEP
+            scale = _f64(outputs[2 * n + k])
+        else:
+            centres[k] = _f64(copied[k - n]) * _grain(shift) * MEAN_UNIT
+            scale = _f64(outputs[3 * n + copies + k - n])
+        scale = _snap(scale - SCALE_MIDDLE, SCALE_REACH) + SCALE_MIDDLE
+        inverse[k] = _f64(inverse_table[_i64(scale - MIN_SCALE)])
+        weights[k] = _f64(weight_table[_i64(largest - weights[k])])
+
+
+@compiled
+def count(x: int, window: Any, centres: Any, inverse: Any, weights: Any, sigmoid: Float32) -> Any:
+    """Return F(x), a whole number: the count of all numbers below ``x``."""
+    if x <= 0:
+        return _i64(0)
+    total = _i64(0)
+    one = _i64(sigmoid[2 * REACH])
+    if x > window[0]:
+        for k in range(len(weights)):
+            total += _i64(weights[k]) * one
+        return total
+    edge = (_f64(2 * (x - window[1]) - 1) * MEAN_UNIT / 2) * _grain(window[2])
+    for k in range(len(weights)):
+        fine = (edge - centres[k]) * inverse[k] * _f64(SUBSTEPS)
+        place = _i64(_snap(fine, _f64(REACH * SUBSTEPS))) + REACH * SUBSTEPS
+        i, f = place // SUBSTEPS, place % SUBSTEPS
+        here = _i64(sigmoid[i])
+        value = SUBSTEPS * here
+        if f > 0:
+            value += f * (_i64(sigmoid[i + 1]) - here)
+        total += _i64(weights[k]) * value
+    return total // SUBSTEPS
+
+
+@compiled
+def digit_table(
+    start: Any, step: Any, window: Any, centres: Any, inverse: Any, weights: Any, sigmoid: Float32,
+    out: Float32,
+) -> None:  # fmt: skip
+    """Write the frequencies (16,) of a digit worth ``step``, given the digits before, ``start``."""
+    before = count(start, window, centres, inverse, weights, sigmoid)
+    for e in range(RADIX):
+        end = start + (e + 1) * step
+        after = count(end, window, centres, inverse, weights, sigmoid)
+        out[e] = _f32(after - before + 1)
+        before = after
+
+
+@compiled
+def encode_tables(
+    outputs: Float32,
+    base: Float32,
+    centred: Any,
+    window: Any,
+    positions: Any,
+    copied: Any,
+    inverse_table: Float32,
+    weight_table: Float32,
+    sigmoid: Float32,
+    table: Float32,
+    digits: Any,
+) -> None:
+    """Write the frequency rows and digits of all pixels to their places in the tile's stream.
+
+    ``outputs`` (H * W, n_outputs), ``base`` (H, W), ``centred`` (H + 3, W + 6), ``window`` (3,),
+    ``positions`` (H * W, n_digits), ``copied`` (J, 2) offsets of neighbours.
+    """
+    height, width = base.shape
+    copies, n_digits = len(copied), positions.shape[1]
+    n = (outputs.shape[1] - 2 * copies) // 3 + copies
+    near = np.empty(copies, np.int32)
+    centres, inverse, weights = np.empty(n, _f64), np.empty(n, _f64), np.empty(n, _f64)
+    for i in range(height * width):
+        r, c = ABOVE + i // width, SIDE + i % width
+        for j in range(copies):
+            near[j] = centred[r + copied[j, 0], c + copied[j, 1]]
+        mixture_of(
+            outputs[i], _f64(base[i // width, i % width]), near, window[2], inverse_table,
+            weight_table, centres, inverse, weights,
+        )  # fmt: skip
+        value = _i64(centred[r, c]) + window[1]
+        start, step = _i64(0), _i64(1) << (4 * (n_digits - 1))
+        for d in range(n_digits):
+            place = positions[i, d]
+            digit_table(start, step, window, centres, inverse, weights, sigmoid, table[place])
+            digits[place] = (value - start) // step
+            start += digits[place] * step
+            step //= RADIX
+
+
+@compiled
+def mixtures_of_group(
+    outputs: Float32,
+    base: Float32,
+    ring: Any,
+    group: int,
+    first: int,
+    copied: Any,
+    windows: Any,
+    inverse_table: Float32,
+    weight_table: Float32,
+    mixtures: Any,
+) -> None:
+    """Fill ``mixtures`` (rows * tiles, 3, K + J) for one group; ``copied`` (J, 2) skewed taps."""
+    rows, tiles = base.shape
+    kept, copies = ring.shape[0], len(copied)
+    near = np.empty(copies, np.int32)
+    for r in range(rows):
+        for tile in range(tiles):
+            i = r * tiles + tile
+            for j in range(copies):
+                row = ABOVE + first + r + copied[j, 0]
+                near[j] = ring[(group + copied[j, 1]) % kept, row, tile]
+            mixture_of(
+                outputs[i], _f64(base[r, tile]), near, windows[tile, 2], inverse_table,
+                weight_table, mixtures[i, 0], mixtures[i, 1], mixtures[i, 2],
+            )  # fmt: skip
+
+
+@compiled
+def group_tables(
+    starts: Any, step: int, windows: Any, mixtures: Any, sigmoid: Float32, table: Float32
+) -> None:
+    """Write the frequencies (rows * tiles, 16) of one digit of a group."""
+    tiles = len(windows)
+    for i in range(len(starts)):
+        m, window = mixtures[i], windows[i % tiles]
+        digit_table(starts[i], step, window, m[0], m[1], m[2], sigmoid, table[i])

@@ -1,0 +1,9 @@
+"""Own the coding of JPEG coefficients: smaller than libjxl's transcoding, the same bits anywhere.
+
+- ``baseline``: the bytes of a JPEG, to coefficients and back
+- ``huffman``: its entropy-coded bytes
+- ``context_mixing``: binary decisions, predicted and range-coded
+- ``contexts``: what a decision depends on
+- ``blocks``: the order of decisions
+- ``planes``: all components of a JPEG
+"""

@@ -1,0 +1,1 @@
+"""The network: its arithmetic on a grid, its files, and what an adapter adds to it."""

@@ -1,0 +1,1 @@
+"""The last word on the bitstream: decoders in NumPy, without torch."""

@@ -1,0 +1,166 @@
+"""Own what the payload of a tile holds that was put together of JPEGs: them, and what they leave.
+
+Layout (FORMAT.md, "Tiles of several JPEGs"; little-endian)::
+
+    u1 n | 3 x u1 level | n times: u1 mode, u2 row, u2 column, u4 length | n times coefficients |
+    u1 codec, payload
+
+The JPEGs of a tile learn from each other: one memory codes them all.  Units (MCUs) of zeros are not
+part of them, so that a JPEG may have any outline.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archiver.codec.jpeg.context_mixing import Memory
+from archiver.codec.jpeg.t81 import SIDE
+from archiver.codec.transforms.from_jpeg import coded, pixels, stream, traces
+from archiver.codec.transforms.from_jpeg.fit import Found, Mask, Uint8
+from archiver.codec.transforms.from_jpeg.pixels import Coefficients, Mode
+from archiver.codec.transforms.from_jpeg.tile import Born
+from archiver.errors import IntegrityError
+from archiver.image import Samples
+
+MOST_JPEGS = 8
+_HEAD, _EACH = struct.Struct("<B3s"), struct.Struct("<BHHI")
+_EXACT = 0.995  # share of samples that come out, beyond which the level is 0
+_FULL = 0.9  # share of the tile that JPEGs cover, likewise
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One JPEG of a collage: ``samples`` (h, w, C) at ``row``, ``column``, where it ``holds``."""
+
+    mode: Mode
+    row: int
+    column: int
+    payload: bytes
+    samples: Uint8
+    holds: Mask
+
+    @classmethod
+    def of(cls, found: Coefficients, row: int, column: int, payload: bytes) -> Piece:
+        """Return what coefficients decode to."""
+        unit = tuple(SIDE * factor for factor in found.mode.factors)
+        holds = np.kron(stream.units(found), np.ones(unit, np.bool_))
+        return cls(found.mode, row, column, payload, pixels.decode(found), holds)
+
+    def place(self, tile: NDArray[Any]) -> NDArray[Any]:
+        """Return the part of a tile that it lies in, a view; IntegrityError if it is too small."""
+        height, width = self.samples.shape[:2]
+        part = tile[self.row : self.row + height, self.column : self.column + width]
+        if part.shape[:2] != (height, width):
+            raise IntegrityError(
+                f"tile of JPEGs: {self.samples.shape} samples at {self.row}, {self.column} "
+                f"of {tile.shape}"
+            )
+        return part
+
+
+@dataclass(frozen=True)
+class Collage:
+    """The JPEGs of a tile, in their order."""
+
+    pieces: tuple[Piece, ...]
+    levels: bytes = bytes(3)
+
+    @classmethod
+    def of(cls, tile: Samples, found: Sequence[Found]) -> Collage | None:
+        """Return what was found in a tile (H, W, C), None if it cannot be stored."""
+        pieces, memory = [], Memory.fresh()
+        for one in found[:MOST_JPEGS]:
+            trial = memory.copy()
+            if payload := coded.encode(one.coefficients, trial):
+                pieces.append(Piece.of(one.coefficients, one.row, one.column, payload))
+                memory = trial
+        return cls(tuple(pieces))._levelled(tile) if pieces else None
+
+    def _levelled(self, tile: Samples) -> Collage:
+        """Return it with the levels that leave no edges, if there is something to leave."""
+        rest, is_left = self.rest(tile), np.ones(tile.shape[:2], np.bool_)
+        for one in self.pieces:
+            one.place(is_left)[one.holds] = False
+        if (rest[~is_left] == 0).mean() > _EXACT and is_left.mean() < 1 - _FULL:
+            return self
+        around = tile[is_left] if is_left.any() else tile.reshape(-1, tile.shape[2])
+        means = around.mean(0).astype(np.uint8)
+        return Collage(self.pieces, means.tobytes().ljust(3, b"\0"))
+
+    def rest(self, tile: Samples) -> Uint8:
+        """Return what is left of a tile: differences, modulo 256, and all that is around."""
+        out = tile.astype(np.uint8)
+        for one in self.pieces:
+            one.place(out)[one.holds] -= self._above_level(one)
+        return out
+
+    def plus(self, rest: Samples) -> Uint8:
+        """Return the tile of which ``rest`` was left; IntegrityError if it is of another shape."""
+        out = rest.astype(np.uint8)
+        for one in self.pieces:
+            one.place(out)[one.holds] += self._above_level(one)
+        return out
+
+    def _above_level(self, one: Piece) -> Uint8:
+        level = np.frombuffer(self.levels, np.uint8)[: one.mode.channels]
+        above: Uint8 = (one.samples - level)[one.holds]
+        return above
+
+    def to_bytes(self, codec: int) -> bytes:
+        """Return what a payload begins with; that of ``codec`` for the rest follows."""
+        each = [_EACH.pack(p.mode, p.row, p.column, len(p.payload)) for p in self.pieces]
+        head = _HEAD.pack(len(self.pieces), self.levels) + b"".join(each)
+        return head + b"".join(p.payload for p in self.pieces) + bytes([codec])
+
+    @classmethod
+    def split(cls, payload: bytes, shape: tuple[int, int, int]) -> tuple[Collage, int, bytes]:
+        """Return this, codec id and payload of the rest of a tile of that shape.
+
+        IntegrityError if it makes no sense.
+        """
+        end = _end(payload)
+        if end >= len(payload):
+            raise IntegrityError(f"tile of JPEGs: payload of {len(payload)} bytes, too few")
+        n, levels = _HEAD.unpack_from(payload)
+        if not 1 <= n <= MOST_JPEGS:
+            raise IntegrityError(f"tile of JPEGs: {n} of them, expected 1 to {MOST_JPEGS}")
+        start, pieces, memory = _HEAD.size + n * _EACH.size, [], Memory.fresh()
+        for i in range(n):
+            mode, row, column, length = _EACH.unpack_from(payload, _HEAD.size + i * _EACH.size)
+            if mode not in Mode._value2member_map_ or Mode(mode).channels != shape[2]:
+                raise IntegrityError(f"tile of JPEGs: mode {mode} in a tile of {shape}")
+            room, data = (shape[0] - row, shape[1] - column), payload[start : start + length]
+            found = coded.decode(data, Mode(mode), room, memory)
+            pieces.append(Piece.of(found, row, column, data))
+            start += length
+        return cls(tuple(pieces), levels), payload[end], payload[end + 1 :]
+
+
+def find(tile: Samples) -> Born | Collage | None:
+    """Return the JPEGs that a tile (H, W, C) of uint8, C 1 or 3, was decoded from, if any."""
+    found = traces.find(tile.astype(np.uint8, copy=False))
+    if len(found) == 1 and found[0].is_plain:
+        return Born.of(tile, found[0])
+    return Collage.of(tile, found)
+
+
+def codec_of(payload: bytes) -> int:
+    """Return the codec id of the rest; -1 of a payload that is too short for one."""
+    end = _end(payload)
+    return payload[end] if end < len(payload) else -1
+
+
+def _end(payload: bytes) -> int:
+    """Return where the codec id of the rest is, which may be beyond the end."""
+    n = payload[0] if payload else 0
+    start = _HEAD.size + n * _EACH.size
+    if len(payload) < start:
+        return len(payload)
+    lengths = (_EACH.unpack_from(payload, _HEAD.size + i * _EACH.size)[-1] for i in range(n))
+    return start + sum(int(length) for length in lengths)

@@ -1,0 +1,139 @@
+"""Own what the payload of a tile born as JPEG holds: the JPEG, its place, and what it leaves.
+
+Layout (FORMAT.md, "Tiles born as JPEG"; little-endian)::
+
+    u1 mode | u1 row | u1 column | 3 x u1 level | u4 length, JPEG as a JPEG tile's payload |
+    u1 codec, payload
+
+Differences are counted from a level of each channel, that of what is around the JPEG: so the rest
+has no edges, and differences of -1 are no farther from 0 than those of 1.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.jpeg.context_mixing import Memory
+from archiver.codec.transforms.from_jpeg import coded, pixels, stream
+from archiver.codec.transforms.from_jpeg.fit import Found
+from archiver.codec.transforms.from_jpeg.pixels import Coefficients, Mode
+from archiver.errors import IntegrityError
+from archiver.image import Samples
+
+_HEADER = struct.Struct("<BBB3sI")
+_NO_HEADER = bytes(3)  # of a JPEG tile's payload: nothing here is part of a file
+_BARE = bytes([7]) + _NO_HEADER  # a form of its own: coefficients without the header of a JPEG
+MOST_PLACE = 15  # row and column of the first whole MCU
+_EXACT = 0.995  # share of samples beyond which the level is 0: then hardly a difference is left
+Uint8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Born:
+    """A JPEG in a tile: ``samples`` (h, w, C), what it decodes to, lie at ``row``, ``column``."""
+
+    mode: Mode
+    row: int
+    column: int
+    levels: bytes
+    payload: bytes
+    samples: Uint8
+
+    @classmethod
+    def of(cls, tile: Samples, found: Found) -> Born:
+        """Return the JPEG that was found in a tile (H, W, C)."""
+        payload = _payload(found.coefficients)
+        samples = pixels.decode(found.coefficients)
+        mode, no_levels = found.coefficients.mode, bytes(3)
+        plain = cls(mode, found.row, found.column, no_levels, payload, samples)
+        inside = plain.rest(tile)[plain._place]
+        if (inside == 0).mean() > _EXACT:
+            return plain
+        means = tile.reshape(-1, tile.shape[2]).mean(0).astype(np.uint8)
+        return replace(plain, levels=means.tobytes().ljust(3, b"\0"))
+
+    def rest(self, tile: Samples) -> Uint8:
+        """Return what is left of a tile: differences, modulo 256, and all that is around."""
+        out = tile.astype(np.uint8)
+        out[self._place] += self._level - self.samples
+        return out
+
+    def plus(self, rest: Samples) -> Uint8:
+        """Return the tile of which ``rest`` was left; IntegrityError if it is of another shape."""
+        out = rest.astype(np.uint8)
+        if out.ndim != 3 or out[self._place].shape != self.samples.shape:
+            raise IntegrityError(
+                f"tile born as JPEG: {self.samples.shape} samples in a tile of {rest.shape}"
+            )
+        out[self._place] += self.samples - self._level
+        return out
+
+    @property
+    def _level(self) -> Uint8:
+        return np.frombuffer(self.levels, np.uint8)[: self.mode.channels]
+
+    @property
+    def _place(self) -> tuple[slice, slice]:
+        height, width = self.samples.shape[:2]
+        return slice(self.row, self.row + height), slice(self.column, self.column + width)
+
+    def to_bytes(self, codec: int) -> bytes:
+        """Return what a payload begins with; that of ``codec`` for the rest follows."""
+        place = self.mode, self.row, self.column
+        head = _HEADER.pack(*place, self.levels, len(self.payload))
+        return head + self.payload + bytes([codec])
+
+    @classmethod
+    def split(cls, payload: bytes, shape: tuple[int, int, int]) -> tuple[Born, int, bytes]:
+        """Return this, codec id and payload of the rest of a tile of that shape.
+
+        IntegrityError if it makes no sense.
+        """
+        end = _end(payload)
+        if end >= len(payload):
+            raise IntegrityError(f"tile born as JPEG: payload of {len(payload)} bytes, too few")
+        mode, row, column, levels, _ = _HEADER.unpack_from(payload)
+        if mode not in Mode._value2member_map_ or max(row, column) > MOST_PLACE:
+            raise IntegrityError(f"tile born as JPEG: mode {mode} at {row}, {column}")
+        kept, room = payload[_HEADER.size : end], (shape[0] - row, shape[1] - column)
+        if Mode(mode).channels != shape[2]:
+            raise IntegrityError(f"tile born as JPEG: mode {mode} in a tile of {shape}")
+        samples = pixels.decode(_coefficients(kept, Mode(mode), room))
+        found = cls(Mode(mode), row, column, levels, kept, samples)
+        return found, payload[end], payload[end + 1 :]
+
+
+def _payload(found: Coefficients) -> bytes:
+    """Return a JPEG as it is stored: bare coefficients, else as it is."""
+    bare = coded.encode(found, Memory.fresh())
+    if bare:
+        return _BARE + bare
+    return jpeg_tiles.encode_as_is(jpeg_tiles.as_tile(_NO_HEADER + stream.to_bytes(found)))
+
+
+def _coefficients(payload: bytes, mode: Mode, room: tuple[int, int]) -> Coefficients:
+    """Return the coefficients of a stored JPEG of at most ``room`` rows and columns."""
+    if payload.startswith(_BARE):
+        return coded.decode(payload[len(_BARE) :], mode, room, Memory.fresh())
+    if not jpeg_tiles.is_bounded(payload, room):
+        raise IntegrityError(f"tile born as JPEG: no plain JPEG of at most {room} in it")
+    data = jpeg_tiles.decode(payload)[len(_NO_HEADER) :]
+    return stream.from_bytes(data, mode, room)
+
+
+def codec_of(payload: bytes) -> int:
+    """Return the codec id of the rest; -1 of a payload that is too short for one."""
+    end = _end(payload)
+    return payload[end] if end < len(payload) else -1
+
+
+def _end(payload: bytes) -> int:
+    """Return where the codec id of the rest is, which may be beyond the end."""
+    if len(payload) < _HEADER.size:
+        return len(payload)
+    return _HEADER.size + int(_HEADER.unpack_from(payload)[-1])

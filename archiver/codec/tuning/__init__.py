@@ -1,0 +1,1 @@
+"""What a model learns from images: adapters are fitted, archive models are tuned."""

@@ -1,0 +1,1 @@
+"""From stored objects back to samples and files."""

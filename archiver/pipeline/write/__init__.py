@@ -1,0 +1,1 @@
+"""From files to the objects of a shard."""

@@ -1,0 +1,1 @@
+"""DICOM: the header, plain and compressed frames, deflated files."""

@@ -1,0 +1,345 @@
+"""Own how the bytes of a strip or tile are encoded: found in a file, and replayed.
+
+For every encoding there is a fixed program that writes it (a "door"); whether this machine's
+version of that program still writes the same bytes is asked by known answers before replay.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+
+import imagecodecs
+import numpy as np
+import zstandard
+from PIL import Image as Pillow
+
+from archiver.errors import IntegrityError, ParityError
+from archiver.sources.bit_packing import Bytes
+from archiver.sources.contract import Unsupported
+from archiver.sources.cursor import Cursor
+from archiver.sources.deflate import settings as deflate
+from archiver.sources.jpeg2000 import plan as jpeg2000
+from archiver.sources.lerc import segment as lerc
+from archiver.sources.segmented import jpeg_frames, orders, runs
+from archiver.sources.segmented.orders import Order
+from archiver.sources.xz import plan as xz
+from archiver.sources.zstd import plan as zstd
+
+_LZMA_MEMORY = 192 << 20  # bytes that its dictionary may take: the largest preset needs 65 MiB
+_TIFF_OFFSETS, _TIFF_ROWS, _TIFF_LENGTHS = 273, 278, 279
+
+
+class Compression(IntEnum):
+    """Compressions that can be replayed: those of TIFF by its numbers, others below 0."""
+
+    LERC_ZSTD = -21  # LERC of TIFF, compressed once more: its parameters say so
+    LERC_DEFLATE = -20
+    SWAPPED = -8  # plain samples of DICOM, in the orders of these names
+    BITS = -7
+    YBR_422 = -6
+    RLE_32 = -5  # frames of DICOM: planes of bytes, for samples of so many bits
+    RLE_16 = -4
+    RLE_8 = -3
+    JPEG_LS = -2  # with its header
+    JPEG_LOSSLESS = -1
+
+    NONE = 1
+    LZW = 5
+    JPEG = 7
+    DEFLATE = 8
+    PACKBITS = 32773
+    DEFLATE_OLD = 32946
+    LZMA = 34925
+    ZSTD_OLD = 34926
+    JPEG_2000_YCBCR = 33003  # of Aperio, as the next
+    JPEG_2000_RGB = 33005
+    JPEG_2000 = 34712
+    LERC = 34887
+    ZSTD = 50000
+
+
+class Encoding(IntEnum):
+    """What writes the stored bytes; on-disk ids, append only."""
+
+    PLAIN = 0
+    ZLIB = 1  # as the settings say
+    LZW_IMAGECODECS = 2
+    LZW_LIBTIFF = 3
+    PACKBITS_IMAGECODECS = 4  # row by row
+    PACKBITS_LIBTIFF = 5
+    JPEG = 6  # the segment is in the image, as a JPEG tile
+    JPEG_SCAN = 7  # lossless JPEG or JPEG-LS, as the header at the end of the gap before it says
+    PLANNED = 8  # zlib stream by the plan at the end of the gap before it
+    RUNS = 9  # packets of PackBits by the plan at the end of the gap before it
+    JPEG_2000 = 10  # codestream by the plan at the end of the gap before it
+    ZSTD = 11  # by the plan at the end of the gap before it, as the next
+    LZMA = 12
+    LERC = 14
+    YBR_422 = 16  # orders of plain samples, each with a plan at the end of the gap before it
+    BITS = 17
+    SWAPPED = 18
+    JPEG_FRAME = 19  # as JPEG_SCAN, with its header, which is the plan in the gap before it
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one segment is encoded."""
+
+    encoding: Encoding
+    settings: deflate.Settings = deflate.DEFAULT  # of zlib
+
+    def pack(self) -> bytes:
+        """Write what :meth:`read` reads, 8 bytes."""
+        return struct.pack("<B", self.encoding) + self.settings.pack()
+
+    @classmethod
+    def read(cls, cursor: Cursor) -> Recipe:
+        """Read a recipe from a residue."""
+        (encoding,) = cursor.unpack("<B")
+        if encoding not in Encoding._value2member_map_:
+            raise cursor.damaged("a known encoding", encoding)
+        return cls(Encoding(encoding), deflate.Settings.read(cursor))
+
+
+PLAIN, JPEG = Recipe(Encoding.PLAIN), Recipe(Encoding.JPEG)
+FRAMES = (Compression.JPEG_LOSSLESS, Compression.JPEG_LS)
+RLE = {Compression.RLE_8: 1, Compression.RLE_16: 2, Compression.RLE_32: 4}  # bytes of a sample
+LERC = {
+    Compression.LERC: lerc.Outer.NONE,
+    Compression.LERC_DEFLATE: lerc.Outer.ZLIB,
+    Compression.LERC_ZSTD: lerc.Outer.ZSTD,
+}
+ZSTD = (Compression.ZSTD, Compression.ZSTD_OLD)
+ORDERS = {
+    Compression.YBR_422: (Order.YBR_422, Recipe(Encoding.YBR_422)),
+    Compression.BITS: (Order.BITS, Recipe(Encoding.BITS)),
+    Compression.SWAPPED: (Order.SWAPPED, Recipe(Encoding.SWAPPED)),
+}
+_ORDER_OF = {recipe.encoding: order for order, recipe in ORDERS.values()}
+WITH_PLAN = (
+    *(Encoding.PLANNED, Encoding.RUNS, Encoding.JPEG_2000, Encoding.JPEG_FRAME),
+    *(Encoding.ZSTD, Encoding.LZMA, Encoding.LERC),
+    *_ORDER_OF,
+)
+CODESTREAMS = (Compression.JPEG_2000, Compression.JPEG_2000_RGB, Compression.JPEG_2000_YCBCR)
+JPEG_SCAN, RUNS = Recipe(Encoding.JPEG_SCAN), Recipe(Encoding.RUNS)
+JPEG_FRAME = Recipe(Encoding.JPEG_FRAME)
+JPEG_2000 = Recipe(Encoding.JPEG_2000)
+_CANDIDATES = {
+    Compression.LZW: (Recipe(Encoding.LZW_LIBTIFF), Recipe(Encoding.LZW_IMAGECODECS)),
+    Compression.PACKBITS: (
+        Recipe(Encoding.PACKBITS_IMAGECODECS),
+        Recipe(Encoding.PACKBITS_LIBTIFF),
+    ),
+}
+
+
+def decode(compression: Compression, stored: bytes, n_bytes: int) -> tuple[bytes, int]:
+    """Return ``n_bytes`` decoded bytes and how many stored ones they took, as far as known."""
+    used = len(stored)
+    if compression is Compression.NONE:
+        raw, used = stored[:n_bytes], min(n_bytes, used)
+    elif compression in ORDERS:
+        raw = orders.decode(ORDERS[compression][0], stored, n_bytes)
+    elif compression in FRAMES:
+        samples = jpeg_frames.decode(stored)
+        raw = samples.astype(samples.dtype.newbyteorder("<")).tobytes()
+    elif compression in RLE:
+        raw = runs.decode_frame(stored, n_bytes, RLE[compression])
+    elif compression in CODESTREAMS:
+        raw = jpeg2000.decode(stored).tobytes()
+    elif compression is Compression.LZW:
+        raw = bytes(imagecodecs.lzw_decode(stored, out=n_bytes))
+    elif compression is Compression.PACKBITS:
+        raw = bytes(imagecodecs.packbits_decode(stored, out=n_bytes))
+    elif compression is Compression.LZMA:
+        raw = lzma.LZMADecompressor(memlimit=_LZMA_MEMORY).decompress(stored, n_bytes)
+    elif compression in LERC:
+        raw = lerc.decode(stored, LERC[compression], n_bytes)
+    elif compression in ZSTD:
+        raw = zstandard.ZstdDecompressor().stream_reader(stored).read(n_bytes)
+    else:
+        raw, used = deflate.inflate(stored, n_bytes)
+    if len(raw) != n_bytes:
+        raise Unsupported(f"a strip or tile of {len(raw)} bytes, expected {n_bytes}")
+    return raw, used
+
+
+@dataclass(frozen=True)
+class Found:
+    """The recipe of a segment, how many bytes it gives, and the plan that it needs, if any."""
+
+    recipe: Recipe
+    used: int
+    plan: bytes = b""
+
+
+def find(
+    compression: Compression, rows: Bytes, stored: bytes, used: int, hint: Recipe | None
+) -> Found | None:
+    """Return the recipe that turns rows (R, bytes) into the start of ``stored``."""
+    if compression is Compression.NONE:
+        return Found(PLAIN, used) if rows.tobytes() == stored[:used] else None
+    if compression in ORDERS:
+        return _ordered(compression, rows, stored)
+    if compression in _CANDIDATES:
+        candidates = _CANDIDATES[compression]
+        for recipe in sorted(candidates, key=lambda recipe: recipe != hint):
+            encoded = _ENCODERS[recipe.encoding](rows)
+            if encoded and stored.startswith(encoded):
+                return Found(recipe, len(encoded))
+        return _runs(runs.find_strip(rows, stored)) if compression is Compression.PACKBITS else None
+    if compression in RLE:
+        return _runs(runs.find_frame(rows, stored, RLE[compression]))
+    if compression in CODESTREAMS:
+        try:
+            plan = jpeg2000.find(rows, stored)
+        except Unsupported:
+            if hint is None:  # the first segment tells what the others are
+                raise
+            return None
+        return Found(JPEG_2000, len(stored), plan) if plan else None
+    if compression in ZSTD:
+        frame = zstd.make(rows.tobytes(), stored)
+        return Found(Recipe(Encoding.ZSTD), frame.used, frame.plan) if frame else None
+    if compression is Compression.LZMA:
+        stream = xz.make(rows.tobytes(), stored)
+        return Found(Recipe(Encoding.LZMA), stream.used, stream.plan) if stream else None
+    if compression in LERC:
+        try:
+            segment = lerc.make(rows, stored, LERC[compression])
+        except Unsupported:
+            if hint is None:  # the first segment tells what the others are
+                raise
+            return None
+        return Found(Recipe(Encoding.LERC), segment.used, segment.plan) if segment else None
+    made = deflate.find(rows.tobytes(), stored[:used], hint.settings if hint else None)
+    if made is None:
+        return None
+    encoding = Encoding.PLANNED if made.plan else Encoding.ZLIB
+    return Found(Recipe(encoding, made.settings), used, made.plan)
+
+
+def _ordered(compression: Compression, rows: Bytes, stored: bytes) -> Found | None:
+    order, recipe = ORDERS[compression]
+    plan = orders.plan(order, stored, rows.size)
+    encoded = orders.encode(order, rows, plan)
+    own = stored[orders.LEAD_BYTES[order] :]
+    return Found(recipe, len(encoded), plan) if encoded == own else None
+
+
+def _runs(found: tuple[bytes, int] | None) -> Found | None:
+    return Found(RUNS, found[1], found[0]) if found else None
+
+
+def replay(recipe: Recipe, rows: Bytes, told: bytes = b"") -> bytes:
+    """Encode rows (R, bytes) by the recipe; ParityError if this machine writes other bytes.
+
+    ``told`` is what the recipe needs: its plan, or the bytes of the file before it.
+    """
+    if recipe.encoding is Encoding.JPEG:
+        raise IntegrityError("a JPEG tile has no rows to encode; the archive is damaged")
+    if recipe.encoding in (Encoding.JPEG_SCAN, Encoding.JPEG_FRAME):
+        is_whole = recipe.encoding is Encoding.JPEG_FRAME
+        try:
+            header = told if is_whole else jpeg_frames.header_in(told)
+            return (header if is_whole else b"") + jpeg_frames.encode(rows, header)
+        except Exception as error:
+            raise IntegrityError(f"a JPEG frame cannot be encoded again: {error}") from error
+    if recipe.encoding is Encoding.PLAIN:
+        return rows.tobytes()
+    if recipe.encoding in _ORDER_OF:
+        try:
+            return orders.encode(_ORDER_OF[recipe.encoding], rows, told)
+        except (ValueError, TypeError) as error:
+            raise IntegrityError(f"{error}; the archive is damaged") from error
+    if recipe.encoding in (Encoding.ZLIB, Encoding.PLANNED):
+        return deflate.replay(rows.tobytes(), deflate.Made(recipe.settings, told))
+    if recipe.encoding is Encoding.RUNS:
+        return runs.replay(rows, told)
+    if recipe.encoding is Encoding.ZSTD:
+        return zstd.replay(rows.tobytes(), told)
+    if recipe.encoding is Encoding.LZMA:
+        return xz.replay(rows.tobytes(), told)
+    if recipe.encoding is Encoding.LERC:
+        return lerc.replay(rows, told)
+    if recipe.encoding is Encoding.JPEG_2000:
+        try:
+            return jpeg2000.replay(rows, told)
+        except Unsupported as error:  # of a stream that no writer had a plan of
+            raise IntegrityError(f"{error}; the archive is damaged") from error
+    check_encoder(recipe.encoding)
+    try:
+        return _ENCODERS[recipe.encoding](rows)
+    except Exception as error:
+        raise IntegrityError(
+            f"segment of {rows.shape} bytes: expected one that {recipe.encoding.name} encodes,"
+            f" found {error}; the archive is damaged, run `archiver verify` on it"
+        ) from error
+
+
+@cache
+def check_encoder(encoding: Encoding) -> None:
+    """Compare this machine's encoder with its stored known answer."""
+    rows = np.frombuffer(deflate.probe(), np.uint8).reshape(256, 512)
+    try:
+        found = zlib.crc32(_ENCODERS[encoding](rows))
+    except Exception as error:
+        raise ParityError(f"{encoding.name}: expected an encoder, found none ({error})") from error
+    if found != _ANSWERS[encoding]:
+        raise ParityError(
+            f"{encoding.name}: expected the bytes of its first version"
+            f" ({_ANSWERS[encoding]:#010x}), found others ({found:#010x}); install imagecodecs"
+            " 2026.3.6 and Pillow 13.0 to restore"
+        )
+
+
+def _lzw(rows: Bytes) -> bytes:
+    return bytes(imagecodecs.lzw_encode(rows.tobytes()))
+
+
+def _packbits(rows: Bytes) -> bytes:
+    return bytes(imagecodecs.packbits_encode(np.ascontiguousarray(rows), axis=-1))
+
+
+def _lzw_libtiff(rows: Bytes) -> bytes:
+    return _encode_by_libtiff(rows, "tiff_lzw")
+
+
+def _packbits_libtiff(rows: Bytes) -> bytes:
+    return _encode_by_libtiff(rows, "packbits")
+
+
+def _encode_by_libtiff(rows: Bytes, compression: str) -> bytes:
+    """Let the libtiff inside Pillow write the rows as one strip of a grey image, and cut it out."""
+    file = io.BytesIO()
+    picture = Pillow.fromarray(np.ascontiguousarray(rows))
+    picture.save(file, "TIFF", compression=compression, tiffinfo={_TIFF_ROWS: rows.shape[0]})
+    with Pillow.open(file) as written:
+        tags = written.tag_v2  # type: ignore[attr-defined]
+        offsets, lengths = tags[_TIFF_OFFSETS], tags[_TIFF_LENGTHS]
+    if len(offsets) != 1:
+        raise Unsupported("libtiff wrote more than one strip")
+    return file.getvalue()[offsets[0] : offsets[0] + lengths[0]]
+
+
+_ENCODERS: dict[Encoding, Callable[[Bytes], bytes]] = {
+    Encoding.LZW_IMAGECODECS: _lzw,
+    Encoding.LZW_LIBTIFF: _lzw_libtiff,
+    Encoding.PACKBITS_IMAGECODECS: _packbits,
+    Encoding.PACKBITS_LIBTIFF: _packbits_libtiff,
+}
+# CRC-32 of the encoded probe, by imagecodecs 2026.3.6 and libtiff 4.7.
+_ANSWERS: dict[Encoding, int] = {
+    Encoding.LZW_IMAGECODECS: 0xD81F62B9,
+    Encoding.LZW_LIBTIFF: 0xDDE20E5E,
+    Encoding.PACKBITS_IMAGECODECS: 0x718ED4CE,
+    Encoding.PACKBITS_LIBTIFF: 0xC92A626B,
+}
