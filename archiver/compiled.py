@@ -1,4 +1,4 @@
-"""Own the compiler of loops.
+"""The compiler of loops.
 
 Numba keeps the machine code beside the source file, or in the user's cache: only the first run on
 a machine waits for it.

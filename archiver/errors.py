@@ -1,4 +1,4 @@
-"""Own every exception of the package and the exit code each one maps to.
+"""Every exception of the package and the exit code each one maps to.
 
     ArchiverError            1   something failed
     ├── UsageError           2   a bad option, a bad job manifest

@@ -1,4 +1,4 @@
-"""Own the raster that sources produce and codecs consume: shape, sample type, windows."""
+"""The raster that sources produce and codecs consume: shape, sample type, windows."""
 
 from __future__ import annotations
 

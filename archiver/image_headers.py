@@ -1,4 +1,4 @@
-"""Own the size that a JPEG XL stream, or a JPEG, declares, read before libjxl allocates for it.
+"""The size that a JPEG XL stream, or a JPEG, declares, read before libjxl allocates for it.
 
 ISO/IEC 18181-1, SizeHeader and ImageMetadata: a few bits after the signature; in a container
 (ISO/IEC 18181-2), at the beginning of the box ``jxlc``, or of what boxes ``jxlp`` are joined to.

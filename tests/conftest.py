@@ -44,7 +44,7 @@ def tiny_model() -> bytes:
 
 
 @pytest.fixture(scope="session")
-def deep_model() -> bytes:
+def high_depth_model() -> bytes:
     """The same with a port for more than 8 bits."""
     return (VECTORS / "codec-v1" / "deep.model").read_bytes()
 

@@ -21,17 +21,52 @@ MAX_FILE = 400
 MAX_FUNCTION = 50  # without its docstring
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
 
-# A layer may import those below it.  Layers on one line are siblings and never import each other.
-LAYERS = (
-    {"cli"},
-    {"report"},
-    {"jobs", "training"},
-    {"pipeline"},
-    {"sources", "codec", "archive"},
-    {"image", "compiled", "jpegxl_sides"},
-    {"errors"},
-)
-RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+# The floors of each folder, top first: a module may import those on floors below it, never above
+# or beside.  It holds inside every folder that is named here, for imports of types, too.
+FLOORS: dict[str, str] = {
+    "": "cli > report > jobs training > pipeline > sources codec archive "
+    "> compiled image image_headers > errors",
+    "archive": "check writer > reader > affected assemble view > index salvage tasks "
+    "> commit lock manifest model_files records seen shard usage validate "
+    "> durable layout tables",
+    "cli": "export info ls pack train unpack verify > options > output",
+    "codec": "tiles > learned tuning > encoded inference > transforms reference "
+    "> model jpeg residue > classic entropy ids",
+    "codec/inference": "high_depth_tiles > engine > cpu > cpu_high_depth > cpu_wavefront "
+    "> matmul > kernels wavefront",
+    "codec/inference/kernels": "wavefront > counts high_depth layers > rounding",
+    "codec/jpeg": "tile > payload > planes > blocks > baseline contexts "
+    "> context_mixing huffman t81",
+    "codec/model": "adapter > batches frequencies model_delta pretrained > mixture model_file > mgcf "
+    "> adapter_record causal devices grid high_depth",
+    "codec/reference": "high_depth > decoder",
+    "codec/transforms": "order_search > ordered > ordinals "
+    "> delta from_jpeg orientation pieces scale_offset",
+    "codec/transforms/from_jpeg": "collage > tile traces > coded fit > stream > grid pixels",
+    "codec/tuning": "rpft > archive_model heads > factors optimisers",
+    "jobs": "run > unpack verify > archive_models generation retry > cluster present tally work "
+    "> events hard_links model_tuning plan restore shares spec",
+    "jobs/cluster": "local remote > pool > members > clients knock outcome probe",
+    "pipeline": "write read > engines globs key_tiles known_content tiling",
+    "pipeline/read": "open_archive > restore > windows > decode > tile_cache "
+    "> output_files stored_tile",
+    "pipeline/write": "pack > open_file > alternatives > adapter dataset_sample orientation rows "
+    "> confidence delta_bases encode model_choice source_file",
+    "report": "contents summary > figure text",
+    "sources": "gzipped > detached_header > jpeg metaimage nrrd tiff "
+    "> bitmap dicom jp2 jpeg_ls mgh nifti npy tiff_stacks volumes > segmented > lerc png "
+    "> deflate jpeg2000 xz > cursor notes zstd > bit_packing contract nearest opaque quiet",
+    "sources/deflate": "settings > plan > matches > bitstream > trees",
+    "sources/dicom": "deflated > file > frames > native > header",
+    "sources/jpeg2000": "plan > packets throughput > codestream wavelet > blocks",
+    "sources/lerc": "segment > plan > walk > blocks huffman > bits blob",
+    "sources/segmented": "find_recipes > planes streams > segments > encodings "
+    "> asides geometry jpeg_frames jpeg_tile orders runs",
+    "sources/xz": "plan > symbols",
+    "sources/zstd": "plan > literals sequences > tables > bits",
+    "training": "run > log > export measure train > checkpoint data",
+}
+ENTRANCES = {"__init__", "__main__"}  # of a package: they may name all of it
 
 # One library, one door: folders end with a slash.
 DOORS = {
@@ -57,8 +92,8 @@ def imported(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module == "archiver":
-            yield from (f"archiver.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and is_ours(f"{node.module}."):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield node.module or ""
 
@@ -73,16 +108,38 @@ def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+def floors(folder: str) -> dict[str, int]:
+    """Return the floor of each module and room of a folder, 0 for the lowest."""
+    names = [floor.split() for floor in FLOORS[folder].split(" > ")]
+    return {name: -number for number, floor in enumerate(names) for name in floor}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_only_point_downwards(path: Path) -> None:
-    """A module imports its own layer's package or layers below, never above or beside."""
-    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    if own in ("__init__", "__main__"):
-        return
-    assert own in RANK, f"{own} has no place in LAYERS"
-    targets = {name.split(".")[1] for name in imported(parse(path)) if name.startswith("archiver.")}
-    wrong = {name for name in targets & set(RANK) - {own} if RANK[name] <= RANK[own]}
-    assert not wrong, f"{name_of(path)} must not import {sorted(wrong)}"
+    """A module imports from floors below its own, in every folder that it lies in."""
+    *rooms, own = path.relative_to(PACKAGE).with_suffix("").parts
+    targets = [name.split(".")[1:] for name in imported(parse(path)) if is_ours(name)]
+    for depth, name in enumerate([*rooms, own]):
+        if name in ENTRANCES:
+            continue
+        rank = floors("/".join(rooms[:depth]))
+        inside = {to[depth] for to in targets if to[:depth] == rooms[:depth] and len(to) > depth}
+        wrong = {to for to in inside & set(rank) - {name} if rank[to] >= rank[name]}
+        assert not wrong, f"{name_of(path)} must not import {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("folder", [path.parent for path in MODULES if path.stem == "__init__"])
+def test_every_module_has_a_floor(folder: Path) -> None:
+    """What is in a folder is what FLOORS says of it, so that nothing escapes the test above."""
+    here = {path.stem for path in folder.glob("*.py")} - ENTRANCES
+    here |= {path.parent.name for path in folder.glob("*/__init__.py")}
+    said = FLOORS.get(folder.relative_to(PACKAGE).as_posix().replace(".", ""), "")
+    assert set(said.split()) - {">"} == here
+
+
+def is_ours(name: str) -> bool:
+    """Whether an imported name is of the package."""
+    return name.startswith("archiver.")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -1,4 +1,4 @@
-"""Own the bytes at rest: an archive is immutable shards and models under a Zarr manifest.
+"""The bytes at rest: an archive is immutable shards and models under a Zarr manifest.
 
 Never decodes a payload.  `ArchiveWriter` and `ShardWriter` change an archive, `Archive` reads it,
 `check_structure` says what is damaged; the records are what goes in.

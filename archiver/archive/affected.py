@@ -1,4 +1,4 @@
-"""Own the way back from damage to entries: which paths need a shard, a payload, a model."""
+"""The way back from damage to entries: which paths need a shard, a payload, a model."""
 
 from __future__ import annotations
 

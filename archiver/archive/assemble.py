@@ -1,4 +1,4 @@
-"""Own how records become the tables of a new generation: each content once, indices global."""
+"""How records become the tables of a new generation: each content once, indices global."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own the check of an archive at rest: every byte that is there, and which entries damage hits.
+"""The check of an archive at rest: every byte that is there, and which entries damage hits.
 
 Nothing is decoded.  Damage becomes a Problem, never an exception, and the check goes on; only a
 path without an archive, or an archive of another format version, is an error.

@@ -1,4 +1,4 @@
-"""Own the commit document: what a generation is, and the root that names the newest one.
+"""The commit document: what a generation is, and the root that names the newest one.
 
 Quotes FORMAT.md, "Commit document".  manifest/NNNNNN/zarr.json is the group metadata of generation
 N; the root zarr.json is a byte-for-byte copy of the newest.  Each one carries the SHA-256 of its

@@ -1,4 +1,4 @@
-"""Own how files reach the disk and come back: fsync, atomic replacement, useful errors."""
+"""How files reach the disk and come back: fsync, atomic replacement, useful errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own the tables of all generations as one: global indices, loaded on demand, checked once.
+"""The tables of all generations as one: global indices, loaded on demand, checked once.
 
     global row   0 ........ start[1] ........ start[2] ........ n
                  | generation 1 | generation 2   | generation 3 |

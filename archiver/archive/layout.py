@@ -1,4 +1,4 @@
-"""Own the names inside an archive, its versions and its on-disk ids (FORMAT.md, "Layout").
+"""The names inside an archive, its versions and its on-disk ids (FORMAT.md, "Layout").
 
 histo.archive/
   zarr.json                 the commit point: a copy of the newest manifest/NNNNNN/zarr.json

@@ -1,4 +1,4 @@
-"""Own the place that one writer holds: its directories, its lock, what the system refuses there."""
+"""The place that one writer holds: its directories, its lock, what the system refuses there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own what the archive itself knows of a model file: its size, its name, and the base it needs.
+"""What the archive itself knows of a model file: its size, its name, and the base it needs.
 
 A model may be stored as the difference to another one, its base (FORMAT.md, "Model file").  Then
 both are kept, both are listed, and the damage of the base is damage of what uses the difference.

@@ -1,4 +1,4 @@
-"""Own reading an archive: entries, objects, tiles, and payloads that were checked before return."""
+"""Reading an archive: entries, objects, tiles, and payloads that were checked before return."""
 
 from __future__ import annotations
 

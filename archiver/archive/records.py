@@ -1,4 +1,4 @@
-"""Own what a packing task hands over: records of shards, objects, images, tiles; and their JSON."""
+"""What a packing task hands over: records of shards, objects, images, tiles; and their JSON."""
 
 from __future__ import annotations
 

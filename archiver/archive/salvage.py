@@ -1,4 +1,4 @@
-"""Own what can still be told of a damaged manifest: the paths that it holds.
+"""What can still be told of a damaged manifest: the paths that it holds.
 
 For naming what damage hits, nothing else: what is read here passed the checks of its own chunks,
 but no digest of a table or document.

@@ -1,4 +1,4 @@
-"""Own what the last run saw of its source beside what it stored: change times and inodes.
+"""What the last run saw of its source beside what it stored: change times and inodes.
 
 They tell that a file may be another one under its old size and modification time.  They are hints,
 good for one source on one machine: the file lies in wip/, no reader looks at it, and without it

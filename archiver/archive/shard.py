@@ -1,4 +1,4 @@
-"""Own shard files: one writer appends payloads, many readers fetch extents of finished shards.
+"""Shard files: one writer appends payloads, many readers fetch extents of finished shards.
 
 A shard is its payloads one after the other, nothing else; equal ones are there once, such as the
 tiles of one image in several files.  While it grows it is ``wip/*.wip`` under an flock, so that a

@@ -1,4 +1,4 @@
-"""Own which tables and columns a manifest has, their shapes and chunks (FORMAT.md, "Tables")."""
+"""Which tables and columns a manifest has, their shapes and chunks (FORMAT.md, "Tables")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own task records: what a killed run had finished, so that the next one need not repeat it."""
+"""Task records: what a killed run had finished, so that the next one need not repeat it."""
 
 from __future__ import annotations
 

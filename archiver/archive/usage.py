@@ -1,4 +1,4 @@
-"""Own how much room an archive takes on disk, models counted apart."""
+"""How much room an archive takes on disk, models counted apart."""
 
 from __future__ import annotations
 

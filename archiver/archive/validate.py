@@ -1,4 +1,4 @@
-"""Own the rules that hold between the columns of a manifest: ranges, order, extents, paths.
+"""The rules that hold between the columns of a manifest: ranges, order, extents, paths.
 
 Pure functions over one table of one generation; each raises IntegrityError naming the row.  Sizes
 are compared by subtraction on the known side, so hostile values cannot overflow.

@@ -1,4 +1,4 @@
-"""Own which entries a generation shows: per path the latest one that nothing newer replaced."""
+"""Which entries a generation shows: per path the latest one that nothing newer replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own changing an archive: the lock, recovery after a kill, and the one commit point.
+"""Changing an archive: the lock, recovery after a kill, and the one commit point.
 
 Order on disk (FORMAT.md, "Commit"): shards and models are in place and synced before commit();
 then the generation is written below wip/, synced, renamed into manifest/; then zarr.json is

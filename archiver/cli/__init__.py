@@ -1,4 +1,4 @@
-"""Own the command line: the group of commands, logging, and errors turned into exit codes."""
+"""The command line: the group of commands, logging, and errors turned into exit codes."""
 
 from __future__ import annotations
 

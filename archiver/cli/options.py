@@ -1,4 +1,4 @@
-"""Own the options and arguments that commands share: each a named value, used as a decorator."""
+"""The options and arguments that commands share: each a named value, used as a decorator."""
 
 from __future__ import annotations
 

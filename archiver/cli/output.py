@@ -1,4 +1,4 @@
-"""Own the two streams: results on stdout, everything else on stderr; and the progress bar."""
+"""The two streams: results on stdout, everything else on stderr; and the progress bar."""
 
 from __future__ import annotations
 

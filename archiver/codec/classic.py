@@ -1,4 +1,4 @@
-"""Own what the learned codec has to beat, tile by tile: constant, zstd, JPEG XL lossless.
+"""What the learned codec has to beat, tile by tile: constant, zstd, JPEG XL lossless.
 
 Every function takes or gives a tile (H, W, C).  Encoders return None where they do not apply.
 """
@@ -11,7 +11,7 @@ import imagecodecs
 import numpy as np
 import zstandard
 
-from archiver import image_headers as jpegxl_sides
+from archiver import image_headers
 from archiver.errors import IntegrityError
 from archiver.image import Samples
 
@@ -90,9 +90,9 @@ def encode_jpegxl(tile: Samples, *, effort: int) -> bytes | None:
 def decode_jpegxl(payload: bytes, shape: Shape, dtype: np.dtype[np.generic]) -> Samples:
     """Return a tile from :func:`encode_jpegxl`."""
     try:
-        if math.prod(jpegxl_sides.sides(payload)) != shape[0] * shape[1]:
+        if math.prod(image_headers.sides(payload)) != shape[0] * shape[1]:
             raise ValueError(f"not of {shape[0]} x {shape[1]} pixels")
-        jpegxl_sides.check_still(payload)
+        image_headers.check_still(payload)
         raster = imagecodecs.jpegxl_decode(payload, numthreads=1)
     except (RuntimeError, ValueError, OSError) as error:
         raise IntegrityError(f"JPEG XL payload does not decode: {error}") from error

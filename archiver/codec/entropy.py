@@ -1,4 +1,4 @@
-"""Own the entropy coder: digits <-> bytes under integer frequency tables.
+"""The entropy coder: digits <-> bytes under integer frequency tables.
 
 The only module that imports constriction.  Its range coder works on 32-bit words with 24-bit
 probabilities; ``perfect`` and ``lazy`` are spelled out because their defaults change the bits.

@@ -1,4 +1,4 @@
-"""Own the tiles that a model codes: which they are, and how each is turned for it.
+"""The tiles that a model codes: which they are, and how each is turned for it.
 
 8-bit tiles (H, W, C), grey or RGB, and those of 16-bit integers if the model has a port for them.
 """
@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archiver.codec import classic
-from archiver.codec.ids import BY_MODEL, Encoded, TileCodec, innermost
-from archiver.codec.inference import high_depth_tiles as deep_tiles
-from archiver.codec.transforms.orientation import UPRIGHT, Turn
+from archiver.codec.encoded import BY_MODEL, Encoded, innermost
+from archiver.codec.ids import TileCodec
+from archiver.codec.inference import high_depth_tiles
+from archiver.codec.transforms.orientation import IDENTITY, Orientation
 from archiver.errors import FormatError, IntegrityError, UsageError
 from archiver.image import Samples
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, int, int]
 Dtype = np.dtype[np.generic]
-Turns = Sequence[Turn]  # ways to code a tile, of which the smallest is kept
-UPRIGHT_ONLY: Turns = (UPRIGHT,)
+Orientations = Sequence[Orientation]  # ways to code a tile, of which the smallest is kept
+IDENTITY_ONLY: Orientations = (IDENTITY,)
 
 
 def is_learnable(tile: Samples) -> bool:
@@ -44,7 +45,7 @@ def _is_flat(tile: Samples) -> bool:
 
 def has_model_type(tile: Samples) -> bool:
     """Whether a model could take such samples, whatever they are."""
-    return is_byte_tile(tile.dtype, tile.shape[2]) or is_deep_tile(tile.dtype, tile.shape[2])
+    return is_byte_tile(tile.dtype, tile.shape[2]) or is_high_depth_tile(tile.dtype, tile.shape[2])
 
 
 def is_byte_tile(dtype: Dtype, channels: int) -> bool:
@@ -52,7 +53,7 @@ def is_byte_tile(dtype: Dtype, channels: int) -> bool:
     return dtype == np.uint8 and channels in (1, 3)
 
 
-def is_deep_tile(dtype: Dtype, channels: int) -> bool:
+def is_high_depth_tile(dtype: Dtype, channels: int) -> bool:
     """Whether such tiles go through the port for more: 16-bit integers, signed or not."""
     return dtype.kind in "ui" and dtype.itemsize == 2 and channels in (1, 3)
 
@@ -64,7 +65,7 @@ def parts(tile: Samples, coded: Encoded, engine: Engine) -> list[NDArray[np.gene
     """
     if not is_learnable(tile) or innermost(coded.codec, coded.payload) == TileCodec.CONSTANT:
         return []
-    if coded.is_born or coded.is_ordered:  # what is left is no image, ranks are not the tile
+    if coded.is_from_jpeg or coded.is_ordered:  # what is left is no image, ranks are not the tile
         return []
     part = tile[..., :1] if coded.codec == TileCodec.REPEATED else tile
     if part.dtype == np.uint8:
@@ -79,7 +80,7 @@ def smallest(
     tiles: Sequence[Samples],
     others: Sequence[Encoded],
     engine: Engine | None,
-    turns: Sequence[Turns],
+    orientations: Sequence[Orientations],
 ) -> list[Encoded]:
     """Return the learned coding of every tile, or that of ``others`` where it is no larger.
 
@@ -93,13 +94,13 @@ def smallest(
         for i, (tile, one) in enumerate(zip(tiles, best, strict=True))
         if is_learnable(tile) and one.codec != TileCodec.CONSTANT
     ]
-    own = [{turn.on(tiles[i]) for turn in turns[i]} for i in open_ones]
-    for turn in sorted({turn for each in own for turn in each}):
-        chosen = [i for i, each in zip(open_ones, own, strict=True) if turn in each]
-        coded = encode([turn.turned(tiles[i]) for i in chosen], engine)
+    own = [{orientation.on(tiles[i]) for orientation in orientations[i]} for i in open_ones]
+    for orientation in sorted({orientation for each in own for orientation in each}):
+        chosen = [i for i, each in zip(open_ones, own, strict=True) if orientation in each]
+        coded = encode([orientation.oriented(tiles[i]) for i in chosen], engine)
         for i, one in zip(chosen, coded, strict=True):
-            if one and len(one.turned(turn).payload) < len(best[i].payload):
-                best[i] = one.turned(turn)
+            if one and len(one.oriented(orientation).payload) < len(best[i].payload):
+                best[i] = one.oriented(orientation)
     return best
 
 
@@ -109,9 +110,9 @@ def encode(tiles: Sequence[Samples], engine: Engine) -> list[Encoded | None]:
     learned = [i for i, one in enumerate(tiles) if is_byte_tile(one.dtype, one.shape[2])]
     payloads = engine.encode([tiles[i].astype(np.uint8, copy=False) for i in learned])
     if engine.deep is not None:
-        deep = [i for i, one in enumerate(tiles) if is_deep_tile(one.dtype, one.shape[2])]
+        deep = [i for i, one in enumerate(tiles) if is_high_depth_tile(one.dtype, one.shape[2])]
         learned += deep
-        payloads += deep_tiles.encode([tiles[i] for i in deep], engine)
+        payloads += high_depth_tiles.encode([tiles[i] for i in deep], engine)
     coded: list[Encoded | None] = [None] * len(tiles)
     for i, payload in zip(learned, payloads, strict=True):
         coded[i] = Encoded(codec, payload)
@@ -147,12 +148,14 @@ def decode(
     decoded = engine.decode([coded[i][1] for i in byte], [shapes[i] for i in byte])
     for i, tile in zip(byte, decoded, strict=True):
         tiles[i] = tile
-    decoded_deep = deep_tiles.decode([coded[i][1] for i in deep], [shapes[i] for i in deep], engine)
-    for i, samples in zip(deep, decoded_deep, strict=True):
+    decoded_high_depth = high_depth_tiles.decode(
+        [coded[i][1] for i in deep], [shapes[i] for i in deep], engine
+    )
+    for i, samples in zip(deep, decoded_high_depth, strict=True):
         tiles[i] = classic.from_unsigned(samples, dtypes[i])
     return tiles
 
 
 def _is_possible(shape: Shape, dtype: Dtype) -> bool:
-    is_known = is_byte_tile(dtype, shape[2]) or is_deep_tile(dtype, shape[2])
+    is_known = is_byte_tile(dtype, shape[2]) or is_high_depth_tile(dtype, shape[2])
     return is_known and min(shape) > 0

@@ -1,4 +1,4 @@
-"""Own the coding of bytes that are not samples: stored, or zstd when that is smaller."""
+"""The coding of bytes that are not samples: stored, or zstd when that is smaller."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class ResidueCodec(IntEnum):
 
     STORED = 0
     ZSTD = 1
-    ADAPTATION = 2  # no part of the residue: what adapts the model to the file's images
+    ADAPTER_RECORD = 2  # no part of the residue: what adapts the model to the file's images
     JPEG_HEAD = 3  # no part of it: what the JPEG tiles of the file begin with
-    JPEG_KEYS = 4  # no part of it: which JPEG tiles of the file teach the others
+    JPEG_KEY_TILES = 4  # no part of it: which JPEG tiles of the file teach the others
 
 
 # what tiles need; one each, at most
-BESIDE = (ResidueCodec.ADAPTATION, ResidueCodec.JPEG_HEAD, ResidueCodec.JPEG_KEYS)
+BESIDE = (ResidueCodec.ADAPTER_RECORD, ResidueCodec.JPEG_HEAD, ResidueCodec.JPEG_KEY_TILES)
 
 
 def compress(data: bytes) -> tuple[ResidueCodec, bytes]:

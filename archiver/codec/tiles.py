@@ -1,4 +1,4 @@
-"""Own the choice of codec for every tile: the smallest payload of all codecs that apply.
+"""The choice of codec for every tile: the smallest payload of all codecs that apply.
 
 A tile is (H, W, C) samples of one component.
 """
@@ -14,37 +14,36 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from archiver.codec import classic, learned
-from archiver.codec.ids import BY_MODEL, NOT_NARROW, NOT_REPEATED, UPRIGHT_OF, Encoded, TileCodec
+from archiver.codec.encoded import BY_MODEL, NOT_REPEATED, NOT_SCALE_OFFSET, UNORIENTED_OF, Encoded
+from archiver.codec.ids import TileCodec
 from archiver.codec.jpeg import tile as jpeg_tiles
-from archiver.codec.learned import Shape, Turns
+from archiver.codec.learned import Orientations, Shape
 from archiver.codec.transforms import (
-    delta as difference,
-)
-from archiver.codec.transforms import (
+    delta,
     order_search,
     ordered,
     pieces,
-)
-from archiver.codec.transforms import (
-    scale_offset as narrow,
+    scale_offset,
 )
 from archiver.codec.transforms.delta import Base
 from archiver.codec.transforms.from_jpeg import collage
-from archiver.codec.transforms.from_jpeg.collage import Collage
-from archiver.codec.transforms.from_jpeg.tile import Born
+from archiver.codec.transforms.from_jpeg.collage import FromJpegs
+from archiver.codec.transforms.from_jpeg.tile import FromJpeg
 from archiver.codec.transforms.ordered import Ordered, Split
-from archiver.codec.transforms.orientation import UPRIGHT, Turn
-from archiver.codec.transforms.scale_offset import Narrow
+from archiver.codec.transforms.orientation import IDENTITY, Orientation
+from archiver.codec.transforms.scale_offset import ScaleOffset
 from archiver.errors import FormatError, IntegrityError
 from archiver.image import Samples
 
 if TYPE_CHECKING:
     from archiver.codec.inference.engine import Engine
 
-_BORN_PAYS = 0.5  # of what JPEG XL takes: then no codec of samples comes near
-_BORN_MAY_PAY = 1.0  # then both are tried
-_BORN_CODECS = {Born: TileCodec.FROM_JPEG, Collage: TileCodec.FROM_JPEGS}
-_BORN_OF: dict[int, type[Born | Collage]] = {codec: kind for kind, codec in _BORN_CODECS.items()}
+_FROM_JPEG_PAYS = 0.5  # of what JPEG XL takes: then no codec of samples comes near
+_FROM_JPEG_MAY_PAY = 1.0  # then both are tried
+_FROM_JPEG_IDS = {FromJpeg: TileCodec.FROM_JPEG, FromJpegs: TileCodec.FROM_JPEGS}
+_FROM_JPEG_CLASSES: dict[int, type[FromJpeg | FromJpegs]] = {
+    codec: kind for kind, codec in _FROM_JPEG_IDS.items()
+}
 
 
 @dataclass(frozen=True)
@@ -64,51 +63,51 @@ class Opened:
 
 def opened(codec: int, payload: bytes, shape: Shape, dtype: np.dtype[np.generic]) -> Opened:
     """Open the payload of a tile; IntegrityError if it is a difference that cannot be."""
-    if codec != TileCodec.DIFFERENCE:
+    if codec != TileCodec.DELTA:
         return Opened(codec, payload, dtype)
     base, inner, rest = Base.split(payload)
-    is_possible = difference.is_possible(dtype, math.prod(shape))
-    if inner in (TileCodec.DIFFERENCE, TileCodec.JPEG) or not is_possible:
-        raise IntegrityError(f"difference tile of {shape} {dtype}: holds codec {inner}")
+    is_possible = delta.is_possible(dtype, math.prod(shape))
+    if inner in (TileCodec.DELTA, TileCodec.JPEG) or not is_possible:
+        raise IntegrityError(f"delta tile of {shape} {dtype}: holds codec {inner}")
     return Opened(inner, rest, np.dtype(f"u{dtype.itemsize}"), base)
 
 
-def as_difference(base: Base, left: Encoded) -> Encoded:
+def as_delta(base: Base, left: Encoded) -> Encoded:
     """Return the coding of a tile by what ``base`` leaves of it."""
-    return Encoded(TileCodec.DIFFERENCE, base.to_bytes(left.codec) + left.payload)
+    return Encoded(TileCodec.DELTA, base.to_bytes(left.codec) + left.payload)
 
 
 def encode(
     tiles: Sequence[Samples | Prepared],
     engine: Engine | None,
-    turns: Sequence[Turns] | None = None,
+    orientations: Sequence[Orientations] | None = None,
 ) -> list[Encoded]:
     """Return the smallest coding of every tile; without ``engine`` classic codecs only.
 
     ``turns`` are those in which each is given to the engine; None: all as they are.
     """
-    [coded] = encode_each(tiles, [engine], turns)
+    [coded] = encode_each(tiles, [engine], orientations)
     return coded
 
 
 def encode_each(
     tiles: Sequence[Samples | Prepared],
     engines: Sequence[Engine | None],
-    turns: Sequence[Turns] | None = None,
+    orientations: Sequence[Orientations] | None = None,
 ) -> list[list[Encoded]]:
     """Return, for each engine, the smallest coding of every tile; classic codecs run once."""
     ready = prepared(tiles, engines[0])
     forms = [form for one in ready for form in one.forms]
-    turns = turns or [learned.UPRIGHT_ONLY] * len(tiles)
-    each_turns = [
+    orientations = orientations or [learned.IDENTITY_ONLY] * len(tiles)
+    each_orientations = [
         own if form.plain.is_for_models else ()
-        for one, own in zip(ready, turns, strict=True)
+        for one, own in zip(ready, orientations, strict=True)
         for form in one.forms
     ]
     samples, others = [form.plain.samples for form in forms], [form.classic for form in forms]
     found = []
     for engine in engines:
-        best = iter(learned.smallest(samples, others, engine, each_turns))
+        best = iter(learned.smallest(samples, others, engine, each_orientations))
         found.append([_smallest(form.plain.wrapped(next(best)) for form in one.forms)
                       for one in ready])  # fmt: skip
     return found
@@ -158,29 +157,29 @@ class _Plain:
     distinct: Samples  # channels
     samples: Samples  # or what stands for them
     is_repeated: bool
-    narrow: Narrow | Ordered | None
-    born: Born | Collage | None = None
+    narrow: ScaleOffset | Ordered | None
+    from_jpeg: FromJpeg | FromJpegs | None = None
 
     @classmethod
     def each(cls, tile: Samples) -> list[_Plain]:
         """Return the ways to code a tile that may be the smallest, its own numbers first.
 
-        Two where a JPEG in it is in doubt, or where a model may foresee its numbers better than
+        Two where a JPEG in it is in doubt, or where a model may predict its numbers better than
         their ranks: what finds ranks knows of no model.
         """
         is_repeated = _has_equal_channels(tile)
         samples = tile[..., :1] if is_repeated else tile
         found, is_sure = _jpegs_in(samples)
-        born = [cls(samples, found.rest(samples), is_repeated, None, found)] if found else []
+        from_jpeg = [cls(samples, found.rest(samples), is_repeated, None, found)] if found else []
         if is_sure:
-            return born
-        is_wide = narrow.is_wide(tile.dtype) or ordered.is_possible(tile.dtype, samples.size)
+            return from_jpeg
+        is_wide = scale_offset.is_wide(tile.dtype) or ordered.is_possible(tile.dtype, samples.size)
         if not is_wide or classic.encode_constant(samples) is not None:
-            return [cls(samples, samples, is_repeated, None), *born]
-        found_narrow = narrow.find(samples)
-        how, numbers = found_narrow or (None, samples)
+            return [cls(samples, samples, is_repeated, None), *from_jpeg]
+        scaled = scale_offset.find(samples)
+        how, numbers = scaled or (None, samples)
         own = cls(samples, numbers, is_repeated, how)
-        by_order = order_search.find(samples, found_narrow)
+        by_order = order_search.find(samples, scaled)
         if by_order is None:
             return [own]
         ranks = cls(samples, by_order[1], is_repeated, by_order[0])
@@ -194,15 +193,15 @@ class _Plain:
     def wrapped(self, coded: Encoded) -> Encoded:
         """Return the coding of the tile, given that of ``samples``."""
         if self.narrow:
-            is_narrow = isinstance(self.narrow, Narrow)
-            kind = TileCodec.NARROW if is_narrow else TileCodec.ORDERED
+            is_scaled = isinstance(self.narrow, ScaleOffset)
+            kind = TileCodec.SCALE_OFFSET if is_scaled else TileCodec.ORDERED
             coded = Encoded(kind, self.narrow.to_bytes(coded.codec) + coded.payload)
-            if not is_narrow or len(coded.payload) >= self.distinct.nbytes:
+            if not is_scaled or len(coded.payload) >= self.distinct.nbytes:
                 plain = _encode_classic(self.distinct, classic.EFFORT_ALONE)
                 coded = min(plain, coded, key=lambda one: len(one.payload))  # samples may repeat
-        if self.born:
-            codec = _BORN_CODECS[type(self.born)]
-            coded = Encoded(codec, self.born.to_bytes(coded.codec) + coded.payload)
+        if self.from_jpeg:
+            codec = _FROM_JPEG_IDS[type(self.from_jpeg)]
+            coded = Encoded(codec, self.from_jpeg.to_bytes(coded.codec) + coded.payload)
         if self.is_repeated:
             coded = Encoded(TileCodec.REPEATED, bytes([coded.codec]) + coded.payload)
         return coded
@@ -212,14 +211,14 @@ def shown(tile: Samples) -> Samples | None:
     """Return what a model is given of a tile: one channel if all are equal; None if nothing."""
     ways = _Plain.each(tile)
     plain = ways[0]
-    if any(way.born for way in ways) or not learned.is_learnable(plain.samples):
+    if any(way.from_jpeg for way in ways) or not learned.is_learnable(plain.samples):
         return None
-    if plain.narrow and narrow.is_wide(tile.dtype):
+    if plain.narrow and scale_offset.is_wide(tile.dtype):
         return None
     return None if classic.encode_constant(plain.samples) is not None else plain.samples
 
 
-def _jpegs_in(tile: Samples) -> tuple[Born | Collage | None, bool]:
+def _jpegs_in(tile: Samples) -> tuple[FromJpeg | FromJpegs | None, bool]:
     """Return the JPEGs that a tile was decoded from, and whether to keep those surely pays."""
     is_byte = learned.is_byte_tile(tile.dtype, tile.shape[2])
     if not is_byte or classic.encode_constant(tile) is not None:
@@ -230,7 +229,7 @@ def _jpegs_in(tile: Samples) -> tuple[Born | Collage | None, bool]:
     rest = _encode_classic(found.rest(tile), classic.EFFORT)
     plain = _encode_classic(tile, classic.EFFORT)
     share = (len(found.to_bytes(rest.codec)) + len(rest.payload)) / len(plain.payload)
-    return (found if share < _BORN_MAY_PAY else None), share < _BORN_PAYS
+    return (found if share < _FROM_JPEG_MAY_PAY else None), share < _FROM_JPEG_PAYS
 
 
 def _has_equal_channels(tile: Samples) -> bool:
@@ -301,43 +300,43 @@ class _Inner:
     shape: Shape
     dtype: np.dtype[np.generic]
     repeats: int
-    narrow: Narrow | Ordered | None
+    narrow: ScaleOffset | Ordered | None
     wide: np.dtype[np.generic]
-    born: Born | Collage | None
-    turn: Turn
+    from_jpeg: FromJpeg | FromJpegs | None
+    orientation: Orientation
 
     @classmethod
     def of(cls, encoded: tuple[int, bytes], shape: Shape, dtype: np.dtype[np.generic]) -> _Inner:
         """Unwrap a payload; IntegrityError if nothing that may be is inside."""
         (codec, payload), repeats, inside = encoded, 1, dtype
-        how: Narrow | Ordered | None = None
-        found: Born | Collage | None = None
-        turn = UPRIGHT
+        how: ScaleOffset | Ordered | None = None
+        found: FromJpeg | FromJpegs | None = None
+        orientation = IDENTITY
         if codec == TileCodec.REPEATED:
             if not payload or payload[0] in NOT_REPEATED:
                 raise IntegrityError("tile of repeated channels: no codec inside")
             codec, payload = payload[0], payload[1:]
             shape, repeats = (*shape[:2], 1), shape[2]
-        if codec == TileCodec.NARROW:
-            how, codec, payload = Narrow.split(payload, dtype)
+        if codec == TileCodec.SCALE_OFFSET:
+            how, codec, payload = ScaleOffset.split(payload, dtype)
             inside = how.dtype
-            if codec in NOT_NARROW:
-                raise IntegrityError(f"narrow tile: holds codec {codec}")
+            if codec in NOT_SCALE_OFFSET:
+                raise IntegrityError(f"scale-and-offset tile: holds codec {codec}")
         elif codec == TileCodec.ORDERED:
             how, codec, payload = Ordered.split(payload, shape, dtype)
             inside = how.dtype
-            if codec in NOT_NARROW:
+            if codec in NOT_SCALE_OFFSET:
                 raise IntegrityError(f"ordered tile: holds codec {codec}")
-        elif codec in _BORN_OF:
+        elif codec in _FROM_JPEG_CLASSES:
             if not learned.is_byte_tile(dtype, shape[2]):
-                raise IntegrityError(f"tile born as JPEG: of {shape} {dtype}")
-            found, codec, payload = _BORN_OF[codec].split(payload, shape)
-            if codec in NOT_NARROW:
-                raise IntegrityError(f"tile born as JPEG: holds codec {codec}")
-        if codec in UPRIGHT_OF:
-            turn, payload = Turn.split(payload, shape[2])
-            codec, shape = UPRIGHT_OF[codec], turn.shape(shape)
-        return cls(codec, payload, shape, inside, repeats, how, dtype, found, turn)
+                raise IntegrityError(f"tile rebuilt from a JPEG: of {shape} {dtype}")
+            found, codec, payload = _FROM_JPEG_CLASSES[codec].split(payload, shape)
+            if codec in NOT_SCALE_OFFSET:
+                raise IntegrityError(f"tile rebuilt from a JPEG: holds codec {codec}")
+        if codec in UNORIENTED_OF:
+            orientation, payload = Orientation.split(payload, shape[2])
+            codec, shape = UNORIENTED_OF[codec], orientation.shape(shape)
+        return cls(codec, payload, shape, inside, repeats, how, dtype, found, orientation)
 
     def classic(self) -> Samples:
         """Return what was coded, without a model."""
@@ -350,11 +349,13 @@ class _Inner:
     def finished(self, tile: Samples) -> Samples:
         """Return the tile, given what was coded of it."""
         if self.narrow and (tile.shape != self.shape or tile.dtype != self.dtype):
-            raise IntegrityError(f"narrow tile: numbers came as {tile.shape} {tile.dtype}")
-        if self.turn != UPRIGHT:
-            tile = self.turn.back(tile)
+            raise IntegrityError(
+                f"scale-and-offset tile: numbers came as {tile.shape} {tile.dtype}"
+            )
+        if self.orientation != IDENTITY:
+            tile = self.orientation.back(tile)
         if self.narrow:
             tile = self.narrow.wide(tile, self.wide)
-        if self.born:
-            tile = self.born.plus(tile)
+        if self.from_jpeg:
+            tile = self.from_jpeg.plus(tile)
         return np.repeat(tile, self.repeats, 2) if self.repeats > 1 else tile

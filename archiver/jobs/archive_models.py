@@ -1,4 +1,4 @@
-"""Own which models code the files of a job: the base model, and archive models made from it.
+"""Which models code the files of a job: the base model, and archive models made from it.
 
 Models that earlier generations made are candidates first.  A new one is made, as one task on a
 worker, when there is enough new data for it to pay.  What came of that is kept until the commit: a
@@ -19,13 +19,13 @@ from archiver.archive import layout
 from archiver.archive.model_files import parsed
 from archiver.archive.writer import ArchiveWriter
 from archiver.errors import ArchiverError
-from archiver.jobs import model_tuning as tuning
+from archiver.jobs import model_tuning
 from archiver.jobs.cluster import Workers
 from archiver.jobs.events import Adaptation, OnEvent, Tuning
 from archiver.jobs.model_tuning import Tuned, TuneTask
 from archiver.jobs.plan import Item
 from archiver.jobs.spec import PackSettings
-from archiver.pipeline.write import dataset_sample as sampling
+from archiver.pipeline.write import dataset_sample
 
 MAX_MODELS = 4  # archive models that a file may choose from
 OFF = "off: the base model codes all"
@@ -70,7 +70,7 @@ def _task(
     settings: PackSettings,
 ) -> TuneTask:
     files = [item for item in new if item.kind == layout.FILE]
-    chosen = [files[number] for number in sampling.shortlist(len(files))]
+    chosen = [files[number] for number in dataset_sample.shortlist(len(files))]
     return TuneTask(
         archive=writer.path.resolve(),
         source=source,
@@ -97,7 +97,7 @@ def _tuned(
     if not settings.tunes:
         return Tuned("no model is tuned: the time for it was set to 0")
     base_size = layout.model_path(writer.path, task.base).stat().st_size
-    if tuning.HOPED_GAIN * task.total_bytes < tuning.least_bytes(base_size):
+    if model_tuning.HOPED_GAIN * task.total_bytes < model_tuning.least_bytes(base_size):
         return Tuned("too little new data for a model of its own to pay")
     how, what = _how(task), _what(task)
     before = _read(writer.kept(how))
@@ -105,7 +105,7 @@ def _tuned(
         return before[1]
     on_event(Tuning())
     try:
-        [outcome] = workers.run(tuning.run_task, [task])
+        [outcome] = workers.run(model_tuning.run_task, [task])
     except ValueError as error:
         raise ArchiverError(f"the tuning task ended without an outcome: {error}") from error
     finally:

@@ -1,4 +1,4 @@
-"""Own what a job says while it runs (events) and when it ends (summaries).
+"""What a job says while it runs (events) and when it ends (summaries).
 
 A job never prints.  It hands events to ``on_event`` as they happen and returns one summary; the
 command line and a library user listen in the same way.  Paths are those inside the tree, as text

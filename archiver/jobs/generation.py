@@ -1,4 +1,4 @@
-"""Own what a generation says of the tree: entries that are new or changed, and what is gone."""
+"""What a generation says of the tree: entries that are new or changed, and what is gone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from archiver.archive import layout
 from archiver.archive.records import EntryRecord, removal
 from archiver.jobs.plan import Item, Scan
 from archiver.jobs.present import Known, Present
-from archiver.pipeline import globs as patterns
+from archiver.pipeline import globs
 
 ROOT = "."  # how a failure names the source itself
 
@@ -132,7 +132,7 @@ def gone(
     """
     is_hidden = _hidden(failed, exclude)
     absent = {path for path in known.entries if path not in scan.found and not is_hidden(path)}
-    is_included = patterns.any_of(include)
+    is_included = globs.any_of(include)
     asked = {path for path in absent if not include or is_included(os.fsdecode(path))}
     folders = {path for path in absent - asked if known.entries[path].kind == layout.DIRECTORY}
     needed = _all_above(known.entries.keys() - asked - folders)
@@ -144,7 +144,7 @@ def gone(
 def _hidden(failed: Iterable[str], exclude: Sequence[str]) -> Callable[[bytes], bool]:
     """Return a test for paths that could not be looked at, or should not."""
     unseen = {os.fsencode(path) for path in failed}
-    is_excluded = patterns.any_of(exclude)
+    is_excluded = globs.any_of(exclude)
     if os.fsencode(ROOT) in unseen:
         return lambda path: True
     return lambda path: (

@@ -1,4 +1,4 @@
-"""Own the names of one file when it is unpacked: one is restored, the others become links to it."""
+"""The names of one file when it is unpacked: one is restored, the others become links to it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from archiver.pipeline import Entry
-from archiver.pipeline.read import output_files as writing
+from archiver.pipeline.read import output_files
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class OtherName:
     def write(self, dest: Path) -> bool:
         """Make the link; False if only a copy could be made.  ArchiverError, OSError."""
         path, first = dest / self.entry.path, dest / self.first.path
-        if writing.write_name(path, first):
+        if output_files.write_name(path, first):
             return True
-        writing.write_copies([path], writing.blocks(first), self.entry.rebuilt_sha256)
-        writing.set_attributes(path, self.entry.mode, self.entry.mtime_ns)
+        output_files.write_copies([path], output_files.blocks(first), self.entry.rebuilt_sha256)
+        output_files.set_attributes(path, self.entry.mode, self.entry.mtime_ns)
         return False
 
 

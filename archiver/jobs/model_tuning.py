@@ -1,4 +1,4 @@
-"""Own what a worker does to make an archive model: sample, estimate, fine-tune, decide by bytes.
+"""What a worker does to make an archive model: sample, estimate, fine-tune, decide by bytes.
 
 The model is made if it is expected to pay, and kept if it does: what it saves on files that it was
 not tuned on, scaled to all files, must be more than the bytes that store it.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from archiver.image import Samples
 from archiver.pipeline import engines
-from archiver.pipeline.write import dataset_sample as sampling
+from archiver.pipeline.write import dataset_sample
 from archiver.pipeline.write.dataset_sample import Sample
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def run_task(task: TuneTask, threads: int) -> Tuned:
     """Make the archive model of a job, or say why there is none."""
     base = engines.of_archive(task.archive, task.base, threads)
     deep = base.deep is not None
-    sample = sampling.draw(task.files, task.total_bytes, tile=task.tile, deep=deep)
+    sample = dataset_sample.draw(task.files, task.total_bytes, tile=task.tile, deep=deep)
     if not sample.held_out or not sample.learned_from:
         return Tuned("too few images that a model can code")
     return _Tuning(task, sample, threads).run()
@@ -139,11 +139,11 @@ class _Tuning:
 
     def _is_worse(self, before: Sequence[float]) -> bool:
         """Whether the archive's models gain clearly less here than on what they were made for."""
-        from archiver.codec.model import model_file as weights
+        from archiver.codec.model import model_file
 
         best = min(range(1, len(before)), key=lambda number: before[number])
         whole = engines.whole_model(self._task.archive, self._task.known[best - 1])
-        card = weights.ModelFile.from_bytes(whole).card
+        card = model_file.ModelFile.from_bytes(whole).card
         made_for = float(card.get("bits", 0.0)) / float(card.get("base_bits", 0.0) or math.inf)
         return self._held.total / before[0] > WORSE * made_for
 
@@ -161,7 +161,7 @@ class _Tuning:
         from archiver.codec import learned
         from archiver.codec import tiles as codec
         from archiver.codec.model.batches import Shown
-        from archiver.codec.tuning import archive_model as finetune
+        from archiver.codec.tuning import archive_model
 
         started = time.monotonic()
         # a tile of one colour, or of one channel thrice, is not what the network is asked to code
@@ -175,11 +175,11 @@ class _Tuning:
             for part in each
         ]
         is_asked = self._task.steps is not None
-        model = finetune.finetune(
+        model = archive_model.tune(
             self._start,
             [shown for shown, _ in learnt],
             [bits for _, bits in learnt],
-            finetune.Budget(steps, seconds, 0 if is_asked else MIN_STEPS),
+            archive_model.Budget(steps, seconds, 0 if is_asked else MIN_STEPS),
             name=f"{base.name}-{ARCHIVE_MODEL} {group.label}".rstrip(),
             device=str(base.device),
             threads=self._task.threads,
@@ -191,20 +191,19 @@ class _Tuning:
     def _decide(self, tuned: bytes, group: Group) -> None:
         """Keep the model in the rounding that makes the whole smallest, if it pays at all."""
         from archiver.codec.inference.engine import Engine
-        from archiver.codec.model import model_delta
-        from archiver.codec.model import model_file as weights
-        from archiver.codec.tuning import archive_model as finetune
+        from archiver.codec.model import model_delta, model_file
+        from archiver.codec.tuning import archive_model
 
         found: list[tuple[float, bytes, Engine]] = []  # bytes in all, the file, its engine
-        card = weights.ModelFile.from_bytes(tuned).card
+        card = model_file.ModelFile.from_bytes(tuned).card
         self._facts["steps"] = self._facts.get("steps", 0) + card["steps"]
         for step in ROUNDINGS:
             engine = Engine.open(
-                model := finetune.rounded(tuned, self._base, step), threads=self._threads
+                model := archive_model.rounded(tuned, self._base, step), threads=self._threads
             )
             card |= self._held.judge(engine, group.files) | {"rounding": step}
-            card["base"] = weights.digest(self._base)
-            stored = model_delta.difference(weights.with_card(model, card), self._base)
+            card["base"] = model_file.digest(self._base)
+            stored = model_delta.difference(model_file.with_card(model, card), self._base)
             found.append((self._held.total_with_last + len(stored), stored, engine))
             if found[-1][0] > min(total for total, *_ in found):
                 break

@@ -1,4 +1,4 @@
-"""Own what a pack job will do: the scan of a tree, and its cut into tasks.
+"""What a pack job will do: the scan of a tree, and its cut into tasks.
 
 A plan is a function of the tree and the settings.  It does not depend on workers, so the shards do
 not either; and a run that was killed finds its finished tasks again by their digests.
@@ -19,9 +19,8 @@ from pathlib import Path
 from archiver import __version__
 from archiver.archive import layout
 from archiver.errors import NotFoundError, SourceError, UsageError
-from archiver.pipeline import LARGE_BYTES, Effort
-from archiver.pipeline import globs as patterns
-from archiver.pipeline.write import source_file as reread
+from archiver.pipeline import LARGE_BYTES, Effort, globs
+from archiver.pipeline.write import source_file
 
 MIN_TASK_BYTES = 2 << 20
 MAX_TASK_BYTES = 128 << 20
@@ -125,11 +124,11 @@ def scan(
         if os.path.lexists(source):
             raise UsageError(f"{source}: expected a directory, found a file; pack its directory")
         raise NotFoundError(f"{source}: expected a directory, found nothing; check the path")
-    walk = _Walk(source, patterns.any_of(exclude), skip)
+    walk = _Walk(source, globs.any_of(exclude), skip)
     items = sorted(walk.run(), key=lambda item: item.path)
     found = frozenset(item.path for item in items)
     if include:
-        items = _included(items, patterns.any_of(include))
+        items = _included(items, globs.any_of(include))
     return Scan(
         tuple(items),
         tuple(sorted(walk.failures)),
@@ -276,7 +275,7 @@ def _nothing(source: Path, item: Item) -> bytes | None:
 def _probe(source: Path, item: Item) -> bytes | None:
     """Return a few pieces of a file; None if it cannot be read: the task will say so."""
     try:
-        with reread.open_source(source / item.name) as file:
+        with source_file.open_source(source / item.name) as file:
             pieces = []
             for start in (0, item.size // 2, max(0, item.size - _PROBE)):
                 file.seek(start)
@@ -288,7 +287,7 @@ def _probe(source: Path, item: Item) -> bytes | None:
 
 def _sha256(source: Path, item: Item) -> bytes | None:
     try:
-        with reread.open_source(source / item.name) as file:
+        with source_file.open_source(source / item.name) as file:
             return hashlib.file_digest(file, "sha256").digest()
     except (OSError, SourceError):
         return None

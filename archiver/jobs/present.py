@@ -1,4 +1,4 @@
-"""Own what an archive has of a tree already: which items need no reading."""
+"""What an archive has of a tree already: which items need no reading."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from archiver.archive import layout, seen
 from archiver.archive.seen import Seen, Sight
 from archiver.errors import NotFoundError, SourceError
 from archiver.jobs.plan import Item
-from archiver.pipeline import known_content as content
-from archiver.pipeline.write import source_file as reread
+from archiver.pipeline import known_content
+from archiver.pipeline.write import source_file
 from archiver.sources import Fidelity
 
 _READERS = 8
@@ -22,7 +22,7 @@ _READERS = 8
 
 @dataclass(frozen=True)
 class Known:
-    """The newest entry of a path; ``size`` is that of a file's content.
+    """The newest entry of a path; ``size`` is that of a file's known_content.
 
     ``is_good`` if the content is there with at least the fidelity that is asked for.
     """
@@ -49,10 +49,10 @@ class Present:
     def read(cls, archive: Path, fidelity: str) -> Present:
         """Read the entries, and what the last run saw of them."""
         try:
-            reader = content.opened(archive)
+            reader = known_content.opened(archive)
         except NotFoundError:
             return cls({}, is_empty=True)
-        good = content.known(archive, Fidelity[fidelity.upper()])
+        good = known_content.known(archive, Fidelity[fidelity.upper()])
         entries = {}
         for entry in reader.entries():
             one = reader.object(entry.object) if entry.object >= 0 else None
@@ -131,7 +131,7 @@ def _sha256(source: Path, item: Item) -> bytes | None:
     try:
         if item.kind == layout.SYMLINK:
             return hashlib.sha256(os.readlink(path)).digest()  # noqa: PTH115 - as it is
-        with reread.open_source(source / item.name) as file:
+        with source_file.open_source(source / item.name) as file:
             return hashlib.file_digest(file, "sha256").digest()
     except (OSError, SourceError):
         return None

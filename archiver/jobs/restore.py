@@ -1,4 +1,4 @@
-"""Own what a worker does with one unpack task: objects in, files out, each checked."""
+"""What a worker does with one unpack task: objects in, files out, each checked."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from archiver.errors import ArchiverError, DestinationError, Verdict, advice, verdict_of
-from archiver.pipeline import known_content as content
-from archiver.pipeline.read import output_files as writing
+from archiver.pipeline import known_content
+from archiver.pipeline.read import output_files
 from archiver.pipeline.read.restore import Decoded, Restorer
 
 
@@ -62,7 +62,7 @@ class UnpackResult:
 
 def run_task(task: UnpackTask, threads: int) -> UnpackResult:
     """Restore the objects of one task."""
-    restorer = Restorer(content.opened(task.archive, task.generation), threads)
+    restorer = Restorer(known_content.opened(task.archive, task.generation), threads)
     done: list[bytes] = []
     failures: list[Unrestored] = []
     places = dict(zip(task.objects, task.targets, strict=True))
@@ -88,9 +88,9 @@ def _restore(
     expected = restorer.archive.object(decoded.index).rebuilt_sha256
     fault: ArchiverError | None = None
     try:
-        writing.write_copies(paths, restorer.chunks(decoded), expected, sparse=sparse)
+        output_files.write_copies(paths, restorer.chunks(decoded), expected, sparse=sparse)
         for path, target in zip(paths, targets, strict=True):
-            writing.set_attributes(path, target.mode, target.mtime_ns)
+            output_files.set_attributes(path, target.mode, target.mtime_ns)
     except ArchiverError as error:
         fault = error
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Own the jobs as a whole: plan, submit, collect, commit.  Emits events, prints nothing.
+"""The jobs as a whole: plan, submit, collect, commit.  Emits events, prints nothing.
 
 `pack` lives here; `verify` and `unpack` have modules of their own and are offered here as well.
 """
@@ -19,8 +19,7 @@ from archiver.archive.records import ObjectRecord, ShardRecord
 from archiver.archive.writer import ArchiveWriter
 from archiver.codec.model import pretrained
 from archiver.errors import ArchiverError, DestinationError, UsageError, advice
-from archiver.jobs import archive_models as adapt
-from archiver.jobs import cluster, generation, plan, present, retry, work
+from archiver.jobs import archive_models, cluster, generation, plan, present, retry, work
 from archiver.jobs.cluster import probe
 from archiver.jobs.events import (
     Adaptation,
@@ -83,7 +82,7 @@ class _Pack:
         self._shards: dict[bytes, tuple[bytes, int, ShardRecord]] = {}  # by digest, with its place
         # with its models, and what it takes in its shard
         self._objects: dict[bytes, tuple[ObjectRecord, tuple[bytes, ...], int]] = {}
-        self._adaptation = Adaptation(adapt.NOTHING_NEW)
+        self._adaptation = Adaptation(archive_models.NOTHING_NEW)
         self._other_names: dict[bytes, list[Item]] = {}  # of a file that is read once, by its first
         self._removed = 0
 
@@ -224,7 +223,7 @@ class _Pack:
     ) -> None:
         """Settle which models the new files may choose from; tune one if it is worth it."""
         source = self._source.resolve()
-        self._adaptation = adapt.prepare(
+        self._adaptation = archive_models.prepare(
             writer, workers, base, source, new, self.settings, self._on_event
         )
 

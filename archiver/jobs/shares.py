@@ -1,4 +1,4 @@
-"""Own how stored objects are shared out to workers that verify or unpack."""
+"""How stored objects are shared out to workers that verify or unpack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own the settings of a pack job: defaults, limits, and what an archive records of them."""
+"""The settings of a pack job: defaults, limits, and what an archive records of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own the sums of a pack job: what each finished file adds to the summary."""
+"""The sums of a pack job: what each finished file adds to the summary."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from archiver.archive.records import ObjectRecord
+from archiver.codec.ids import codec_name
 from archiver.jobs.events import FileDone, FileFailed, FormatTotals, Kept
 from archiver.jobs.plan import Item
-from archiver.pipeline.write import rows as records
 from archiver.sources import Format
 
 OTHER = "other"  # how files kept as they are appear among the formats
@@ -98,7 +98,7 @@ class Tally:
     @property
     def tiles(self) -> dict[str, int]:
         """Tiles by codec."""
-        return {records.codec_name(codec): n for codec, n in self.codecs.most_common()}
+        return {codec_name(codec): n for codec, n in self.codecs.most_common()}
 
     @property
     def formats(self) -> tuple[FormatTotals, ...]:

@@ -1,4 +1,4 @@
-"""Own the unpack job: entries of an archive back to files, over the workers."""
+"""The unpack job: entries of an archive back to files, over the workers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from archiver.jobs.restore import (
 )
 from archiver.jobs.spec import check_workers
 from archiver.pipeline import Entry, open_archive
-from archiver.pipeline.read import output_files as writing
+from archiver.pipeline.read import output_files
 
 MOST_STRANGERS = 1 << 16  # paths that DEST may have besides before no more are counted
 
@@ -125,7 +125,7 @@ class _Unpack:
         for entry in files:
             path = self._path(entry)
             try:
-                is_same = writing.is_same_file(path, entry.rebuilt_sha256)
+                is_same = output_files.is_same_file(path, entry.rebuilt_sha256)
             except OSError:  # most likely there is none; why else is found out when it is written
                 missing.append(entry)
                 continue
@@ -149,7 +149,9 @@ class _Unpack:
         for entry in entries:
             path = os.fsencode(entry.path)
             try:
-                writing.make_parents(self._dest, path + b"/" if entry.kind == "directory" else path)
+                output_files.make_parents(
+                    self._dest, path + b"/" if entry.kind == "directory" else path
+                )
             except OSError as error:
                 self._fail([entry], unwritable(error))
             else:
@@ -266,7 +268,7 @@ class _Unpack:
             entry.path
             for entry in entries
             if entry.kind != "symlink"
-            and writing.dropped_bits(entry.mode, is_directory=entry.kind == "directory")
+            and output_files.dropped_bits(entry.mode, is_directory=entry.kind == "directory")
         ]
         if dropped:
             self._on_event(
@@ -296,8 +298,8 @@ class _Unpack:
         for entry in links:
             path = self._path(entry)
             try:
-                writing.write_link(path, b"".join(entry.chunks()))
-                writing.set_attributes(path, entry.mode, entry.mtime_ns)
+                output_files.write_link(path, b"".join(entry.chunks()))
+                output_files.set_attributes(path, entry.mode, entry.mtime_ns)
             except OSError as error:
                 self._fail([entry], unwritable(error))
             except ArchiverError as error:
@@ -311,7 +313,7 @@ class _Unpack:
     def _set_attributes(self, entry: Entry) -> bool:
         """Set mode and time of what is there; False, and a failure, if that cannot be."""
         try:
-            writing.set_attributes(self._path(entry), entry.mode, entry.mtime_ns)
+            output_files.set_attributes(self._path(entry), entry.mode, entry.mtime_ns)
         except OSError as error:
             self._fail([entry], unwritable(error))
             return False

@@ -1,4 +1,4 @@
-"""Own the verify job: is every byte of an archive there, and does it restore what was packed?"""
+"""The verify job: is every byte of an archive there, and does it restore what was packed?"""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from archiver.jobs import cluster, retry, shares
 from archiver.jobs.cluster import probe
 from archiver.jobs.events import FileDone, FileFailed, OnEvent, Planned, VerifySummary, ignore
 from archiver.jobs.spec import check_workers
-from archiver.pipeline import Entry, OpenArchive, open_archive
-from archiver.pipeline import known_content as content
+from archiver.pipeline import Entry, OpenArchive, known_content, open_archive
 from archiver.pipeline.read.restore import Decoded, Restorer
 
 DEPTHS = ("structure", "samples", "files")
@@ -46,7 +45,7 @@ class VerifyResult:
 
 def run_task(task: VerifyTask, threads: int) -> VerifyResult:
     """Decode, and rebuild, the objects of one task."""
-    restorer = Restorer(content.opened(task.archive), threads)
+    restorer = Restorer(known_content.opened(task.archive), threads)
     problems: list[tuple[int, str, Verdict]] = []
     tiles = 0
     for decoded in restorer.decoded(task.objects):
@@ -225,7 +224,7 @@ class _Verify:
 
     def _earlier(self, index: int) -> list[str]:
         """Return the paths that had a content which no path has any more."""
-        archive = content.opened(self._archive)
+        archive = known_content.opened(self._archive)
         found = entries_of_objects(archive, np.array([index]))
         return [os.fsdecode(path) for path in found] or [NAMELESS]
 

@@ -1,4 +1,4 @@
-"""Own what a worker does with one pack task: files in, one shard and its records out.
+"""What a worker does with one pack task: files in, one shard and its records out.
 
 A task can be run again at any time: it leaves either a finished shard or nothing.
 """
@@ -18,13 +18,11 @@ from archiver.pipeline import (
     Failure,
     Packed,
     engines,
+    known_content,
     pack_content,
     pack_files,
 )
-from archiver.pipeline import (
-    known_content as content,
-)
-from archiver.pipeline.write import rows as records
+from archiver.pipeline.write import rows
 from archiver.sources import Fidelity
 
 
@@ -41,7 +39,7 @@ class TaskResult:
 def run_task(task: Task, threads: int) -> TaskResult:
     """Pack the items of ``task`` into one shard, with that many torch threads."""
     fidelity = Fidelity[task.fidelity.upper()]
-    known = content.known(task.archive, fidelity) | task.done
+    known = known_content.known(task.archive, fidelity) | task.done
     files = [item for item in task.items if item.kind == layout.FILE]
     links = [item for item in task.items if item.kind == layout.SYMLINK]
     with ShardWriter(task.archive) as shard:
@@ -81,7 +79,7 @@ def _result(
     record = None
     if objects:
         sha256, size = shard.finish()
-        kept, used = records.with_used_models(list(objects.values()), task.models)
+        kept, used = rows.with_used_models(list(objects.values()), task.models)
         record = ShardRecord(sha256, size, kept, _with_bases(task, used))
     return TaskResult(
         contents=tuple((item.path, one.sha256) for item, one in done),

@@ -1,9 +1,9 @@
 """The glue of sources, codec and archive: files to objects in a shard, and objects back to files.
 
-geometry    channels to components, images to tiles
-coding      samples and residues to checked payloads          decoding    and back
-packing     files to objects of a shard                       restoring   and back
-reading     the view of an archive: entries, images, regions
+- ``write``: files to objects of a shard         - ``read``: objects back to samples and files
+- ``tiling``: channels to components, images to tiles
+- ``key_tiles``: what the JPEG tiles of a file learn from each other
+- ``engines``, ``known_content``: models and archives that are open in this process
 """
 
 from archiver.pipeline.read.open_archive import Entry, ImageInfo, OpenArchive, Totals, open_archive

@@ -1,4 +1,4 @@
-"""Own the engines that are open in this process: one per model, opened when first needed."""
+"""The engines that are open in this process: one per model, opened when first needed."""
 
 from __future__ import annotations
 

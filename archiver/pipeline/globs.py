@@ -1,4 +1,4 @@
-"""Own how globs match paths inside a tree, for packing, listing and unpacking alike.
+"""How globs match paths inside a tree, for packing, listing and unpacking alike.
 
 *.tif              a name without "/" matches at any depth
 slides/*.tif       with "/", it matches from the top; * and ? stop at "/"

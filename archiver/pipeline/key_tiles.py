@@ -1,4 +1,4 @@
-"""Own what the JPEG tiles of a file learn from each other: a few of them, its *keys*, come first.
+"""What the JPEG tiles of a file learn from each other: a few of them, its *keys*, come first.
 
 The keys are coded one after the other by one memory; every other tile by a copy of what they left.
 A region is still a few tiles away.  Chunk (FORMAT.md, "Keys of JPEG tiles"): u1 version, u1 n,
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 
 from archiver.codec.jpeg import tile as jpeg_tiles
-from archiver.codec.jpeg.context_mixing import Memory
+from archiver.codec.jpeg.context_mixing import ContextState
 from archiver.errors import ArchiverError, IntegrityError
 from archiver.image import Samples
 
@@ -23,7 +23,7 @@ LEAST_BYTES = 1 << 14  # of JPEGs in a file, below which there are no keys
 _HEAD = struct.Struct("<BB")
 
 
-class Primer:
+class KeyTiles:
     """What the keys have taught, for any thread that asks.
 
     ``payload_of`` returns the payload of a tile, with its head.
@@ -32,12 +32,12 @@ class Primer:
     def __init__(self, keys: Sequence[int], payload_of: Callable[[int], bytes]) -> None:
         self.keys = tuple(keys)
         self._payload_of = payload_of
-        self._memory, self._learned = Memory.fresh(), 0  # from the first keys
-        self._taught: Memory | None = None  # from all of them
+        self._state, self._learned = ContextState.fresh(), 0  # from the first keys
+        self._taught: ContextState | None = None  # from all of them
         self._lock = Lock()
 
     @classmethod
-    def from_bytes(cls, chunk: bytes, payload_of: Callable[[int], bytes]) -> Primer:
+    def from_bytes(cls, chunk: bytes, payload_of: Callable[[int], bytes]) -> KeyTiles:
         """Read what :meth:`to_bytes` wrote; IntegrityError if it did not."""
         version, n = _HEAD.unpack_from(chunk.ljust(_HEAD.size, b"\0"))
         if version != VERSION or not 1 <= n <= MAX_KEYS or len(chunk) != _HEAD.size + 4 * n:
@@ -51,30 +51,30 @@ class Primer:
         """Return the chunk."""
         return _HEAD.pack(VERSION, len(self.keys)) + struct.pack(f"<{len(self.keys)}I", *self.keys)
 
-    def memory(self, number: int) -> Memory:
+    def state(self, number: int) -> ContextState:
         """Return the memory by which a tile is coded; IntegrityError if a key is damaged."""
         with self._lock:
             if number in self.keys:
                 self._learn(self.keys.index(number))
-                return self._memory.copy()
+                return self._state.copy()
             if self._taught is None:
                 self._learn(len(self.keys))
-                self._taught = self._memory.copy()
+                self._taught = self._state.copy()
             return self._taught.copy()
 
     def _learn(self, count: int) -> None:
         """Have learned from the first ``count`` keys, no more."""
         if self._learned > count:
-            self._memory, self._learned = Memory.fresh(), 0
+            self._state, self._learned = ContextState.fresh(), 0
         while self._learned < count:
             key = self.keys[self._learned]
             try:
                 payload = self._payload_of(key)
-                if not jpeg_tiles.is_primed(payload):
+                if not jpeg_tiles.uses_key_tiles(payload):
                     raise IntegrityError("it teaches nothing")
-                jpeg_tiles.decode(payload, self._memory)
+                jpeg_tiles.decode(payload, self._state)
             except BaseException as error:  # half of it may be learned
-                self._memory, self._learned = Memory.fresh(), 0
+                self._state, self._learned = ContextState.fresh(), 0
                 if isinstance(error, ArchiverError):
                     why = f"key {key} of its file's JPEG tiles: {error}"
                     raise IntegrityError(why) from error
@@ -84,13 +84,13 @@ class Primer:
     def decodes(self, number: int, payload: bytes, expected: bytes) -> bool:
         """Whether a payload gives what it should."""
         try:
-            return jpeg_tiles.decode(payload, self.memory(number)) == expected
+            return jpeg_tiles.decode(payload, self.state(number)) == expected
         except IntegrityError:
             return False
 
 
-def primed(tiles: Sequence[int], read: Callable[[int], Samples]) -> tuple[Primer, dict[int, bytes]]:
-    """Return a primer for tiles of a file, given by number, and the payloads of its keys.
+def find(tiles: Sequence[int], read: Callable[[int], Samples]) -> tuple[KeyTiles, dict[int, bytes]]:
+    """Return key tiles for tiles of a file, given by number, and the payloads of its keys.
 
     There are none if the tiles hold too little, or none that has coefficients to code.
     """
@@ -98,11 +98,11 @@ def primed(tiles: Sequence[int], read: Callable[[int], Samples]) -> tuple[Primer
     sizes = {number: read(number).size for number in tiles[::step]}
     payloads: dict[int, bytes] = {}
     if len(tiles) > 1 and sum(sizes.values()) * step >= LEAST_BYTES:
-        memory = Memory.fresh()
+        state = ContextState.fresh()
         largest = sorted(sizes, key=lambda number: -sizes[number])[: min(KEYS, len(tiles) - 1)]
         for number in sorted(largest):
-            trial = memory.copy()
+            trial = state.copy()
             payload = jpeg_tiles.encode_coefficients(read(number), trial)
             if payload:
-                payloads[number], memory = payload, trial
-    return Primer(list(payloads), payloads.__getitem__), payloads
+                payloads[number], state = payload, trial
+    return KeyTiles(list(payloads), payloads.__getitem__), payloads

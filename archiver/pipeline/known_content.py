@@ -1,4 +1,4 @@
-"""Own the archives that are open for reading in this process, and the content they hold."""
+"""The archives that are open for reading in this process, and the content they hold."""
 
 from __future__ import annotations
 

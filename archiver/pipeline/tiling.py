@@ -1,4 +1,4 @@
-"""Own how an image is cut up: channels into components, components into tiles.
+"""How an image is cut up: channels into components, components into tiles.
 
     channels 1      (0)                 channels 3    (0 1 2)
     channels 2      (0) (1)             channels 4    (0 1 2) (3)          more: each alone

@@ -1,4 +1,4 @@
-"""Own how the contents of an archive look: `ls`, `info`, and one entry in detail."""
+"""How the contents of an archive look: `ls`, `info`, and one entry in detail."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from archiver.report.text import (
 
 if TYPE_CHECKING:
     from archiver.archive.reader import StoredModel
-    from archiver.codec.model.adapter_record import Adaptation
+    from archiver.codec.model.adapter_record import AdapterRecord
     from archiver.pipeline import Entry, ImageInfo, OpenArchive, Totals
 
 LONG_HEADER = (
@@ -80,8 +80,8 @@ def entry_shown(entry: Entry) -> RenderableType:
         facts.append(("SHA-256", entry.sha256))
     for page, image in enumerate(entry.images):
         facts.append((f"Image {page}", _image_text(image)))
-    if entry.adaptation is not None:
-        facts.append(("Adapted", _adaptation_text(entry, entry.adaptation)))
+    if entry.adapter_record is not None:
+        facts.append(("Adapted", _adaptation_text(entry, entry.adapter_record)))
     return facts_table(facts)
 
 
@@ -190,7 +190,7 @@ def _image_text(image: ImageInfo) -> str:
 
 
 def _adaptation_json(entry: Entry) -> dict[str, object] | None:
-    one = entry.adaptation
+    one = entry.adapter_record
     if one is None:
         return None
     return {
@@ -203,7 +203,7 @@ def _adaptation_json(entry: Entry) -> dict[str, object] | None:
     }
 
 
-def _adaptation_text(entry: Entry, one: Adaptation) -> str:
+def _adaptation_text(entry: Entry, one: AdapterRecord) -> str:
     after = _adapted_bytes(entry, one)
     return (
         f"{_rate(one.before, entry)} bits per sample with the model as it is, "
@@ -214,7 +214,7 @@ def _adaptation_text(entry: Entry, one: Adaptation) -> str:
     )
 
 
-def _adapted_bytes(entry: Entry, one: Adaptation) -> int:
+def _adapted_bytes(entry: Entry, one: AdapterRecord) -> int:
     """Return what all tiles and the adapter take."""
     return sum(image.stored_bytes for image in entry.images) + len(one.to_bytes())
 

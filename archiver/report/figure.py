@@ -1,4 +1,4 @@
-"""Own the figure of one entry: where its bits are, and how fine-tuning went."""
+"""The figure of one entry: where its bits are, and how fine-tuning went."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def write(path: Path, entry: Entry) -> None:
         raise UsageError("--figure needs matplotlib: pip install 'archiver[plot]'") from error
     if not entry.images:
         raise UsageError(f"{entry.path}: has no images to draw; it is kept as it is")
-    adaptation = entry.adaptation
+    adaptation = entry.adapter_record
     figure = Figure(figsize=(10 if adaptation else 5.5, 4.5), layout="constrained")
     places = figure.subplots(1, 2 if adaptation else 1, squeeze=False)[0]
     _map(figure, places[0], entry)

@@ -1,4 +1,4 @@
-"""Own how the summaries of pack, verify and unpack look."""
+"""How the summaries of pack, verify and unpack look."""
 
 from __future__ import annotations
 

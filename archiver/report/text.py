@@ -1,4 +1,4 @@
-"""Own the words of a report: sizes, ratios, plurals, and what is safe on a terminal."""
+"""The words of a report: sizes, ratios, plurals, and what is safe on a terminal."""
 
 from __future__ import annotations
 

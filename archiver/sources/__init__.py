@@ -18,6 +18,7 @@ from archiver.errors import SourceError, UsageError
 from archiver.image import Image, Samples
 from archiver.sources import (
     bitmap,
+    detached_header,
     gzipped,
     jp2,
     jpeg,
@@ -32,9 +33,6 @@ from archiver.sources import (
     png,
     tiff,
     volumes,
-)
-from archiver.sources import (
-    detached_header as beside,
 )
 from archiver.sources.contract import Fidelity, Format, ParsedFile, Split, Unsupported
 from archiver.sources.dicom import deflated as dicom_deflated
@@ -170,7 +168,7 @@ def _parse_as(
 ) -> ParsedFile:
     split = _SPLIT.get(format)
     if split is None:
-        described = beside.find(path)
+        described = detached_header.find(path)
         if described is None:
             note = _unread(path) if size else ""
             return ParsedFile(format, (), b"", note, digest, size, digest, Fidelity.BYTES)

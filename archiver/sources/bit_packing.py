@@ -1,4 +1,4 @@
-"""Own samples that fill no whole bytes: packed most significant first, rows padded to bytes."""
+"""Samples that fill no whole bytes: packed most significant first, rows padded to bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own BMP and PNM without compression: one raster after a header, rows in one piece."""
+"""BMP and PNM without compression: one raster after a header, rows in one piece."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from archiver.sources.contract import Fidelity, Split, Unsupported
-from archiver.sources.segmented import find_recipes as scan
-from archiver.sources.segmented import planes
+from archiver.sources.segmented import find_recipes, planes
 from archiver.sources.segmented.encodings import Compression
 from archiver.sources.segmented.geometry import Geometry
 from archiver.sources.segmented.segments import Page
@@ -32,7 +31,7 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
         raise Unsupported("BITMAP: empty")
     if offset + geometry.height * geometry.row_bytes > size:
         raise Unsupported("BITMAP: cut off")
-    return scan.split(path, [_strips(geometry, offset)], fidelity=fidelity)
+    return find_recipes.split(path, [_strips(geometry, offset)], fidelity=fidelity)
 
 
 def _read_bmp(head: bytes) -> tuple[Geometry, int]:

@@ -1,4 +1,4 @@
-"""Own what every source promises: on-disk format ids, fidelity, the result of parsing a file."""
+"""What every source promises: on-disk format ids, fidelity, the result of parsing a file."""
 
 from __future__ import annotations
 

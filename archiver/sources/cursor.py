@@ -1,4 +1,4 @@
-"""Own the reading of stored fields: bounded, and damage is always an IntegrityError."""
+"""The reading of stored fields: bounded, and damage is always an IntegrityError."""
 
 from __future__ import annotations
 

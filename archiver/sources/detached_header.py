@@ -1,4 +1,4 @@
-"""Own headers that lie beside the voxels that they describe: which one it is, what it says.
+"""Headers that lie beside the voxels that they describe: which one it is, what it says.
 
 ``.img`` is read as the ``.hdr`` of its name says (Analyze, NIfTI), any file as the ``.nhdr`` (NRRD)
 or ``.mhd`` (MetaImage) of its folder that names it.  What is kept rebuilds the file without them.

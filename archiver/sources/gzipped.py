@@ -1,12 +1,11 @@
-"""Own gzip around a file of another format, such as ``.nii.gz``: which format that is."""
+"""Gzip around a file of another format, such as ``.nii.gz``: which format that is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from archiver.sources import detached_header as beside
-from archiver.sources import metaimage, mgh, nifti, npy, nrrd
+from archiver.sources import detached_header, metaimage, mgh, nifti, npy, nrrd
 from archiver.sources.contract import MAX_WHOLE_BYTES, Fidelity, Format, Split, Unsupported
 from archiver.sources.dicom import file as dicom
 from archiver.sources.dicom import header as dicom_header
@@ -32,7 +31,7 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
     inside = _recognise(stream.head(nifti.HEAD_BYTES))
     if inside is not None:
         return stream.split(inside, _SPLIT[inside], fidelity=fidelity)
-    voxels = beside.find(path)
+    voxels = detached_header.find(path)
     if voxels is None:
         raise Unsupported("gzip: of a file without images that are read")
     return stream.split(voxels.format, voxels.split_inside, fidelity=fidelity)

@@ -1,4 +1,4 @@
-"""Own JPEG 2000 files: bare codestreams, and those in boxes (ISO/IEC 15444-1, annex I)."""
+"""JPEG 2000 files: bare codestreams, and those in boxes (ISO/IEC 15444-1, annex I)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from archiver.sources.contract import MAX_WHOLE_BYTES, Fidelity, Split, Unsupported
 from archiver.sources.jpeg2000 import codestream
-from archiver.sources.segmented import find_recipes as scan
+from archiver.sources.segmented import find_recipes
 from archiver.sources.segmented.encodings import Compression
 from archiver.sources.segmented.geometry import Geometry
 from archiver.sources.segmented.segments import Page
@@ -36,7 +36,7 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
         raise Unsupported(f"JPEG 2000: {height} x {width} x {channels} samples in one piece")
     where, length = (np.array([value], np.int64) for value in (start, end - start))
     page = Page(geometry, Compression.JPEG_2000, where, length)
-    return scan.split(path, [page], fidelity=fidelity)
+    return find_recipes.split(path, [page], fidelity=fidelity)
 
 
 def _codestream(file: BinaryIO) -> tuple[int, int]:

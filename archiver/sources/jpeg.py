@@ -1,4 +1,4 @@
-"""Own JPEG: the file is one tile, which the codec of JPEG tiles gives back to the byte.
+"""JPEG: the file is one tile, which the codec of JPEG tiles gives back to the byte.
 
 A lossless one comes from its samples (:mod:`archiver.sources.jpeg_ls`).
 
@@ -27,8 +27,7 @@ from archiver.sources.contract import (
     Unsupported,
 )
 from archiver.sources.cursor import Cursor
-from archiver.sources.segmented import find_recipes as scan
-from archiver.sources.segmented import jpeg_frames, segments
+from archiver.sources.segmented import find_recipes, jpeg_frames, segments
 from archiver.sources.segmented.encodings import Compression
 from archiver.sources.segmented.geometry import Geometry
 from archiver.sources.segmented.jpeg_tile import MAX_SCANS, SCAN, JpegTile
@@ -45,13 +44,13 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
         raise Unsupported("JPEG: too large to hold in memory")
     data = path.read_bytes()
     if jpeg_frames.is_lossless(data):
-        return scan.split(path, [jpeg_ls.page(data)], fidelity=fidelity)
+        return find_recipes.split(path, [jpeg_ls.page(data)], fidelity=fidelity)
     pixels = jpegxl_sides.jpeg_pixels(data)
     if pixels > MAX_PIXELS:
         raise Unsupported(f"JPEG: more than {MAX_PIXELS >> 20} Mpixel")
     page = _page(data) if pixels <= MAX_TILE_PIXELS else None
     if page:
-        return scan.split(path, [page], fidelity=fidelity)
+        return find_recipes.split(path, [page], fidelity=fidelity)
     try:
         transcoded = bytes(imagecodecs.jpegxl_encode_jpeg(data))
     except Exception as error:

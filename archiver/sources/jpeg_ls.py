@@ -1,4 +1,4 @@
-"""Own bare JPEG-LS and lossless JPEG: one frame as DICOM has them, from samples."""
+"""Bare JPEG-LS and lossless JPEG: one frame as DICOM has them, from samples."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from archiver.sources.contract import MAX_WHOLE_BYTES, Fidelity, Split, Unsupported
-from archiver.sources.segmented import find_recipes as scan
-from archiver.sources.segmented import jpeg_frames
+from archiver.sources.segmented import find_recipes, jpeg_frames
 from archiver.sources.segmented.encodings import Compression
 from archiver.sources.segmented.geometry import Geometry
 from archiver.sources.segmented.segments import Page
@@ -25,7 +24,7 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
     size = path.stat().st_size
     if size > MAX_WHOLE_BYTES:
         raise Unsupported("JPEG-LS: too large to hold in memory")
-    return scan.split(path, [page(path.read_bytes())], fidelity=fidelity)
+    return find_recipes.split(path, [page(path.read_bytes())], fidelity=fidelity)
 
 
 def page(data: bytes) -> Page:

@@ -1,4 +1,4 @@
-"""Own MetaImage files (``.mha``; ``.mhd`` beside its data): every slice of the volume is an image.
+"""MetaImage files (``.mha``; ``.mhd`` beside its data): every slice of the volume is an image.
 
 The header is some lines of text, ``Key = Value``; no light library reads it without the samples, so
 that its eleven keys that matter are read here.  Samples are as they are, or one zlib stream.

@@ -1,4 +1,4 @@
-"""Own MGH files (FreeSurfer; ``.mgz`` if gzipped): every slice of the volume is an image.
+"""MGH files (FreeSurfer; ``.mgz`` if gzipped): every slice of the volume is an image.
 
 As of NIfTI; the header is read by nibabel and stays bytes, as does what follows the voxels.
 """

@@ -1,4 +1,4 @@
-"""Own the search for where bytes stood last: what a distance is, if nothing else is said."""
+"""The search for where bytes stood last: what a distance is, if nothing else is said."""
 
 from __future__ import annotations
 

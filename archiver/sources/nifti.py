@@ -1,4 +1,4 @@
-"""Own NIfTI and Analyze 7.5 files: every slice of the volume is an image.
+"""NIfTI and Analyze 7.5 files: every slice of the volume is an image.
 
 A slice has the first dimension as its columns and the second as its rows; further dimensions count
 slices.  The header is read by nibabel; it and all extensions stay bytes.  The voxels of a pair

@@ -1,4 +1,4 @@
-"""Own the words that say why a file is kept as it is: the same for the same content, always.
+"""The words that say why a file is kept as it is: the same for the same content, always.
 
 What libraries say of damaged content may hold the address of an object, the members of a set in
 any order, or the path of the file: none of these may reach an archive.

@@ -1,4 +1,4 @@
-"""Own NumPy's ``.npy`` files: arrays of two and more dimensions, as one image or as many.
+"""NumPy's ``.npy`` files: arrays of two and more dimensions, as one image or as many.
 
 The last two dimensions are rows and columns, after a dimension of at most four channels; those
 before count images.  An array in Fortran order is the one of reversed dimensions.

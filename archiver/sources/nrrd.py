@@ -1,4 +1,4 @@
-"""Own NRRD files: every slice of the volume is an image; the header is read by pynrrd.
+"""NRRD files: every slice of the volume is an image; the header is read by pynrrd.
 
 The first axis counts columns, the second rows, further ones slices; before them may come an axis of
 channels.  Samples are as they are, or one member of gzip, in the file itself or beside it.

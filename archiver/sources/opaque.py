@@ -1,4 +1,4 @@
-"""Own files that are kept byte for byte: the file itself is its residue."""
+"""Files that are kept byte for byte: the file itself is its residue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own PNG: samples, and the chunks, filter types and zlib settings that rebuild the file.
+"""PNG: samples, and the chunks, filter types and zlib settings that rebuild the file.
 
 Residue (FORMAT.md, "Residue of PNG"), little-endian:
 

@@ -1,4 +1,4 @@
-"""Own the silence of parsers: what they log about damaged files is said in notes, once."""
+"""The silence of parsers: what they log about damaged files is said in notes, once."""
 
 from __future__ import annotations
 

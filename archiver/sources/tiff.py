@@ -1,4 +1,4 @@
-"""Own TIFF structure: which strips and tiles of which pages hold samples, by tifffile.
+"""TIFF structure: which strips and tiles of which pages hold samples, by tifffile.
 
 Classic and BigTIFF, both byte orders, all pages and sub-IFDs.  Every byte that is not a strip or
 tile stays in the residue, so tags (GeoTIFF, OME, vendors') need not be understood.
@@ -18,8 +18,7 @@ from archiver.sources import tiff_stacks
 from archiver.sources.contract import MAX_SIDE, Fidelity, Split, Unsupported
 from archiver.sources.jpeg2000.codestream import Header
 from archiver.sources.quiet import quiet
-from archiver.sources.segmented import find_recipes as scan
-from archiver.sources.segmented import planes
+from archiver.sources.segmented import find_recipes, planes
 from archiver.sources.segmented.encodings import CODESTREAMS, LERC, Compression
 from archiver.sources.segmented.geometry import Geometry
 from archiver.sources.segmented.segments import MAX_SEGMENTS, Page
@@ -59,7 +58,7 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
             if number == _MANY_PAGES and _payload(pages) < number * _TINY_PAGE:
                 raise Unsupported(f"TIFF: thousands of pages of less than {_TINY_PAGE} bytes each")
             try:
-                page = scan.cut_plain(_page(ifd, tif.byteorder == ">"))
+                page = find_recipes.cut_plain(_page(ifd, tif.byteorder == ">"))
                 _check_codestream(tif.filehandle, page)
                 pages.append(page)
             except Unsupported as reason:
@@ -69,7 +68,7 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
     if not pages or (reasons and 2 * _payload(pages) < size):
         raise Unsupported(f"TIFF: {reasons[0] if reasons else 'no pages'}")
     try:
-        found = scan.split(path, pages, fidelity=fidelity)
+        found = find_recipes.split(path, pages, fidelity=fidelity)
     except Unsupported as reason:
         raise Unsupported(f"TIFF: {reason}") from reason
     skipped = f"{len(reasons)} pages kept as they are: {reasons[0]}" if reasons else ""

@@ -1,4 +1,4 @@
-"""Own the stacks of TIFF: frames that follow the samples of a page and have no IFD of their own.
+"""The stacks of TIFF: frames that follow the samples of a page and have no IFD of their own.
 
 ImageJ (all stacks above 4 GB, hyperstacks), MetaMorph and tifffile write one IFD and tell in a
 description how many frames there are.  tifffile reads what they mean.

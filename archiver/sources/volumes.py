@@ -1,4 +1,4 @@
-"""Own volumes whose header is text, NRRD and MetaImage: what it says, and how samples follow it.
+"""Volumes whose header is text, NRRD and MetaImage: what it says, and how samples follow it.
 
 Residue (FORMAT.md, "Residue of volumes"): u1 layout version (1), u1 whether the samples are
 deflated; then the residue of a segmented file, or of one around a deflate stream.

@@ -1,4 +1,4 @@
-"""Own the checkpoint: everything a run needs to go on, in one file that is replaced as a whole."""
+"""The checkpoint: everything a run needs to go on, in one file that is replaced as a whole."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from archiver.archive import durable
-from archiver.codec.model import mgcf
-from archiver.codec.model import model_file as weights
+from archiver.codec.model import mgcf, model_file
 from archiver.errors import FormatError, IntegrityError, UsageError
 
 FILE = "checkpoint.pt"
@@ -67,7 +66,7 @@ class Checkpoint:
 
 
 def load(path: Path) -> Checkpoint:
-    """Return a checkpoint, of a run folder or a file; a ``.model`` file gives its weights.
+    """Return a checkpoint, of a run folder or a file; a ``.model`` file gives its model_file.
 
     UsageError if the file cannot be read, is neither, or is damaged.
     """
@@ -96,8 +95,8 @@ def _parse(data: bytes) -> Checkpoint:
 
 def _from_model(data: bytes) -> Checkpoint:
     """Start from a model file: its weights are on the grid, where training puts them anyway."""
-    file = weights.ModelFile.from_bytes(data)
-    parameters = dict(weights.build(file).named_parameters())
+    file = model_file.ModelFile.from_bytes(data)
+    parameters = dict(model_file.build(file).named_parameters())
     copies = {name: value.detach().clone() for name, value in parameters.items()}
     said = file.card.get("steps")
     steps = said if isinstance(said, int) else 0

@@ -1,4 +1,4 @@
-"""Own the training samples: folders of images read into memory, and seeded crops out of them.
+"""The training samples: folders of images read into memory, and seeded crops out of them.
 
 Every batch is a function of (data, seed, step), so that a run that was killed goes on exactly where
 its last checkpoint was.

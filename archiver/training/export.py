@@ -1,4 +1,4 @@
-"""Own the step from a checkpoint to a model file: integers, proven bounds, digest, card."""
+"""The step from a checkpoint to a model file: integers, proven bounds, digest, card."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import torch
 
 import archiver
 from archiver.codec.inference import engine
-from archiver.codec.model import grid, mgcf
-from archiver.codec.model import model_file as weights
+from archiver.codec.model import grid, mgcf, model_file
 from archiver.errors import ArchiverError
 from archiver.training.checkpoint import Checkpoint
 
@@ -20,10 +19,10 @@ from archiver.training.checkpoint import Checkpoint
 def export(net: mgcf.MGCF, name: str, card: dict[str, Any]) -> bytes:
     """Return the model file of a trained network; FormatError if an exactness bound fails."""
     net.train()
-    file = weights.ModelFile(name, net.architecture, weights.quantise(net), card=card)
-    tested = replace(file, self_test=engine.digest_of(weights.build(file)))
+    file = model_file.ModelFile(name, net.architecture, model_file.quantise(net), card=card)
+    tested = replace(file, self_test=engine.digest_of(model_file.build(file)))
     model = tested.to_bytes()
-    weights.build(weights.ModelFile.from_bytes(model))  # what is written can be read
+    model_file.build(model_file.ModelFile.from_bytes(model))  # what is written can be read
     return model
 
 
@@ -49,7 +48,7 @@ def clamp_rows(net: mgcf.MGCF) -> list[str]:
     """
     clamped = []
     for name, layer in net.named_modules():
-        if not isinstance(layer, weights.GridLayer | mgcf.BasePredictor):
+        if not isinstance(layer, model_file.GridLayer | mgcf.BasePredictor):
             continue
         carried = grid.STREAM_LIMIT if name.endswith(("project", "contract")) else 0.0
         bias = None if isinstance(layer, mgcf.BasePredictor) else layer.bias * mgcf.UNIT

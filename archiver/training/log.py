@@ -1,4 +1,4 @@
-"""Own what a run writes about itself: the CSV that survives, and the figure drawn from it."""
+"""What a run writes about itself: the CSV that survives, and the figure drawn from it."""
 
 from __future__ import annotations
 

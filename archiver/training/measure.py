@@ -1,4 +1,4 @@
-"""Own what a model is worth: real bytes of its tiles on folders of images, beside JPEG XL."""
+"""What a model is worth: real bytes of its tiles on folders of images, beside JPEG XL."""
 
 from __future__ import annotations
 

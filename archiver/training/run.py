@@ -1,4 +1,4 @@
-"""Own a training run: what it starts from, which leg comes next, and its folder."""
+"""A training run: what it starts from, which leg comes next, and its folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own the training loop: batches in, gradient steps, rows of the log out, checkpoints between."""
+"""The training loop: batches in, gradient steps, rows of the log out, checkpoints between."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from archiver import sources
 from archiver.codec.jpeg import tile as jpeg_tiles
 from archiver.image import Samples
 from archiver.pipeline.key_tiles import primed
-from archiver.pipeline.write import encode as coding
+from archiver.pipeline.write import encode
 
 Tiles = list[Samples]
 COLUMNS = ("as it is", "libjxl", "coefficients", "with keys", "s, libjxl", "s, coefficients")
@@ -55,8 +55,8 @@ def _files(paths: list[str]) -> Iterator[Path]:
 
 def _tiles(path: Path) -> Iterator[Samples]:
     images = [image for image in sources.parse(path).images if image.jpeg_tile]
-    for index, place in coding.all_places(images, 256):
-        yield coding.read_tile(images[index], place)
+    for index, place in encode.all_places(images, 256):
+        yield encode.read_tile(images[index], place)
 
 
 def _timed(code: Callable[[], int]) -> tuple[int, float]:
@@ -78,10 +78,12 @@ def _with_keys(tiles: Tiles) -> int:
     primer, payloads = primed(range(len(tiles)), tiles.__getitem__)
     for number, tile in enumerate(tiles):
         if number not in payloads:
-            memory = primer.memory(number) if primer.keys else None
-            payloads[number] = jpeg_tiles.encode(tile, memory)
+            state = primer.state(number) if primer.keys else None
+            payloads[number] = jpeg_tiles.encode(tile, state)
         payload = payloads[number]
-        if jpeg_tiles.is_primed(payload) and not primer.decodes(number, payload, tile.tobytes()):
+        if jpeg_tiles.uses_key_tiles(payload) and not primer.decodes(
+            number, payload, tile.tobytes()
+        ):
             raise SystemExit("a payload does not decode to its JPEG")
     return _size(list(payloads.values())) + (len(primer.to_bytes()) if primer.keys else 0)
 

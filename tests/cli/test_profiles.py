@@ -11,12 +11,10 @@ from jpegs import scene, through_jpeg
 from PIL import Image
 
 from archiver.codec.model import pretrained
-from archiver.jobs import model_tuning as tuning
-from archiver.jobs import run
+from archiver.jobs import model_tuning, run
 from archiver.jobs.spec import PackSettings
 from archiver.pipeline import open_archive
-from archiver.pipeline.write import adapter as adapting
-from archiver.pipeline.write import alternatives as ways
+from archiver.pipeline.write import adapter, alternatives
 from archiver.pipeline.write.confidence import is_sure
 
 TILES = {"fast": 64, "balanced": 64, "max": 128}  # an eighth of what they are, as the images are
@@ -27,11 +25,11 @@ SLOW = pytest.mark.slow
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Adapters are tried on small files, whose sample is not all of them; no archive model."""
-    monkeypatch.setattr(tuning, "HOPED_GAIN", 0)
-    monkeypatch.setattr(adapting, "LEAST_BYTES", 2000)
-    monkeypatch.setattr(adapting, "HEAD_PIXELS", 1 << 14)
-    monkeypatch.setattr(adapting, "SAMPLE_PIXELS", 1 << 15)
-    monkeypatch.setattr(ways, "DEFAULT_TILE", TILES["balanced"])
+    monkeypatch.setattr(model_tuning, "HOPED_GAIN", 0)
+    monkeypatch.setattr(adapter, "LEAST_BYTES", 2000)
+    monkeypatch.setattr(adapter, "HEAD_PIXELS", 1 << 14)
+    monkeypatch.setattr(adapter, "SAMPLE_PIXELS", 1 << 15)
+    monkeypatch.setattr(alternatives, "DEFAULT_TILE", TILES["balanced"])
 
 
 def woven(sides: tuple[int, int], seed: int = 3) -> np.ndarray:
@@ -88,7 +86,7 @@ def test_an_adapter_that_only_the_sample_pays_for_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bytes of the whole file decide: most tiles are nothing like those of the sample."""
-    monkeypatch.setattr(adapting, "SAMPLE_PIXELS", 2 * 32 * 32)
+    monkeypatch.setattr(adapter, "SAMPLE_PIXELS", 2 * 32 * 32)
     image = np.ascontiguousarray(scene(sides=(128, 128)))
     n, count = 16, 2
     for number in [(2 * i + 1) * n // (2 * count) for i in range(count)]:

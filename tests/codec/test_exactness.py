@@ -12,13 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from archiver.codec.inference import cpu
+from archiver.codec.inference import cpu, wavefront
 from archiver.codec.inference import matmul as products
-from archiver.codec.inference import wavefront as scan
 from archiver.codec.inference.engine import Engine
-from archiver.codec.model import mgcf, pretrained
-from archiver.codec.model import model_file as weights
-from archiver.codec.reference import decoder as reference
+from archiver.codec.model import mgcf, model_file, pretrained
+from archiver.codec.reference import decoder
 from archiver.errors import IntegrityError, ParityError
 from archiver.training.export import export
 
@@ -101,19 +99,19 @@ def test_decoding_ignores_threads_batches_order_and_kernels(model: bytes) -> Non
 def test_numpy_reference_decodes_what_torch_encoded(model: bytes) -> None:
     """The reference decoder, which shares no model code with torch, finds the same samples."""
     engine = Engine.open(model, device="cpu")
-    reader = reference.ReferenceModel.from_bytes(model)
+    reader = decoder.ReferenceModel.from_bytes(model)
     for tile in make_tiles()[:24]:
         (payload,) = engine.encode([tile])
-        np.testing.assert_array_equal(reference.decode(payload, tile.shape, reader), tile)
+        np.testing.assert_array_equal(decoder.decode(payload, tile.shape, reader), tile)
 
 
 def test_float64_agrees_with_float32(model: bytes) -> None:
     """No float32 sum in the network rounds: float64 gives the same numbers."""
-    net = weights.build(weights.ModelFile.from_bytes(model))
+    net = model_file.build(model_file.ModelFile.from_bytes(model))
     tile = torch.from_numpy(make_tiles()[1]).float().unsqueeze(0)
     with torch.inference_mode():
-        outputs, base = scan.predict(net, tile)
-        wide_outputs, wide_base = scan.predict(net.double(), tile.double())
+        outputs, base = wavefront.predict(net, tile)
+        wide_outputs, wide_base = wavefront.predict(net.double(), tile.double())
     assert torch.equal(base.double(), wide_base)
     # products of two inexact factors round once to float32, then to whole levels
     assert (outputs.double() - wide_outputs).abs().max() <= 1
@@ -121,9 +119,9 @@ def test_float64_agrees_with_float32(model: bytes) -> None:
 
 def test_all_coders_make_the_same_bits(model: bytes) -> None:
     """Loops in int8, loops in float32 and tensors: one prediction, one payload, any decoder."""
-    net = weights.build(weights.ModelFile.from_bytes(model))
+    net = model_file.build(model_file.ModelFile.from_bytes(model))
     kinds = [torch.float32, *([torch.int8] if products.has_int8() else [])]
-    coders = [scan.TensorCoder(net), *(cpu.CpuCoder(net, kind) for kind in kinds)]
+    coders = [wavefront.TensorCoder(net), *(cpu.CpuCoder(net, kind) for kind in kinds)]
     with torch.inference_mode():
         for tile in make_tiles()[:16]:
             results = [coder.predict(tile[None]) for coder in coders]
@@ -209,11 +207,11 @@ def test_a_network_one_unit_wide_codes_in_int8() -> None:
     if not products.has_int8():
         pytest.skip("this processor has no int8 products")
     net = mgcf.MGCF(mgcf.Architecture(dim=1, blocks=1))
-    coding = weights.build(weights.ModelFile.from_bytes(export(net, "thin", {})))
+    coding = model_file.build(model_file.ModelFile.from_bytes(export(net, "thin", {})))
     tile = make_tiles()[1][None]
     with torch.inference_mode():
         outputs, _ = cpu.CpuCoder(coding, torch.int8).predict(tile)
-        assert torch.equal(outputs, scan.TensorCoder(coding).predict(tile)[0])
+        assert torch.equal(outputs, wavefront.TensorCoder(coding).predict(tile)[0])
 
 
 def break_products(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from archiver.codec.inference import matmul as products
+from archiver.codec.inference import matmul
 from archiver.codec.inference.engine import Engine
 from archiver.codec.inference.wavefront import TensorCoder
 from archiver.codec.model import pretrained
@@ -30,9 +30,9 @@ def weave(channels: int, side: int = 96) -> np.ndarray:
 def test_features_are_those_of_the_network(
     channels: int, kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if kind is torch.int8 and not products.has_int8():
+    if kind is torch.int8 and not matmul.has_int8():
         pytest.skip("this processor does not multiply int8")
-    monkeypatch.setattr(products, "has_int8", lambda: kind is torch.int8)
+    monkeypatch.setattr(matmul, "has_int8", lambda: kind is torch.int8)
     engine = Engine.open(make_vectors.tiny_model(copies=2), device="cpu")
     tiles = np.stack([weave(channels, 20), weave(channels, 20)[::-1]])
     with torch.no_grad():
@@ -68,10 +68,10 @@ def test_heads_are_fitted_to_deep_samples() -> None:
     learned = heads.adapt(engine, list(Shown.of(plane).cut(32)), 2, scale=4.0)  # of a larger image
     adapter = learned.adapter.to_bytes()
     adapted = engine.adapted(adapter)
-    [before], [after] = engine.encode_deep([plane]), adapted.encode_deep([plane])
+    [before], [after] = engine.encode_high_depth([plane]), adapted.encode_high_depth([plane])
     assert 4 * len(after) + len(adapter) < 4 * len(before)
     assert learned.before == pytest.approx(8 * len(before), rel=0.1)
-    np.testing.assert_array_equal(adapted.decode_deep([after], [plane.shape])[0], plane)
+    np.testing.assert_array_equal(adapted.decode_high_depth([after], [plane.shape])[0], plane)
 
 
 def test_patches_of_several_kinds_and_a_bound_on_time() -> None:

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from archiver.codec.inference.engine import Engine
-from archiver.codec.model import model_delta
-from archiver.codec.model import model_file as weights
+from archiver.codec.model import model_delta, model_file
 from archiver.codec.model.model_file import ModelFile
 from archiver.errors import ArchiverError, FormatError, IntegrityError
 
@@ -34,7 +33,7 @@ def test_a_difference_expands_to_the_same_bytes(tiny_model: bytes, tuned: bytes)
     assert not model_delta.is_difference(tuned)
     asked = []
     assert model_delta.expand(stored, lambda sha: asked.append(sha) or tiny_model) == tuned
-    assert asked == [weights.digest(tiny_model)]
+    assert asked == [model_file.digest(tiny_model)]
     assert model_delta.expand(tuned, lambda sha: pytest.fail("needs no base")) == tuned
 
 
@@ -54,9 +53,9 @@ def test_a_wrong_base_is_refused(tiny_model: bytes, tuned: bytes) -> None:
         model_delta.expand(stored, lambda sha: tuned)
     with pytest.raises(FormatError, match="difference"):
         model_delta.difference(tuned, stored)
-    header, frame = weights.unseal(stored, weights.DELTA_VERSION)
-    header["base"] = weights.digest(stored)
-    chained = weights.seal(weights.DELTA_VERSION, header, frame)
+    header, frame = model_file.unseal(stored, model_file.DELTA_VERSION)
+    header["base"] = model_file.digest(stored)
+    chained = model_file.seal(model_file.DELTA_VERSION, header, frame)
     with pytest.raises(FormatError, match="difference"):
         model_delta.expand(chained, lambda sha: stored)
     file = ModelFile.from_bytes(tuned)
@@ -81,13 +80,13 @@ def test_damage_is_an_error_of_ours(
         damaged[place] ^= 1 << int(rng.integers(8))
         with pytest.raises(ArchiverError):
             model_delta.expand(bytes(damaged), lambda sha: tiny_model)
-    header, frame = weights.unseal(stored, weights.DELTA_VERSION)
+    header, frame = model_file.unseal(stored, model_file.DELTA_VERSION)
     for body in (b"", frame[:-40], b"\0" * 64):
-        sealed = weights.seal(weights.DELTA_VERSION, header, body)
+        sealed = model_file.seal(model_file.DELTA_VERSION, header, body)
         with pytest.raises(ArchiverError):
             model_delta.expand(sealed, lambda sha: tiny_model)
     for missing in header:
         rest = {key: value for key, value in header.items() if key != missing}
-        sealed = weights.seal(weights.DELTA_VERSION, rest, frame)
+        sealed = model_file.seal(model_file.DELTA_VERSION, rest, frame)
         with pytest.raises(FormatError, match="incomplete"):
             model_delta.expand(sealed, lambda sha: tiny_model)

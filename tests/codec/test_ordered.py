@@ -12,10 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from archiver.codec import classic, tiles
-from archiver.codec.ids import Encoded, TileCodec
+from archiver.codec.encoded import Encoded
+from archiver.codec.ids import TileCodec
 from archiver.codec.inference.engine import Engine
-from archiver.codec.transforms import order_search, ordinals
-from archiver.codec.transforms import scale_offset as narrow
+from archiver.codec.transforms import order_search, ordinals, scale_offset
 from archiver.codec.transforms.ordered import Form, Ordered
 from archiver.codec.transforms.ordinals import Ordinals
 from archiver.errors import IntegrityError
@@ -110,9 +110,9 @@ def test_smooth_floats_are_foreseen_to_the_last_bit() -> None:
 def test_no_value_does_not_cost_the_others_their_high_bits() -> None:
     """A corner of -3.4e38 beside heights: little more than the heights alone."""
     heights = (field() + 500).astype("f4")
-    holed = heights.copy()
-    holed[:20, :20] = np.float32(-3.4e38)
-    assert len(roundtrip(holed).payload) < len(roundtrip(heights).payload)
+    filled = heights.copy()
+    filled[:20, :20] = np.float32(-3.4e38)
+    assert len(roundtrip(filled).payload) < len(roundtrip(heights).payload)
 
 
 @pytest.mark.parametrize("dtype", ["u2", "i2"])
@@ -130,7 +130,7 @@ def test_samples_of_8_bits_are_not_looked_at() -> None:
     """Ordinary images take no time."""
     assert order_search.find(scan().astype("u1"), None) is None
     whole = scan().astype("f4")
-    assert order_search.find(whole, narrow.find(whole)) is None
+    assert order_search.find(whole, scale_offset.find(whole)) is None
 
 
 def test_models_are_given_ranks_and_no_high_bits(tiny_model: bytes) -> None:
@@ -210,9 +210,9 @@ def ordered(form: int, meaning: bytes, *, zeros: int = 0, codec: int = 0, more: 
     return struct.pack("<BBBI", form, zeros, codec, len(meaning) + more) + meaning
 
 
-def split(n: int = 1, shift: int = 0, has_hole: int = 0, low: int = 0, hole: int = 0) -> bytes:
+def split(n: int = 1, shift: int = 0, has_fill: int = 0, low: int = 0, fill: int = 0) -> bytes:
     """Return what high bits mean, but for the pieces."""
-    return struct.pack("<BBBQQ", n, shift, has_hole, low, hole)
+    return struct.pack("<BBBQQ", n, shift, has_fill, low, fill)
 
 
 PIECE = struct.pack("<BI", 0, 6) + bytes(6)
@@ -236,10 +236,10 @@ IMPOSSIBLE = {
     "no numbers' size": ordered(1, split(n=3)) + bytes(18),
     "shift of all bits": ordered(1, split(shift=32) + PIECE * 2) + bytes(6),
     "lowest beyond the type": ordered(1, split(low=2**32)) + bytes(6),
-    "hole beyond the type": ordered(1, split(has_hole=1, hole=2**32)) + bytes(6),
-    "hole without one": ordered(1, split(hole=2)) + bytes(6),
-    "two holes": ordered(1, split(has_hole=2, hole=2)) + bytes(6),
-    "hole of differences": ordered(2, split(has_hole=1, hole=2)) + bytes(6),
+    "hole beyond the type": ordered(1, split(has_fill=1, fill=2**32)) + bytes(6),
+    "hole without one": ordered(1, split(fill=2)) + bytes(6),
+    "two holes": ordered(1, split(has_fill=2, fill=2)) + bytes(6),
+    "hole of differences": ordered(2, split(has_fill=1, fill=2)) + bytes(6),
     "no piece": ordered(1, split(shift=8)) + bytes(6),
     "a piece too many": ordered(1, split(shift=8) + PIECE * 2) + bytes(6),
     "a piece without end": ordered(1, split(shift=8) + PIECE[:-1]) + bytes(6),

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from archiver.codec.model import model_file as weights
-from archiver.codec.model import pretrained
+from archiver.codec.model import model_file, pretrained
 from archiver.errors import UsageError
 
 FOLDER = Path(pretrained.__file__).parent
@@ -21,7 +20,7 @@ def test_all_models_together_are_small() -> None:
 @pytest.mark.parametrize("name", pretrained.names())
 def test_every_model_has_a_card(name: str) -> None:
     """The file says its name, steps, data, licences and what it was measured to be worth."""
-    file = weights.ModelFile.from_bytes(pretrained.load(name))
+    file = model_file.ModelFile.from_bytes(pretrained.load(name))
     assert file.name == name
     assert file.card["steps"] > 0
     assert file.card["licence"]

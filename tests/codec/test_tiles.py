@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archiver.codec import classic, residue, tiles
-from archiver.codec.ids import Encoded, TileCodec
-from archiver.codec.inference import wavefront as scan
+from archiver.codec.encoded import Encoded
+from archiver.codec.ids import TileCodec
+from archiver.codec.inference import wavefront
 from archiver.codec.inference.engine import Engine
-from archiver.codec.model import model_file as weights
+from archiver.codec.model import model_file
 from archiver.errors import ArchiverError, FormatError, IntegrityError
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "codec-v1"
@@ -112,7 +113,7 @@ def test_wavefront_takes_tiles_of_mixed_shapes(engine: Engine) -> None:
 
 def test_digit_positions_are_a_permutation_in_group_order() -> None:
     """Every digit has one place; groups ascend; channels and digits come in order inside."""
-    positions = scan.digit_positions(5, 7, 3)
+    positions = wavefront.digit_positions(5, 7, 3)
     assert sorted(positions.ravel()) == list(range(5 * 7 * 6))
     row, column = np.divmod(np.arange(35), 7)
     order = np.argsort(positions[:, 0, 0])
@@ -186,28 +187,28 @@ def test_unknown_codec_is_a_format_error() -> None:
 @pytest.mark.parametrize("plain", [True, False], ids=["version 1", "version 3"])
 def test_model_file_round_trips_and_every_damage_is_found(tiny_model: bytes, plain: bool) -> None:
     """Same content, same bytes; a flip or cut anywhere is an error of ours."""
-    packed = weights.ModelFile.from_bytes(tiny_model).to_bytes()
-    assert weights.ModelFile.from_bytes(packed).to_bytes() == packed
+    packed = model_file.ModelFile.from_bytes(tiny_model).to_bytes()
+    assert model_file.ModelFile.from_bytes(packed).to_bytes() == packed
     model, rng = tiny_model if plain else packed, np.random.default_rng(4)
     for _ in range(100):
         damaged = bytearray(model)
         damaged[rng.integers(0, len(damaged))] ^= 1 << rng.integers(0, 8)
         with pytest.raises(ArchiverError):
-            weights.ModelFile.from_bytes(bytes(damaged))
+            model_file.ModelFile.from_bytes(bytes(damaged))
         with pytest.raises(ArchiverError):
-            weights.ModelFile.from_bytes(model[: rng.integers(0, len(model))])
+            model_file.ModelFile.from_bytes(model[: rng.integers(0, len(model))])
 
 
 def test_model_that_breaks_its_bound_is_refused(tiny_model: bytes) -> None:
     """A file with a valid CRC but weights too large for exact sums does not load."""
-    model = weights.ModelFile.from_bytes(tiny_model)
+    model = model_file.ModelFile.from_bytes(tiny_model)
     name = "blocks.0.expand"
     big = dict(model.tensors)
     big[f"{name}.weight"] = np.full_like(big[f"{name}.weight"], 127)
     big[f"{name}.exponent"] = np.full_like(big[f"{name}.exponent"], 4)
-    forged = weights.ModelFile(model.name, model.architecture, big, model.self_test)
+    forged = model_file.ModelFile(model.name, model.architecture, big, model.self_test)
     with pytest.raises(FormatError, match=name):
-        weights.build(weights.ModelFile.from_bytes(forged.to_bytes()))
+        model_file.build(model_file.ModelFile.from_bytes(forged.to_bytes()))
 
 
 def test_crc_is_crc32c_not_zlib(tiny_model: bytes) -> None:

@@ -20,7 +20,7 @@ from archiver.archive.tables import TABLES, size_of
 from archiver.jobs import plan, run
 from archiver.jobs.events import FileFailed, UnpackSummary
 from archiver.jobs.spec import PackSettings
-from archiver.pipeline.write import source_file as reread
+from archiver.pipeline.write import source_file
 
 Tables = dict[str, dict[str, np.ndarray[Any, Any]]]
 
@@ -134,8 +134,8 @@ def test_a_source_that_became_a_pipe_is_a_failure(tmp_path: Path) -> None:
     """Between scan and reading anything may happen to a file: nothing waits for a writer."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with pytest.raises(reread.SourceError, match="no regular file"):
-        reread.stamp(pipe)
+    with pytest.raises(source_file.SourceError, match="no regular file"):
+        source_file.stamp(pipe)
     item = plan.Item(b"pipe", 0, 0o644, 0, 10)
     assert plan._probe(tmp_path, item) is None
 

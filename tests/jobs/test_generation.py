@@ -13,7 +13,7 @@ from archiver.archive.records import EntryRecord
 from archiver.jobs import generation
 from archiver.jobs.plan import Item, Scan
 from archiver.jobs.present import Known, Present
-from archiver.pipeline import globs as patterns
+from archiver.pipeline import globs
 
 Tree = dict[bytes, int]  # path -> kind
 CONTENT = b"c" * 32
@@ -89,7 +89,7 @@ def test_what_is_out_of_sight_stays(seed: int) -> None:
         before, tonight = tree(rng), tree(rng)
         include = rng.choice([(), ("a",), ("a/b",), ("-",)])
         exclude = rng.choice([(), ("b",), ("a/-",)])
-        is_out, is_in = patterns.any_of(exclude), patterns.any_of(include)
+        is_out, is_in = globs.any_of(exclude), globs.any_of(include)
         now = {path: kind for path, kind in tonight.items() if not is_out(path.decode())}
         failed = rng.choice([[], ["a/a"], ["b"]])
         items = [

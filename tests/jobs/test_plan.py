@@ -11,7 +11,7 @@ import pytest
 from archiver.archive import layout
 from archiver.errors import NotFoundError, UsageError
 from archiver.jobs import plan
-from archiver.pipeline import globs as patterns
+from archiver.pipeline import globs
 
 
 def names(items: tuple[plan.Item, ...]) -> list[str]:
@@ -90,7 +90,7 @@ def test_include_and_exclude(tree: Path) -> None:
 )
 def test_patterns(pattern: str, path: str, expected: bool) -> None:
     """Globs mean what the help text says."""
-    assert patterns.matches(pattern, path) is expected
+    assert globs.matches(pattern, path) is expected
 
 
 def test_copies_share_a_task(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

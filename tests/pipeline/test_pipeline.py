@@ -29,21 +29,15 @@ from archiver.pipeline import (
     Packed,
     open_archive,
     pack_files,
-)
-from archiver.pipeline import (
-    tiling as geometry,
+    tiling,
 )
 from archiver.pipeline.write import (
-    encode as coding,
-)
-from archiver.pipeline.write import (
+    encode,
     open_file,
+    source_file,
 )
 from archiver.pipeline.write import (
     pack as packing,
-)
-from archiver.pipeline.write import (
-    source_file as reread,
 )
 from archiver.sources import Format
 
@@ -77,7 +71,7 @@ def photo(tmp_path: Path, rng: np.random.Generator) -> Path:
 @given(st.integers(1, 3000), st.integers(1, 300))
 def test_tiles_have_no_slivers(length: int, tile: int) -> None:
     """Parts cover the length, none exceeds the tile, none is less than half of another."""
-    parts = geometry.spans(length, geometry.tile_side(length, tile))
+    parts = tiling.spans(length, tiling.tile_side(length, tile))
     assert sum(size for _, size in parts) == length
     sizes = [size for _, size in parts]
     assert max(sizes) <= tile
@@ -89,8 +83,8 @@ def test_tiles_cover_every_sample_once(h: int, w: int, channels: int, tile: int)
     """Reading all tiles gives every sample of every channel exactly once."""
     samples = np.arange(h * w * channels, dtype=np.uint32).reshape(h, w, channels)
     image = Image.from_array(samples)
-    cut = list(coding.read_tiles([image], tile))
-    places = [place for _, place in coding.all_places([image], tile)]
+    cut = list(encode.read_tiles([image], tile))
+    places = [place for _, place in encode.all_places([image], tile)]
     assert [(p.height, p.width) for p in places] == [t.shape[:2] for t in cut]
     assert np.array_equal(np.sort(np.concatenate([t.ravel() for t in cut])), samples.ravel())
 
@@ -107,7 +101,7 @@ def test_tiles_cover_every_sample_once(h: int, w: int, channels: int, tile: int)
 )
 def test_components(channels: int, expected: tuple[tuple[int, ...], ...]) -> None:
     """Colours go together, everything else alone."""
-    assert geometry.components(channels) == expected
+    assert tiling.components(channels) == expected
 
 
 # --- packing ---------------------------------------------------------------------------------
@@ -226,9 +220,9 @@ def test_large_files_stream(
 def test_residue_chunks_cover_the_bytes(rng: np.random.Generator) -> None:
     """Blocks of any size become chunks of one size, whose raw lengths add up."""
     data = rng.bytes(9 << 20)
-    chunks = list(coding.residue_chunks([data[:5], b"", data[5 : 5 << 20], data[5 << 20 :]]))
+    chunks = list(encode.residue_chunks([data[:5], b"", data[5 : 5 << 20], data[5 << 20 :]]))
     assert [chunk.raw_length for chunk in chunks] == [4 << 20, 4 << 20, 1 << 20]
-    assert list(coding.residue_chunks([])) == []
+    assert list(encode.residue_chunks([])) == []
 
 
 def test_stamp_notices_everything(tmp_path: Path) -> None:
@@ -236,10 +230,10 @@ def test_stamp_notices_everything(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"one")
     os.utime(path, ns=(5, 5))
-    first = reread.stamp(path)
+    first = source_file.stamp(path)
     path.write_bytes(b"two")
     os.utime(path, ns=(5, 5))
-    assert first != reread.stamp(path)
+    assert first != source_file.stamp(path)
 
 
 # --- reading ---------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from PIL import Image as Picture
 from archiver.archive.shard import ShardWriter
 from archiver.image import Image
 from archiver.pipeline import Packed, pack_files
-from archiver.pipeline.write import rows as records
+from archiver.pipeline.write import rows
 
 
 def image(height: int, channels: int, dtype: str, bit_depth: int) -> Image:
@@ -33,14 +33,14 @@ def image(height: int, channels: int, dtype: str, bit_depth: int) -> Image:
 )
 def test_images_without_a_place(shape: tuple[int, int, str, int], is_fine: bool) -> None:
     """A side of 2^32, 65 537 channels, complex samples or no bits at all cannot be recorded."""
-    assert (records.unrecordable(image(*shape)) == "") == is_fine
+    assert (rows.unrecordable(image(*shape)) == "") == is_fine
 
 
 def test_a_file_with_such_an_image_is_kept_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ended the whole job at its commit; now it is opaque, and says why."""
-    monkeypatch.setattr(records, "_MAX_CHANNELS", 2)
+    monkeypatch.setattr(rows, "_MAX_CHANNELS", 2)
     Picture.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
     (tmp_path / "a.archive" / "wip").mkdir(parents=True)
     (tmp_path / "a.archive" / "shards").mkdir()

@@ -16,9 +16,10 @@ import tifffile
 from archiver.archive.shard import crc32c
 from archiver.codec import tiles
 from archiver.codec.classic import little_endian
-from archiver.codec.ids import Encoded, TileCodec
+from archiver.codec.encoded import Encoded
+from archiver.codec.ids import TileCodec
 from archiver.codec.model import pretrained
-from archiver.codec.transforms import delta as difference
+from archiver.codec.transforms import delta
 from archiver.codec.transforms.delta import Base
 from archiver.errors import IntegrityError
 from archiver.image import Image
@@ -28,8 +29,8 @@ from archiver.pipeline import OpenArchive, open_archive
 from archiver.pipeline.read import decode as decoding
 from archiver.pipeline.read.decode import TileDecoder
 from archiver.pipeline.read.stored_tile import StoredTile
-from archiver.pipeline.write import encode as coding
-from archiver.pipeline.write.delta_bases import Neighbours
+from archiver.pipeline.write import encode
+from archiver.pipeline.write.delta_bases import DeltaBases
 
 SIDE = 24
 
@@ -79,7 +80,7 @@ def test_series_come_back_from_differences(
     """Every kind of neighbour is used; every file is what it was."""
     for path in source.iterdir():
         codecs = tile_table(archive, path.name)["codec"]
-        assert TileCodec.DIFFERENCE in codecs, path.name
+        assert TileCodec.DELTA in codecs, path.name
         archive.entry(path.name).write_to(tmp_path / path.name)
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
     assert run.verify(archive.path, workers=0).problems == ()
@@ -89,7 +90,7 @@ def test_every_eighth_slice_is_coded_by_itself(archive: OpenArchive) -> None:
     """So one slice takes at most seven others."""
     codecs = tile_table(archive, "stack.tif")["codec"]
     assert len(codecs) == 20
-    assert [i for i, codec in enumerate(codecs) if codec != TileCodec.DIFFERENCE] == [0, 8, 16]
+    assert [i for i, codec in enumerate(codecs) if codec != TileCodec.DELTA] == [0, 8, 16]
 
 
 def test_a_slice_of_a_time_series_follows_the_volume_before(archive: OpenArchive) -> None:
@@ -178,8 +179,8 @@ def test_images_of_other_shapes_and_types_are_no_neighbours() -> None:
     slices = [volume(1)[0, :, :, None] for _ in range(3)]
     odd = [slices[0], slices[0][:20], slices[0].view(np.uint16), slices[0]]
     images = [Image.from_array(one) for one in odd]
-    places = list(coding.all_places(images, 256))
-    neighbours = Neighbours(images, places)
+    places = list(encode.all_places(images, 256))
+    neighbours = DeltaBases(images, places)
     found = [neighbours.difference(n, tile) for n, tile in enumerate(odd)]
     assert found == [None] * 4
 
@@ -195,7 +196,7 @@ def stored(
     for number, (payload, tile) in enumerate(zip(payloads, samples, strict=True)):
         one = StoredTile(
             *(f"image {number}", 0, number, len(payload), crc32c(payload)),
-            *(crc32c(little_endian(tile)), TileCodec.DIFFERENCE, -1, {}),
+            *(crc32c(little_endian(tile)), TileCodec.DELTA, -1, {}),
             *(tile.shape, tile.shape[:2], tile.dtype, 0, number, siblings),
         )
         siblings.append(one)
@@ -206,7 +207,7 @@ def stored(
 def chained(back: int, tile: np.ndarray, base: np.ndarray) -> bytes:
     taken = Base(back, 64)
     left = taken.minus(tile, base)
-    return tiles.as_difference(taken, Encoded(TileCodec.STORED, little_endian(left))).payload
+    return tiles.as_delta(taken, Encoded(TileCodec.STORED, little_endian(left))).payload
 
 
 def chain(length: int) -> tuple[TileDecoder, list[StoredTile], list[np.ndarray]]:
@@ -219,7 +220,7 @@ def chain(length: int) -> tuple[TileDecoder, list[StoredTile], list[np.ndarray]]
 
 def test_a_chain_is_followed_so_far_and_no_further() -> None:
     """32 tiles before one are decoded, 33 are refused, whatever else is asked for or at hand."""
-    n = difference.MAX_CHAIN
+    n = delta.MAX_CHAIN
     for asked in ([n], [n + 1], [2 * n], range(3 * n), [n + 1, n // 2], [3 * n - 1, 2 * n]):
         for before in ((), (0,), (n // 2, n), (n + 1, 2 * n)):
             decoder, siblings, slices = chain(3 * n)
@@ -252,8 +253,8 @@ def test_no_path_to_a_tile_is_long(volume_slices: int, channels: int) -> None:
     pixel = np.zeros((4, 4, channels), np.uint16)
     image = replace(Image.from_array(pixel), neighbours=neighbours)
     images = [image] * (volume_slices * 20)
-    places = list(coding.all_places(images, 256))
-    found = Neighbours(images, places)
+    places = list(encode.all_places(images, 256))
+    found = DeltaBases(images, places)
     depths: list[int] = []
     for number in range(len(places)):
         depths.append(max((depths[n] + 1 for n in found._before(number)), default=0))

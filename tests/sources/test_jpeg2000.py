@@ -19,8 +19,7 @@ from PIL import Image as Pillow
 from pydicom.uid import JPEG2000Lossless
 
 from archiver.errors import IntegrityError
-from archiver.sources import Fidelity, Format, ParsedFile, parse, rebuild
-from archiver.sources import cursor as wire
+from archiver.sources import Fidelity, Format, ParsedFile, cursor, parse, rebuild
 from archiver.sources.contract import Unsupported
 from archiver.sources.jpeg2000 import blocks, plan, wavelet
 from archiver.sources.jpeg2000.blocks import Band
@@ -235,12 +234,18 @@ def test_tails_that_do_not_fit_are_refused(change: dict[str, int], why: str) -> 
     rows = rows_of(stream)
     whole = plan.find(rows, stream)
     assert whole is not None
-    cursor = wire.Cursor(whole, "plan")
-    skeleton, (n,) = cursor.blob(), cursor.unpack("<I")
-    lengths, tails = bytearray(cursor.take(n)), cursor.blob()
+    reader = cursor.Cursor(whole, "plan")
+    skeleton, (n,) = reader.blob(), reader.unpack("<I")
+    lengths, tails = bytearray(reader.take(n)), reader.blob()
     lengths[0] += change.get("longer", 1)
     tails += bytes(change.get("longer", 1) + change.get("tails", 0))
-    parts = (b"\1", wire.pack_blob(skeleton), struct.pack("<I", n), lengths, wire.pack_blob(tails))
+    parts = (
+        b"\1",
+        cursor.pack_blob(skeleton),
+        struct.pack("<I", n),
+        lengths,
+        cursor.pack_blob(tails),
+    )
     with pytest.raises(IntegrityError, match=why):
         plan.replay(rows, b"".join(parts))
 

@@ -22,33 +22,26 @@ from jpegs import coefficients, jpeg_files
 
 import archiver
 from archiver.codec import classic, learned, tiles
-from archiver.codec.ids import Encoded, TileCodec
-from archiver.codec.inference import high_depth_tiles as deep_tiles
+from archiver.codec.encoded import Encoded
+from archiver.codec.ids import TileCodec
+from archiver.codec.inference import high_depth_tiles as high_depth_tiles
 from archiver.codec.inference.engine import Engine
-from archiver.codec.jpeg import t81 as standard
+from archiver.codec.jpeg import t81 as t81
 from archiver.codec.jpeg import tile as jpeg_tiles
-from archiver.codec.jpeg.context_mixing import Memory
-from archiver.codec.model import adapter as adapters
-from archiver.codec.model import mgcf, model_delta
-from archiver.codec.model import model_file as weights
+from archiver.codec.jpeg.context_mixing import ContextState
+from archiver.codec.model import adapter, mgcf, model_delta, model_file
 from archiver.codec.model.batches import Shown
 from archiver.codec.transforms import (
-    delta as difference,
-)
-from archiver.codec.transforms import (
+    delta,
     order_search,
-)
-from archiver.codec.transforms import (
-    orientation as turn,
-)
-from archiver.codec.transforms import (
-    scale_offset as narrow,
+    orientation,
+    scale_offset,
 )
 from archiver.codec.transforms.from_jpeg import coded, pixels, stream
-from archiver.codec.transforms.from_jpeg.collage import Collage, Piece
+from archiver.codec.transforms.from_jpeg.collage import FromJpegs, Piece
 from archiver.codec.transforms.from_jpeg.pixels import Mode
-from archiver.codec.transforms.from_jpeg.tile import Born
-from archiver.codec.tuning import archive_model as finetune
+from archiver.codec.transforms.from_jpeg.tile import FromJpeg
+from archiver.codec.tuning import archive_model
 from archiver.training.export import export
 
 
@@ -110,30 +103,30 @@ def write_difference(folder: Path) -> None:
     if path.exists():
         return
     base, tiles_ = (folder / "tiny.model").read_bytes(), [Shown.of(pictures()["01-rgb-ramp"])]
-    model = finetune.finetune(base, tiles_, [1.0], finetune.Budget(20, 60.0), name="tuned")
+    model = archive_model.tune(base, tiles_, [1.0], archive_model.Budget(20, 60.0), name="tuned")
     assert model is not None
     path.write_bytes(model_delta.difference(model, base))
-    tensors = weights.ModelFile.from_bytes(model).tensors.values()
+    tensors = model_file.ModelFile.from_bytes(model).tensors.values()
     digest = hashlib.sha256(b"".join(tensor.tobytes() for tensor in tensors)).hexdigest()
     path.with_suffix(".sha256").write_text(f"{digest}\n")
 
 
-def write_adapted(stem: Path, ranks: adapters.Ranks) -> None:
+def write_adapted(stem: Path, ranks: adapter.Ranks) -> None:
     """Write a model with copies, an adapter of it, a tile coded by both, and its SHA-256."""
     if stem.with_suffix(".model").exists():
         return
     model, samples = tiny_model(copies=2, deep=int(ranks.head > 0)), pictures()["01-rgb-ramp"]
     samples = samples[:12, :15]
     engine, rng = Engine.open(model, device="cpu", threads=1), np.random.default_rng(4)
-    shapes = adapters.factor_shapes(engine.net.architecture, ranks)
+    shapes = adapter.factor_shapes(engine.net.architecture, ranks)
     factors = {
         name: (rng.integers(0, 4) * rng.normal(0, 2, shape)).round().astype(np.int8)
         for name, shape in shapes.items()
     }
-    adapter = adapters.Adapter(ranks, factors).to_bytes()
-    [payload] = engine.adapted(adapter).encode([samples])
+    record = adapter.Adapter(ranks, factors).to_bytes()
+    [payload] = engine.adapted(record).encode([samples])
     stem.with_suffix(".model").write_bytes(model)
-    stem.with_suffix(".adapter").write_bytes(adapter)
+    stem.with_suffix(".adapter").write_bytes(record)
     stem.with_suffix(".tile").write_bytes(payload)
     digest = hashlib.sha256(samples.tobytes()).hexdigest()
     stem.with_suffix(".sha256").write_text(f"{digest}\n")
@@ -149,7 +142,7 @@ def write_deep(folder: Path) -> None:
     wave = 2000 + 150 * np.sin(row / 3) + 40 * column
     tiles_ = [wave + rng.normal(0, 12, wave.shape), 9 * wave + rng.normal(0, 900, wave.shape)]
     planes = [tile.round().astype(np.uint16) for tile in tiles_]
-    payloads = Engine.open(model, device="cpu", threads=1).encode_deep(planes)
+    payloads = Engine.open(model, device="cpu", threads=1).encode_high_depth(planes)
     stem.with_suffix(".model").write_bytes(model)
     for bits, plane, payload in zip((12, 16), planes, payloads, strict=True):
         (folder / f"deep-{bits}.tile").write_bytes(payload)
@@ -173,13 +166,13 @@ def write_series(folder: Path) -> None:
         stem = folder / name
         if stem.with_suffix(".tile").exists():
             continue
-        taken = difference.Base(*base)
+        taken = delta.Base(*base)
         left = taken.minus(samples, other)
         if left.dtype == np.uint8:
             [payload] = engine.encode([left])
         else:
-            [payload] = deep_tiles.encode([left], engine)
-        coded = tiles.as_difference(taken, Encoded(TileCodec.LEARNED, payload))
+            [payload] = high_depth_tiles.encode([left], engine)
+        coded = tiles.as_delta(taken, Encoded(TileCodec.LEARNED, payload))
         stem.with_suffix(".tile").write_bytes(coded.payload)
         stem.with_suffix(".base").write_bytes(other.tobytes())
         digest = hashlib.sha256(samples.tobytes()).hexdigest()
@@ -197,13 +190,13 @@ def write_narrow(folder: Path) -> None:
         stem = folder / name
         if stem.with_suffix(".tile").exists():
             continue
-        found = narrow.find(samples)
+        found = scale_offset.find(samples)
         assert found is not None
         how, numbers = found
         if how.n_bytes == 1:
             [payload] = engine.encode([numbers])
         else:
-            [payload] = deep_tiles.encode([numbers], engine)
+            [payload] = high_depth_tiles.encode([numbers], engine)
         stem.with_suffix(".tile").write_bytes(how.to_bytes(TileCodec.LEARNED) + payload)
         digest = hashlib.sha256(samples.tobytes()).hexdigest()
         stem.with_suffix(".sha256").write_text(f"{digest}\n")
@@ -232,7 +225,9 @@ def write_ordered(folder: Path) -> None:
         payload = classic.encode_zstd(numbers)
         if codec == TileCodec.LEARNED:
             byte = how.dtype.itemsize == 1
-            [payload] = engine.encode([numbers]) if byte else deep_tiles.encode([numbers], engine)
+            [payload] = (
+                engine.encode([numbers]) if byte else high_depth_tiles.encode([numbers], engine)
+            )
         stem.with_suffix(".tile").write_bytes(how.to_bytes(codec) + payload)
         digest = hashlib.sha256(samples.tobytes()).hexdigest()
         stem.with_suffix(".sha256").write_text(f"{digest} {samples.dtype.str[1:]}\n")
@@ -247,7 +242,7 @@ def write_born(folder: Path) -> None:
         inside = coefficients(mode, 9)
         transcoded = bytes(imagecodecs.jpegxl_encode_jpeg(stream.to_bytes(inside)))
         payload = bytes([jpeg_tiles.Form.JPEG_XL, 0, 0, 0]) + transcoded
-        one = Born(mode, 5, 2, b"\x09\x00\xc8", payload, pixels.decode(inside))
+        one = FromJpeg(mode, 5, 2, b"\x09\x00\xc8", payload, pixels.decode(inside))
         rest = np.zeros((inside.shape[0] + 7, inside.shape[1] + 9, mode.channels), np.uint8)
         rest[:5], rest[:, :2], rest[20, 20:40] = 9, 77, 255
         tile = one.plus(rest)
@@ -264,12 +259,12 @@ def write_bare(folder: Path) -> None:
         stem = folder / f"born-bare-{mode.name.lower()}"
         if stem.with_suffix(".tile").exists():
             continue
-        luma = standard.steps(standard.LUMA, quality)
-        chroma = standard.steps(standard.CHROMA, quality)
+        luma = t81.steps(t81.LUMA, quality)
+        chroma = t81.steps(t81.CHROMA, quality)
         others = luma if mode in (Mode.GREY, Mode.RGB) else chroma
         inside = replace(coefficients(mode, 9), tables=(luma, others))
-        payload = bytes([7, 0, 0, 0]) + coded.encode(inside, Memory.fresh())
-        one = Born(mode, 1, 4, b"\x07\x03\xff", payload, pixels.decode(inside))
+        payload = bytes([7, 0, 0, 0]) + coded.encode(inside, ContextState.fresh())
+        one = FromJpeg(mode, 1, 4, b"\x07\x03\xff", payload, pixels.decode(inside))
         rest = np.zeros((inside.shape[0] + 2, inside.shape[1] + 5, mode.channels), np.uint8)
         rest[:1], rest[20, 20:40] = 9, 255
         left = one.to_bytes(TileCodec.ZSTD) + classic.encode_zstd(rest)
@@ -284,20 +279,20 @@ def write_several(folder: Path) -> None:
     stem = folder / "born-several"
     if stem.with_suffix(".tile").exists():
         return
-    pieces, memory = [], Memory.fresh()
+    pieces, state = [], ContextState.fresh()
     how = [(Mode.QUARTER, 60, 3, 1), (Mode.FULL, 85, 44, 60)]
     for seed, (mode, quality, row, column) in enumerate(how):
-        luma = standard.steps(standard.LUMA, quality)
+        luma = t81.steps(t81.LUMA, quality)
         inside = coefficients(mode, seed)
         sizes = [mode.factors[0], 1, 1]
         planes = [plane[: 4 * n, : 4 * n] for plane, n in zip(inside.planes, sizes, strict=True)]
         if mode is Mode.QUARTER:
             for plane, n in zip(planes, sizes, strict=True):
                 plane[2 * n :, 3 * n :] = 0
-        tables = luma, standard.steps(standard.CHROMA, quality)
+        tables = luma, t81.steps(t81.CHROMA, quality)
         inside = replace(inside, planes=tuple(planes), tables=tables)
-        pieces.append(Piece.of(inside, row, column, coded.encode(inside, memory)))
-    one = Collage(tuple(pieces), b"\x07\x03\xff")
+        pieces.append(Piece.of(inside, row, column, coded.encode(inside, state)))
+    one = FromJpegs(tuple(pieces), b"\x07\x03\xff")
     rest = np.zeros((80, 95, 3), np.uint8)
     rest[:3], rest[20, 20:40] = 9, 255
     left = one.to_bytes(TileCodec.ZSTD) + classic.encode_zstd(rest)
@@ -308,13 +303,13 @@ def write_several(folder: Path) -> None:
 
 def write_jpegs(folder: Path) -> None:
     """Write JPEG tiles as coded coefficients, and their SHA-256; the primed ones in a chain."""
-    memory = Memory.fresh()
+    state = ContextState.fresh()
     for name, data in jpeg_files().items():
         stem = folder / f"jpeg-{name}"
         if stem.with_suffix(".tile").exists():
             continue
         tile = jpeg_tiles.as_tile(bytes([1, 0, 0]) + data)
-        how = memory if name.startswith("primed") else None
+        how = state if name.startswith("primed") else None
         stem.with_suffix(".tile").write_bytes(jpeg_tiles.encode_coefficients(tile, how))
         stem.with_suffix(".sha256").write_text(hashlib.sha256(tile.tobytes()).hexdigest() + "\n")
 
@@ -331,10 +326,10 @@ def write_turned(folder: Path) -> None:
         stem = folder / f"turned-{name}"
         if stem.with_suffix(".tile").exists():
             continue
-        how = turn.Turn(int(name.split("-")[1]))
-        [coded] = learned.encode([how.turned(samples)], engine)
+        how = orientation.Orientation(int(name.split("-")[1]))
+        [coded] = learned.encode([how.oriented(samples)], engine)
         assert coded is not None
-        stem.with_suffix(".tile").write_bytes(coded.turned(how).payload)
+        stem.with_suffix(".tile").write_bytes(coded.oriented(how).payload)
         digest = hashlib.sha256(samples.tobytes()).hexdigest()
         words = digest, samples.dtype.str[1:], *samples.shape
         stem.with_suffix(".sha256").write_text(" ".join(map(str, words)) + "\n")
@@ -358,8 +353,8 @@ if __name__ == "__main__":
     vectors = Path(sys.argv[1])
     write(vectors / "codec-v1")
     write_difference(vectors / "codec-v1")
-    write_adapted(vectors / "codec-v1" / "adapted", adapters.Ranks(2, 3))
-    write_adapted(vectors / "codec-v1" / "adapted-heads", adapters.Ranks(2, 0, 3))
+    write_adapted(vectors / "codec-v1" / "adapted", adapter.Ranks(2, 3))
+    write_adapted(vectors / "codec-v1" / "adapted-heads", adapter.Ranks(2, 0, 3))
     write_deep(vectors / "codec-v1")
     write_series(vectors / "codec-v1")
     write_narrow(vectors / "codec-v1")

@@ -16,8 +16,7 @@ from click.testing import CliRunner
 
 from archiver.cli import main
 from archiver.codec.inference.engine import Engine
-from archiver.codec.model import grid, mgcf
-from archiver.codec.model import model_file as weights
+from archiver.codec.model import grid, mgcf, model_file
 from archiver.codec.tuning.optimisers import rate
 from archiver.errors import ArchiverError, FormatError, UsageError
 from archiver.training import checkpoint, export, log, run
@@ -115,7 +114,7 @@ def test_exported_is_what_was_trained(photos: Path, tmp_path: Path, options: Mak
     net, clamped = export.network(done)
     model = export.export(net, "small", export.card_of(done, "none", clamped))
     assert clamped == []
-    card = weights.ModelFile.from_bytes(model).card
+    card = model_file.ModelFile.from_bytes(model).card
     assert card["steps"] == 150
     (measured,) = measure(model, [photos])
     assert measured.images == 6

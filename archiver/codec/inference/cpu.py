@@ -1,4 +1,4 @@
-"""Own the coder on a CPU: what `inference.wavefront` computes, in loops that stay in cache."""
+"""The coder on a CPU: what `inference.wavefront` computes, in loops that stay in cache."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from archiver.codec.entropy import RADIX, encode_digits
-from archiver.codec.inference import wavefront as scan
-from archiver.codec.inference.cpu_high_depth import DeepWavefront, triple
+from archiver.codec.inference import wavefront
+from archiver.codec.inference.cpu_high_depth import HighDepthWavefront, triple
 from archiver.codec.inference.cpu_wavefront import CpuWavefront, Tables
-from archiver.codec.inference.kernels import counts, layers
-from archiver.codec.inference.kernels import high_depth as deep
+from archiver.codec.inference.kernels import counts, high_depth, layers
 from archiver.codec.inference.kernels.rounding import Float32
 from archiver.codec.inference.matmul import COPIED, OWN, STRICT, SUMS, Block, Buffers, Port
 from archiver.codec.model import causal, mgcf
@@ -75,7 +74,7 @@ class CpuCoder:
 
     def _encode(self, tile: Uint8) -> bytes:
         outputs, base = self._predict(tile)
-        positions = scan.digit_positions(*tile.shape)
+        positions = wavefront.digit_positions(*tile.shape)
         n_digits = positions.size
         table, digits = np.empty((n_digits, RADIX), np.float32), np.empty(n_digits, np.int32)
         copied = COPIED[: self.sizes.copies]
@@ -181,35 +180,37 @@ class CpuCoder:
 
     # --- more than 8 bits --------------------------------------------------------------------
 
-    def predict_deep(self, values: Values, window: Window) -> tuple[Float32, Float32]:
+    def predict_high_depth(self, values: Values, window: Window) -> tuple[Float32, Float32]:
         """Return outputs (H * W, n_outputs) and base predictions (H, W) of numbers (H, W)."""
         centred = _centred(values, window)
-        return self._predict_deep(centred, window)
+        return self._predict_high_depth(centred, window)
 
-    def _predict_deep(self, centred: NDArray[np.int32], window: Window) -> tuple[Float32, Float32]:
+    def _predict_high_depth(
+        self, centred: NDArray[np.int32], window: Window
+    ) -> tuple[Float32, Float32]:
         port, base = self.ports[mgcf.DEEP], np.empty(_inner(centred), np.float32)
         planes = np.zeros((*centred.shape, mgcf.n_planes(1)), np.int8)
-        deep.base_and_planes(centred, window.shift, port.mantissas, STRICT, base, planes)
+        high_depth.base_and_planes(centred, window.shift, port.mantissas, STRICT, base, planes)
         return self._outputs(port, planes), base
 
-    def encode_deep(self, values: Values, window: Window) -> bytes:
+    def encode_high_depth(self, values: Values, window: Window) -> bytes:
         """Return the stream of numbers (H, W)."""
         centred = _centred(values, window)
-        outputs, base = self._predict_deep(centred, window)
-        positions = scan.digit_positions(*values.shape, 1, window.digits)[:, 0]
+        outputs, base = self._predict_high_depth(centred, window)
+        positions = wavefront.digit_positions(*values.shape, 1, window.digits)[:, 0]
         table = np.empty((positions.size, RADIX), np.float32)
         digits = np.empty(positions.size, np.int32)
         copied = COPIED[: self.sizes.copies]
-        deep.encode_tables(
+        high_depth.encode_tables(
             outputs, base, centred, triple(window), positions, copied, *self.tables, table, digits
         )
         return encode_digits(digits, table)
 
-    def decode_deep(
+    def decode_high_depth(
         self, streams: Sequence[bytes], shapes: Sequence[tuple[int, int]], windows: Sequence[Window]
     ) -> list[Values]:
         """Return the numbers (H, W) of streams, all of one number of digits."""
-        return DeepWavefront(self, shapes, windows).decode_values(streams)
+        return HighDepthWavefront(self, shapes, windows).decode_values(streams)
 
 
 def _centred(values: Values, window: Window) -> NDArray[np.int32]:

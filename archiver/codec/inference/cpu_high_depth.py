@@ -1,4 +1,4 @@
-"""Own decoding samples of more than 8 bits on a CPU: the wavefront of 8-bit tiles, other ends."""
+"""Decoding samples of more than 8 bits on a CPU: the wavefront of 8-bit tiles, other ends."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from archiver.codec.entropy import RADIX, DigitDecoder
-from archiver.codec.inference import wavefront as scan
+from archiver.codec.inference import wavefront
 from archiver.codec.inference.cpu_wavefront import CpuWavefront, Network
-from archiver.codec.inference.kernels import high_depth as deep
+from archiver.codec.inference.kernels import high_depth
 from archiver.codec.inference.kernels.rounding import Float32
 from archiver.codec.inference.matmul import SKEWED_STRICT
 from archiver.codec.model import causal, mgcf
@@ -23,8 +23,8 @@ def triple(window: Window) -> NDArray[np.int64]:
     return np.array([window.top, window.middle, window.shift])
 
 
-class DeepWavefront(CpuWavefront):
-    """Decode a batch of deep tiles, all of one number of digits."""
+class HighDepthWavefront(CpuWavefront):
+    """Decode a batch of tiles of high bit depth, all of one number of digits."""
 
     def __init__(
         self, network: Network, shapes: Sequence[tuple[int, int]], windows: Sequence[Window]
@@ -33,7 +33,7 @@ class DeepWavefront(CpuWavefront):
         self._windows = np.stack([triple(window) for window in windows])
         self._middles = self._windows[:, 1].astype(np.int32)
         self._digits_each = windows[0].digits
-        ring = (scan.RING, causal.ABOVE + self._height, len(shapes))
+        ring = (wavefront.RING, causal.ABOVE + self._height, len(shapes))
         self._ring = np.zeros(ring, np.int32)
         self._near = SKEWED_STRICT[self._copied]
         self._mixtures64 = np.empty(self._mixtures.shape)
@@ -45,15 +45,15 @@ class DeepWavefront(CpuWavefront):
 
     def _base(self, group: int, first: int, rows: int, seen: torch.Tensor) -> Float32:
         ring, base = self._ring, np.empty((rows, len(self._shapes)), np.float32)
-        deep.base_of_ring(
+        high_depth.base_of_ring(
             ring, group, first, SKEWED_STRICT, self._port.mantissas, self._windows[:, 2], base
         )
         return base.reshape(-1, 1)
 
     def _clear_ended(self, group: int, first: int) -> None:
         super()._clear_ended(group, first)
-        column = self._ring[group % scan.RING]
-        column[causal.ABOVE + max(0, first - scan.RING) : causal.ABOVE + first] = 0
+        column = self._ring[group % wavefront.RING]
+        column[causal.ABOVE + max(0, first - wavefront.RING) : causal.ABOVE + first] = 0
 
     def _samples(
         self,
@@ -68,17 +68,19 @@ class DeepWavefront(CpuWavefront):
         grid = base.reshape(inside.shape)
         mixtures, table = self._mixtures64[: len(base)], self._table[: len(base)]
         inverse, weights, sigmoid = self._tables
-        deep.mixtures_of_group(
+        high_depth.mixtures_of_group(
             outputs, grid, self._ring, group, first, self._near, self._windows, inverse, weights,
             mixtures,
         )  # fmt: skip
         values = np.zeros(len(base), np.int64)
         for digit in range(self._digits_each - 1, -1, -1):
             step = RADIX**digit
-            deep.group_tables(values, step, self._windows, mixtures, sigmoid, table)
+            high_depth.group_tables(values, step, self._windows, mixtures, sigmoid, table)
             values += self._digits(decoders, table, inside).astype(np.int64) * step
         samples = values.reshape(inside.shape).astype(np.int32)
         centred = samples - self._middles
         planes = self._planes
-        deep.write_ring(self._ring, planes, group, first, centred, grid, self._windows, inside)
+        high_depth.write_ring(
+            self._ring, planes, group, first, centred, grid, self._windows, inside
+        )
         return samples[..., None]

@@ -1,4 +1,4 @@
-"""Own decoding on a CPU: a wavefront over many tiles, in loops that stay in cache."""
+"""Decoding on a CPU: a wavefront over many tiles, in loops that stay in cache."""
 
 from __future__ import annotations
 

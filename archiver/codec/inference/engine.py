@@ -1,4 +1,4 @@
-"""Own one model on one device: tested for exactness before it touches a sample.
+"""One model on one device: tested for exactness before it touches a sample.
 
 The self-test (FORMAT.md, "Self-test") runs known tiles through every layer, compares a digest with
 the one in the model file, then encodes and decodes them.  A way to compute that fails is given up
@@ -18,11 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from archiver.codec.inference import cpu
+from archiver.codec.inference import cpu, wavefront
 from archiver.codec.inference import matmul as products
-from archiver.codec.inference import wavefront as scan
-from archiver.codec.model import mgcf
-from archiver.codec.model import model_file as weights
+from archiver.codec.model import mgcf, model_file
 from archiver.codec.model.adapter import Adapter
 from archiver.codec.model.batches import Batch
 from archiver.codec.model.high_depth import Window
@@ -69,14 +67,14 @@ class Engine:
         self,
         net: mgcf.MGCF,
         make: Callable[[mgcf.MGCF], Coder],
-        file: weights.ModelFile,
+        file: model_file.ModelFile,
         *,
         adapter: bytes | None = None,
         threads: int = 1,
     ) -> None:
         self.net = net  # on the CPU
         self.coder = make(net)
-        self.deep = _deep_coder(net, self.coder)
+        self.deep = _high_depth_coder(net, self.coder)
         self.name = file.name
         self.adapter = adapter
         self.threads = threads
@@ -91,8 +89,8 @@ class Engine:
         more than they save; processes scale better.  Raises FormatError or IntegrityError for a
         bad model and ParityError if not even the CPU computes the exact bits.
         """
-        file = weights.ModelFile.from_bytes(model)
-        net = weights.build(file)
+        file = model_file.ModelFile.from_bytes(model)
+        net = model_file.build(file)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         for how, make in _attempts(device):
@@ -157,7 +155,7 @@ class Engine:
                     tiles[i] = tile
         return tiles
 
-    def encode_deep(self, tiles: Sequence[Uint16]) -> list[bytes]:
+    def encode_high_depth(self, tiles: Sequence[Uint16]) -> list[bytes]:
         """Return one payload per tile (H, W) of more than 8 bits; ValueError without a port."""
         if not tiles:
             return []
@@ -165,10 +163,12 @@ class Engine:
         with _computing(self.threads):
             for tile in tiles:
                 window = Window.of(tile)
-                payloads.append(window.to_bytes() + coder.encode_deep(window.values(tile), window))
+                payloads.append(
+                    window.to_bytes() + coder.encode_high_depth(window.values(tile), window)
+                )
         return payloads
 
-    def decode_deep(
+    def decode_high_depth(
         self, payloads: Sequence[bytes], shapes: Sequence[tuple[int, int]]
     ) -> list[Uint16]:
         """Return the tiles (H, W) that :meth:`encode_deep` was given."""
@@ -181,7 +181,7 @@ class Engine:
         with _computing(self.threads):
             for indices in _wavefronts(kinds, DECODE_PIXELS["cpu"]):
                 own = [windows[i] for i in indices]
-                decoded = coder.decode_deep(
+                decoded = coder.decode_high_depth(
                     [streams[i] for i in indices], [shapes[i] for i in indices], own
                 )
                 for i, values, window in zip(indices, decoded, own, strict=True):
@@ -214,11 +214,13 @@ class Engine:
         ):
             if not np.array_equal(image, decoded):
                 return "a tile does not decode to itself"
-        return self._deep_fault() if self.deep else None
+        return self._high_depth_fault() if self.deep else None
 
-    def _deep_fault(self) -> str | None:
-        tiles = list(deep_test_tiles())
-        decoded = self.decode_deep(self.encode_deep(tiles), [tile.shape for tile in tiles])
+    def _high_depth_fault(self) -> str | None:
+        tiles = list(high_depth_test_tiles())
+        decoded = self.decode_high_depth(
+            self.encode_high_depth(tiles), [tile.shape for tile in tiles]
+        )
         if all(map(np.array_equal, tiles, decoded)):
             return None
         return "a deep tile does not decode to itself"
@@ -249,8 +251,8 @@ def self_test_tiles(channels: int) -> Uint8:
     return np.where(column > width // 2 + number, noise >> (number // 2), ramp).astype(np.uint8)
 
 
-def deep_test_tiles() -> Uint16:
-    """Return the self-test's deep tiles (tiles, rows, columns): of 8 to 16 bits, of every noise."""
+def high_depth_test_tiles() -> Uint16:
+    """Return the self-test's tiles of high bit depth, (tiles, rows, columns), of every noise."""
     grey = self_test_tiles(1)[..., 0].astype(np.int64)
     number = np.arange(len(grey))[:, None, None]
     below = grey[::-1] * 257 % 251
@@ -260,7 +262,7 @@ def deep_test_tiles() -> Uint16:
 def digest_of(net: mgcf.MGCF) -> str:
     """Return the self-test digest of a coding network, from float32 on the CPU alone."""
     deep = cpu.CpuCoder(net, torch.float32) if net.architecture.deep else None
-    return self_test_digest(scan.TensorCoder(net), deep)
+    return self_test_digest(wavefront.TensorCoder(net), deep)
 
 
 def self_test_digest(coder: Coder, deep: cpu.CpuCoder | None) -> str:
@@ -276,16 +278,16 @@ def self_test_digest(coder: Coder, deep: cpu.CpuCoder | None) -> str:
                 state.update(values.cpu().numpy().astype("<i4").tobytes())
         if deep is None:
             return state.hexdigest()
-        for tile in deep_test_tiles():
+        for tile in high_depth_test_tiles():
             window = Window.of(tile)
-            raw, predicted = deep.predict_deep(window.values(tile), window)
+            raw, predicted = deep.predict_high_depth(window.values(tile), window)
             state.update((raw * 1024).astype("<i4").tobytes())
             state.update(predicted.astype("<i4").tobytes())
     return state.hexdigest()
 
 
-def _deep_coder(net: mgcf.MGCF, coder: Coder | None) -> cpu.CpuCoder | None:
-    """Return what codes deep tiles: always the CPU, whatever the device of ``coder``."""
+def _high_depth_coder(net: mgcf.MGCF, coder: Coder | None) -> cpu.CpuCoder | None:
+    """Return what codes tiles of high bit depth: always a CPU, whatever ``coder`` is."""
     if not net.architecture.deep:
         return None
     if isinstance(coder, cpu.CpuCoder):
@@ -300,7 +302,7 @@ def _attempts(device: str) -> Iterator[tuple[str, Callable[[mgcf.MGCF], Coder]]]
             _allow_tf32(tf32)
             yield (
                 f"{device} (TF32 {tf32})",
-                lambda net: scan.TensorCoder(copy.deepcopy(net).to(device)),
+                lambda net: wavefront.TensorCoder(copy.deepcopy(net).to(device)),
             )
     if products.has_int8():
         yield "cpu (int8)", lambda net: cpu.CpuCoder(net, torch.int8)

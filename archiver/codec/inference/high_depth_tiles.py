@@ -1,4 +1,4 @@
-"""Own the payload of a learned tile of more than 8 bits: its channels, one after the other.
+"""The payload of a learned tile of more than 8 bits: its channels, one after the other.
 
 Each channel is a window and a stream (`model.high_depth`); all but the last are preceded by their
 length, so that a tile of one channel pays nothing.
@@ -26,7 +26,7 @@ _LENGTH = struct.Struct("<I")
 def encode(tiles: Sequence[Samples], engine: Engine) -> list[bytes]:
     """Return the payload of every tile (H, W, C) of 16-bit integers."""
     planes = [classic.to_unsigned(tile[..., c]) for tile in tiles for c in range(tile.shape[2])]
-    coded = iter(engine.encode_deep([np.ascontiguousarray(p, np.uint16) for p in planes]))
+    coded = iter(engine.encode_high_depth([np.ascontiguousarray(p, np.uint16) for p in planes]))
     return [_join([next(coded) for _ in range(tile.shape[2])]) for tile in tiles]
 
 
@@ -36,7 +36,7 @@ def decode(payloads: Sequence[bytes], shapes: Sequence[Shape], engine: Engine) -
         raise IntegrityError(f"deep tile: model {engine.name} has no port for more than 8 bits")
     parts = [_split(data, shape[2]) for data, shape in zip(payloads, shapes, strict=True)]
     sides = [shape[:2] for shape in shapes for _ in range(shape[2])]
-    planes = iter(engine.decode_deep([one for each in parts for one in each], sides))
+    planes = iter(engine.decode_high_depth([one for each in parts for one in each], sides))
     return [np.stack([next(planes) for _ in each], -1) for each in parts]
 
 

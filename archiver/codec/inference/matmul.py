@@ -1,4 +1,4 @@
-"""Own what the CPU coder multiplies: a network's weights as whole numbers, and room for results.
+"""What the CPU coder multiplies: a network's weights as whole numbers, and room for results.
 
 Matrix products are torch's, in int8 where the processor is exact and fast at it, else in float32;
 both hold whole numbers, so both give the same sums.  NumPy views share the tensors' memory.
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from archiver.codec.inference import wavefront as scan
+from archiver.codec.inference import wavefront
 from archiver.codec.inference.kernels import layers
 from archiver.codec.inference.kernels.rounding import Float32
 from archiver.codec.model import causal, grid, mgcf
@@ -129,6 +129,6 @@ def _offsets(taps: list[tuple[int, int]]) -> NDArray[np.int64]:
 
 # (taps, 2): kernel indices of rows and columns, and offsets of rows and groups when skewed
 STRICT, OWN = _offsets(causal.taps(strict=True)), _offsets(causal.taps(strict=False))
-SKEWED_STRICT = _offsets(scan.skewed_taps(strict=True))
-SKEWED_OWN = _offsets(scan.skewed_taps(strict=False))
+SKEWED_STRICT = _offsets(wavefront.skewed_taps(strict=True))
+SKEWED_OWN = _offsets(wavefront.skewed_taps(strict=False))
 COPIED = _offsets(list(mgcf.COPIED))

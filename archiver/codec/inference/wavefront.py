@@ -1,4 +1,4 @@
-"""Own the order of pixels and the two ways through it: one parallel pass, or a wavefront.
+"""The order of pixels and the two ways through it: one parallel pass, or a wavefront.
 
 A pixel at (row, column) belongs to group ``t = column + 2 * row``; it may depend on groups before t
 only, so all pixels of a group, in all tiles of a batch, are decoded together.  In the skewed layout

@@ -1,4 +1,4 @@
-"""Own the coding of JPEG coefficients: smaller than libjxl's transcoding, the same bits anywhere.
+"""The coding of JPEG coefficients: smaller than libjxl's transcoding, the same bits anywhere.
 
 - ``baseline``: the bytes of a JPEG, to coefficients and back
 - ``huffman``: its entropy-coded bytes

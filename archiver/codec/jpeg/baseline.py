@@ -1,4 +1,4 @@
-"""Own baseline JPEGs (ITU-T T.81) as what is before the scan, coefficients, and what is after it.
+"""Baseline JPEGs (ITU-T T.81) as what is before the scan, coefficients, and what is after it.
 
 Taken are 8-bit Huffman-coded JPEGs (SOF0, SOF1) of 1 to 4 components in one scan, which pad with
 ones and use no code that they need not; all others are for other codecs.

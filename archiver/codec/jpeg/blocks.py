@@ -1,4 +1,4 @@
-"""Own the order of decisions: of a plane its blocks, of a block its end, its AC, its DC.
+"""The order of decisions: of a plane its blocks, of a block its end, its AC, its DC.
 
 The same code writes and reads, so that both take the same decisions.
 """
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from archiver.codec.jpeg import contexts
-from archiver.codec.jpeg.context_mixing import Coder, Desk, Ints, Memory, decide, is_spent
+from archiver.codec.jpeg.context_mixing import Coder, ContextState, Desk, Ints, decide, is_spent
 from archiver.codec.jpeg.contexts import (
     CLASS,
     COLUMN_OF,
@@ -61,7 +61,7 @@ def scene(shape: tuple[int, int], component: int, others: list[Blocks], steps: I
 
 
 @compiled
-def code_plane(blocks: Blocks, scene: Scene, memory: Memory, coder: Coder, desk: Desk) -> bool:
+def code_plane(blocks: Blocks, scene: Scene, state: ContextState, coder: Coder, desk: Desk) -> bool:
     """Write the blocks of a component, or read them; return whether they are possible ones."""
     reads = coder.state[4] == 1
     for row in range(blocks.shape[0]):
@@ -71,12 +71,12 @@ def code_plane(blocks: Blocks, scene: Scene, memory: Memory, coder: Coder, desk:
         for column in range(blocks.shape[1]):
             block = blocks[row, column]
             _begin(scene, row, column)
-            end = _code_end(contexts.last_nonzero(block), scene, memory, coder, desk)
+            end = _code_end(contexts.last_nonzero(block), scene, state, coder, desk)
             scene.facts[END] = scene.ends[row + 1, column + 1] = end
             for k in range(end, -1, -1):
                 contexts.look(scene, row, column, k)
                 guess = scene.facts[GUESS]
-                value = guess + _code_number(int(block[k]) - guess, k, scene, memory, coder, desk)
+                value = guess + _code_number(int(block[k]) - guess, k, scene, state, coder, desk)
                 if abs(value) > MAX_MAGNITUDE:
                     return False
                 if reads:
@@ -96,17 +96,19 @@ def _begin(scene: Scene, row: int, column: int) -> None:
 
 
 @compiled
-def _code_end(end: int, scene: Scene, memory: Memory, coder: Coder, desk: Desk) -> Any:
+def _code_end(end: int, scene: Scene, state: ContextState, coder: Coder, desk: Desk) -> Any:
     """Code the place of the last nonzero AC coefficient, bit by bit."""
     node = 1
     for bit in range(5, -1, -1):
         n = contexts.lay_end(scene, bit, node, desk)
-        node = 2 * node + decide((end >> bit) & 1, n, memory, coder, desk)
+        node = 2 * node + decide((end >> bit) & 1, n, state, coder, desk)
     return node - 64
 
 
 @compiled
-def _code_number(value: int, k: int, scene: Scene, memory: Memory, coder: Coder, desk: Desk) -> Any:
+def _code_number(
+    value: int, k: int, scene: Scene, state: ContextState, coder: Coder, desk: Desk
+) -> Any:
     """Code a coefficient, or what is left of DC: zero, sign, class, mantissa.
 
     Class c > 0 has the magnitudes from 2^(c-1) + 1 to 2^c, class 0 has 1.
@@ -115,12 +117,12 @@ def _code_number(value: int, k: int, scene: Scene, memory: Memory, coder: Coder,
     sign, bits, left, found = 1, 0, 0, 0
     while left >= 0:
         node = _node(stage, bits, left)
-        contexts.turn(scene, stage, sign)
+        contexts.align(scene, stage, sign)
         if k == 0:
             n = contexts.lay_dc(scene, stage, node, sign, desk)
         else:
             n = contexts.lay_ac(scene, stage, node, desk)
-        bit = decide(_answer(value, stage, bits, left), n, memory, coder, desk)
+        bit = decide(_answer(value, stage, bits, left), n, state, coder, desk)
         if stage == ZERO:
             if bit == 0:
                 return 0

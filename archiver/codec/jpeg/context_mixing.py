@@ -1,4 +1,4 @@
-"""Own binary decisions: predicted by mixing what contexts remember, range-coded, learned from.
+"""Binary decisions: predicted by mixing what contexts remember, range-coded, learned from.
 
 After PAQ (M. Mahoney, "Adaptive weighing of context models for lossless data compression", 2005):
 every context has a slot that remembers a probability; logistic mixers weigh their logits, a second
@@ -46,7 +46,7 @@ TRUST = np.array([(645 * n + 2) // (10 * n + 6) for n in range(32)])  # in a slo
 SHARE = np.array([_ONE * 5 // (5 * n + 9) for n in range(_MOST_COUNT + 1)])  # of what is new
 
 
-class Memory(NamedTuple):
+class ContextState(NamedTuple):
     """All that is learned: arrays that the kernels change in place."""
 
     slots: NDArray[np.int16]  # (INPUTS, 2^SLOT_BITS): probability of 1, less a half
@@ -57,7 +57,7 @@ class Memory(NamedTuple):
     curves: NDArray[np.int32]  # (2, CURVES, _KNOTS)
 
     @classmethod
-    def fresh(cls) -> Memory:
+    def fresh(cls) -> ContextState:
         """Return the memory of a coder that has seen nothing."""
         weights = np.zeros((MIXERS, SETS, WIDTH), np.int32)
         weights[:, :, 1::2] = _FIRST_WEIGHT  # of logits
@@ -71,9 +71,9 @@ class Memory(NamedTuple):
             np.broadcast_to(knots.astype(np.int32), (2, CURVES, _KNOTS)).copy(),
         )
 
-    def copy(self) -> Memory:
+    def copy(self) -> ContextState:
         """Return a memory that learns apart from this one."""
-        return Memory(*(part.copy() for part in self))  # type: ignore[arg-type]
+        return ContextState(*(part.copy() for part in self))  # type: ignore[arg-type]
 
 
 class Coder(NamedTuple):
@@ -134,14 +134,14 @@ def slot(a: int, b: int, c: int) -> Any:
 
 
 @compiled
-def decide(bit: int, n: int, memory: Memory, coder: Coder, desk: Desk) -> Any:
+def decide(bit: int, n: int, state: ContextState, coder: Coder, desk: Desk) -> Any:
     """Write ``bit``, or read it, under the first ``n`` contexts of the desk; return it."""
     used = 2 * n + 1
-    _gather(n, memory, desk)
-    logit = _mix(used, memory, desk)
+    _gather(n, state, desk)
+    logit = _mix(used, state, desk)
     first, second = desk.choice[1], desk.choice[2]
     knot, part = (logit + 2048) >> 7, (logit + 2048) & 127
-    one, other = memory.curves[0, first], memory.curves[1, second]
+    one, other = state.curves[0, first], state.curves[1, second]
     corrected = (one[knot] * (128 - part) + one[knot + 1] * part) >> 7
     corrected += (other[knot] * (128 - part) + other[knot + 1] * part) >> 7
     chance = (2 * SQUASH[logit + _LOGIT] + corrected) >> 2
@@ -150,29 +150,29 @@ def decide(bit: int, n: int, memory: Memory, coder: Coder, desk: Desk) -> Any:
     near = knot + (part >> 6)
     one[near] += (target - one[near]) >> 6
     other[near] += (target - other[near]) >> 6
-    _learn(target, logit, used, memory, desk)
-    _remember(target, n, memory, desk)
+    _learn(target, logit, used, state, desk)
+    _remember(target, n, state, desk)
     return bit
 
 
 @compiled
-def _gather(n: int, memory: Memory, desk: Desk) -> None:
+def _gather(n: int, state: ContextState, desk: Desk) -> None:
     """Fill the inputs: of each context its logit, and its probability less a half."""
     desk.inputs[0] = 256
     for i in range(n):
         at = desk.slots[i]
-        chance, count = int(memory.slots[i, at]), min(memory.counts[i, at], 31)
+        chance, count = int(state.slots[i, at]), min(state.counts[i, at], 31)
         trust = TRUST[count]
         desk.inputs[2 * i + 1] = (STRETCH[(chance + 32768) >> 4] * trust) >> 6
         desk.inputs[2 * i + 2] = (chance * trust) >> 11
 
 
 @compiled
-def _mix(used: int, memory: Memory, desk: Desk) -> Any:
+def _mix(used: int, state: ContextState, desk: Desk) -> Any:
     """Return the logit of 1 that the mixers agree on."""
-    blend, total = memory.blends[desk.choice[0]], 0
+    blend, total = state.blends[desk.choice[0]], 0
     for m in range(MIXERS):
-        weights, dot = memory.weights[m, desk.sets[m]], 0
+        weights, dot = state.weights[m, desk.sets[m]], 0
         for i in range(used):
             dot += int(desk.inputs[i]) * int(weights[i])
         logit = min(max(dot >> 16, -_LOGIT), _LOGIT)
@@ -182,33 +182,33 @@ def _mix(used: int, memory: Memory, desk: Desk) -> Any:
 
 
 @compiled
-def _learn(target: int, logit: int, used: int, memory: Memory, desk: Desk) -> None:
+def _learn(target: int, logit: int, used: int, state: ContextState, desk: Desk) -> None:
     """Move the weights towards what would have been better."""
     for m in range(MIXERS):
         chosen = desk.sets[m]
-        uses = min(memory.uses[m, chosen] + 1, _MOST_USES)
-        memory.uses[m, chosen] = uses
+        uses = min(state.uses[m, chosen] + 1, _MOST_USES)
+        state.uses[m, chosen] = uses
         rate = 4 + 320 // (16 + uses)
         error = ((target - SQUASH[desk.logits[m] + _LOGIT]) * rate) >> 6
-        weights = memory.weights[m, chosen]
+        weights = state.weights[m, chosen]
         for i in range(used):
             weights[i] += (desk.inputs[i] * error + 2048) >> 12
     error = (target - SQUASH[logit + _LOGIT]) * 3
-    blend = memory.blends[desk.choice[0]]
+    blend = state.blends[desk.choice[0]]
     for m in range(MIXERS):
         blend[m] += (desk.logits[m] * error + (1 << 17)) >> 18
 
 
 @compiled
-def _remember(target: int, n: int, memory: Memory, desk: Desk) -> None:
+def _remember(target: int, n: int, state: ContextState, desk: Desk) -> None:
     """Move what the slots hold towards what came: the less, the more they have seen."""
     for i in range(n):
         at = desk.slots[i]
-        chance, count = int(memory.slots[i, at]) + 32768, memory.counts[i, at]
+        chance, count = int(state.slots[i, at]) + 32768, state.counts[i, at]
         chance += ((target - chance) * SHARE[count]) >> 16
-        memory.slots[i, at] = chance - 32768
+        state.slots[i, at] = chance - 32768
         if count < _MOST_COUNT:
-            memory.counts[i, at] = count + 1
+            state.counts[i, at] = count + 1
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""Own what a decision on a coefficient depends on: neighbours, edges, other components, so far.
+"""What a decision on a coefficient depends on: neighbours, edges, other components, so far.
 
 A block is coded from its last nonzero coefficient (zigzag order) to its DC.  Every number here is
 whole; signed ones divide rounding down.  FORMAT.md, section "Coded coefficients".
@@ -57,7 +57,7 @@ class Scene(NamedTuple):
     seen: Ints  # (10, 10): magnitudes of this block, by frequency
     facts: Ints  # what the contexts are made of, see below
     signed: Ints
-    turned: Ints  # the signed ones, as the decision sees them
+    aligned: Ints  # the signed ones, as the decision sees them
 
 
 # facts of a block: nonzeros so far and the sum of magnitudes, how far the other components are off
@@ -200,17 +200,17 @@ def _guess_dc(scene: Scene, row: int, column: int, up: int, across: int, on: int
 
 
 @compiled
-def turn(scene: Scene, stage: int, sign: int) -> None:
+def align(scene: Scene, stage: int, sign: int) -> None:
     """Have signed facts ready: magnitudes for the first stage, later seen along the sign."""
     for i in range(N_SIGNED):
         value = scene.signed[i]
-        scene.turned[i] = abs(value) if stage == ZERO else sign * value
+        scene.aligned[i] = abs(value) if stage == ZERO else sign * value
 
 
 @compiled
 def lay_ac(scene: Scene, stage: int, node: int, desk: Desk) -> Any:
     """Lay out the contexts of a decision on an AC coefficient; return how many they are."""
-    facts, t, slots, seen = scene.facts, scene.turned, desk.slots, scene.seen
+    facts, t, slots, seen = scene.facts, scene.aligned, desk.slots, scene.seen
     k, component, others = facts[K], scene.kind[0], scene.kind[1]
     near, inside, around, both = facts[NEAR], facts[INSIDE], facts[AROUND], facts[BOTH]
     every, one = node * 4 + component, (node * 64 + k) * 4 + component

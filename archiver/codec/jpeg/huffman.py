@@ -1,4 +1,4 @@
-"""Own the entropy-coded bytes of baseline JPEG (T.81): coefficients of blocks, read and written.
+"""The entropy-coded bytes of baseline JPEG (T.81): coefficients of blocks, read and written.
 
 Nothing is assumed of a scan but its tables and its restart interval; whether :func:`write` gives
 back what :func:`read` was given is for the caller to see.

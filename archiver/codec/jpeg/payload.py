@@ -1,4 +1,4 @@
-"""Own what a payload of coded coefficients holds: a head, which tiles may share, and a stream.
+"""What a payload of coded coefficients holds: a head, which tiles may share, and a stream.
 
 Head: u4 length of a zstd frame, u4 bytes before the scan, u4 after it, the frame with both.
 """
@@ -12,7 +12,7 @@ import zstandard
 
 from archiver.codec.jpeg import planes
 from archiver.codec.jpeg.baseline import Header, Parts
-from archiver.codec.jpeg.context_mixing import Memory
+from archiver.codec.jpeg.context_mixing import ContextState
 from archiver.codec.jpeg.t81 import dictionary
 from archiver.errors import IntegrityError
 
@@ -21,7 +21,7 @@ _HEAD = struct.Struct("<III")
 _LEVEL = 19
 
 
-def encode(data: bytes, memory: Memory) -> tuple[bytes, bytes] | None:
+def encode(data: bytes, state: ContextState) -> tuple[bytes, bytes] | None:
     """Return head and stream of a JPEG; None if it is of another kind, or gets no smaller.
 
     ``memory`` learns from it, in any case: of what was given up it is of no more use.
@@ -32,7 +32,7 @@ def encode(data: bytes, memory: Memory) -> tuple[bytes, bytes] | None:
         return None
     if len(parts.before) + len(parts.after) > MAX_SEGMENTS:
         return None
-    stream = planes.encode(parts.planes, parts.header, memory, len(data))
+    stream = planes.encode(parts.planes, parts.header, state, len(data))
     if stream is None:
         return None
     frame = _compressor().compress(parts.before + parts.after)
@@ -54,7 +54,7 @@ def sides(payload: bytes) -> tuple[int, int]:
     return header.height, header.width
 
 
-def decode(payload: bytes, memory: Memory) -> bytes:
+def decode(payload: bytes, state: ContextState) -> bytes:
     """Return the JPEG of a head and a stream; IntegrityError if it does not decode.
 
     ``memory`` is what the writer's was, and learns the same.
@@ -62,7 +62,7 @@ def decode(payload: bytes, memory: Memory) -> bytes:
     head = head_of(payload)
     before, after = _segments(head)
     header = _header(before)
-    found = planes.decode(payload[len(head) :], header, memory)
+    found = planes.decode(payload[len(head) :], header, state)
     try:
         return Parts(before, header, found, after).to_bytes()
     except ValueError as error:

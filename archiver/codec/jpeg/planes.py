@@ -1,4 +1,4 @@
-"""Own all components of a JPEG as one stream of decisions."""
+"""All components of a JPEG as one stream of decisions."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ import numpy as np
 
 from archiver.codec.jpeg import blocks
 from archiver.codec.jpeg.baseline import Header, Planes
-from archiver.codec.jpeg.context_mixing import Coder, Desk, Memory
+from archiver.codec.jpeg.context_mixing import Coder, ContextState, Desk
 from archiver.codec.jpeg.huffman import Blocks
 from archiver.errors import IntegrityError
 
 
-def encode(planes: Planes, header: Header, memory: Memory, room: int) -> bytes | None:
+def encode(planes: Planes, header: Header, state: ContextState, room: int) -> bytes | None:
     """Return the stream of coefficients, None if it takes more than ``room`` bytes.
 
     ``memory`` learns from it.
     """
     coder = Coder.writer(room)
-    if not _code(planes, header, memory, coder):
+    if not _code(planes, header, state, coder):
         return None
     return coder.finished()
 
 
-def decode(stream: bytes, header: Header, memory: Memory) -> Planes:
+def decode(stream: bytes, header: Header, state: ContextState) -> Planes:
     """Return the coefficients of a stream; IntegrityError if it does not decode."""
     planes = [np.zeros((*shape, 64), np.int16) for shape in header.shapes]
-    if not _code(planes, header, memory, Coder.reader(stream)):
+    if not _code(planes, header, state, Coder.reader(stream)):
         raise IntegrityError("JPEG tile: coefficients that no JPEG has")
     return planes
 
 
-def _code(planes: Planes, header: Header, memory: Memory, coder: Coder) -> bool:
+def _code(planes: Planes, header: Header, state: ContextState, coder: Coder) -> bool:
     desk = Desk.fresh()
     for component, plane in enumerate(planes):
         others = _others(planes, header, component)
         steps = header.tables[component]
         scene = blocks.scene(header.shapes[component], component, others, steps)
-        if not blocks.code_plane(plane, scene, memory, coder, desk):
+        if not blocks.code_plane(plane, scene, state, coder, desk):
             return False
     return True
 

@@ -1,4 +1,4 @@
-"""Own what most JPEGs have in common: the order of coefficients, steps, Huffman tables (T.81).
+"""What most JPEGs have in common: the order of coefficients, steps, Huffman tables (T.81).
 
 From them comes the dictionary under which the segments of a JPEG are compressed.
 """

@@ -1,4 +1,4 @@
-"""Own the coding of tiles that are JPEGs: their coefficients, or libjxl's lossless transcoding.
+"""The coding of tiles that are JPEGs: their coefficients, or libjxl's lossless transcoding.
 
 Such a tile comes and goes as its bytes (`sources.jpeg_tile.JpegTile`), an array of shape
 (1, n, 1) of type ``BYTES``: what must come back is the file, and every decoder of the JPEG has the
@@ -17,9 +17,9 @@ from enum import IntEnum
 import imagecodecs
 import numpy as np
 
-from archiver import image_headers as jpegxl_sides
+from archiver import image_headers
 from archiver.codec.jpeg import payload as coded
-from archiver.codec.jpeg.context_mixing import Memory
+from archiver.codec.jpeg.context_mixing import ContextState
 from archiver.errors import IntegrityError, within
 from archiver.image import Samples
 
@@ -41,14 +41,14 @@ class Form(IntEnum):
     JPEG_XL_HEADLESS = 2
     COEFFICIENTS = 3
     COEFFICIENTS_HEADLESS = 4
-    PRIMED = 5  # coefficients
-    PRIMED_HEADLESS = 6
+    AFTER_KEYS = 5  # coefficients
+    AFTER_KEYS_HEADLESS = 6
 
 
 _HEADLESS_OF = {
     Form.JPEG_XL: Form.JPEG_XL_HEADLESS,
     Form.COEFFICIENTS: Form.COEFFICIENTS_HEADLESS,
-    Form.PRIMED: Form.PRIMED_HEADLESS,
+    Form.AFTER_KEYS: Form.AFTER_KEYS_HEADLESS,
 }
 _WHOLE_OF = {headless: whole for whole, headless in _HEADLESS_OF.items()}
 
@@ -58,12 +58,12 @@ def as_tile(data: bytes) -> Samples:
     return np.frombuffer(data, BYTES).reshape(1, -1, 1)
 
 
-def encode(tile: Samples, memory: Memory | None = None) -> bytes:
+def encode(tile: Samples, state: ContextState | None = None) -> bytes:
     """Return the smallest payload of a tile; if there is a ``memory``, coefficients are primed."""
     quick = encode_quickly(tile)
     if tile.size > MAX_BYTES:
         return quick
-    return min(filter(None, [quick, encode_coefficients(tile, memory)]), key=len)
+    return min(filter(None, [quick, encode_coefficients(tile, state)]), key=len)
 
 
 def encode_quickly(tile: Samples) -> bytes:
@@ -76,23 +76,23 @@ def encode_as_is(tile: Samples) -> bytes:
     return bytes([Form.AS_IS]) + tile.tobytes()
 
 
-def encode_coefficients(tile: Samples, memory: Memory | None = None) -> bytes:
+def encode_coefficients(tile: Samples, state: ContextState | None = None) -> bytes:
     """Return the payload of coded coefficients, b"" if there can be none.
 
     It is primed if there is a ``memory``, which then learns from it.
     """
     data = tile.tobytes()
-    found = coded.encode(data[_HEADER:], Memory.fresh() if memory is None else memory)
+    found = coded.encode(data[_HEADER:], ContextState.fresh() if state is None else state)
     if found is None:
         return b""
-    form = Form.COEFFICIENTS if memory is None else Form.PRIMED
+    form = Form.COEFFICIENTS if state is None else Form.AFTER_KEYS
     return bytes([form]) + data[:_HEADER] + b"".join(found)
 
 
 def _transcoded(tile: Samples) -> bytes:
     """Return the payload under JPEG XL, b"" if libjxl cannot transcode it."""
     data = tile.tobytes()
-    if jpegxl_sides.jpeg_pixels(data) > MAX_PIXELS:
+    if image_headers.jpeg_pixels(data) > MAX_PIXELS:
         return b""
     try:
         transcoded = bytes(imagecodecs.jpegxl_encode_jpeg(data[_HEADER:]))
@@ -105,7 +105,7 @@ def _transcoded(tile: Samples) -> bytes:
 
 def head_of(payload: bytes) -> bytes:
     """Return what a payload has in common with others of its file, b"" if nothing."""
-    if payload[:1] in (bytes([Form.COEFFICIENTS]), bytes([Form.PRIMED])):
+    if payload[:1] in (bytes([Form.COEFFICIENTS]), bytes([Form.AFTER_KEYS])):
         return coded.head_of(payload[_START:])
     stream = payload[_START:_MAX_HEAD]
     box = stream.find(_RECONSTRUCTION) - 4
@@ -116,7 +116,7 @@ def head_of(payload: bytes) -> bytes:
 
 def sides(payload: bytes) -> tuple[int, int]:
     """Return height and width that the JPEG of coded coefficients declares, (0, 0) of others."""
-    if payload[:1] in (bytes([Form.COEFFICIENTS]), bytes([Form.PRIMED])):
+    if payload[:1] in (bytes([Form.COEFFICIENTS]), bytes([Form.AFTER_KEYS])):
         return coded.sides(payload[_START:])
     return 0, 0
 
@@ -130,7 +130,7 @@ def is_bounded(payload: bytes, room: tuple[int, int]) -> bool:
     if payload[:1] != bytes([Form.JPEG_XL]):
         return payload[:1] == bytes([Form.AS_IS])
     try:
-        height, width = jpegxl_sides.sides(transcoded)
+        height, width = image_headers.sides(transcoded)
     except ValueError:
         return False
     box = transcoded.find(_RECONSTRUCTION)
@@ -153,9 +153,9 @@ def is_headless(payload: bytes) -> bool:
     return bool(payload) and payload[0] in _WHOLE_OF
 
 
-def is_primed(payload: bytes) -> bool:
+def uses_key_tiles(payload: bytes) -> bool:
     """Whether a payload needs what other tiles of its file have taught."""
-    return payload[:1] in (bytes([Form.PRIMED]), bytes([Form.PRIMED_HEADLESS]))
+    return payload[:1] in (bytes([Form.AFTER_KEYS]), bytes([Form.AFTER_KEYS_HEADLESS]))
 
 
 def with_head(payload: bytes, head: bytes) -> bytes:
@@ -166,7 +166,7 @@ def with_head(payload: bytes, head: bytes) -> bytes:
     return bytes([whole]) + payload[1:_START] + head + payload[_START:]
 
 
-def decode(payload: bytes, memory: Memory | None = None) -> bytes:
+def decode(payload: bytes, state: ContextState | None = None) -> bytes:
     """Return the bytes of a tile; IntegrityError if the payload does not decode.
 
     ``memory``, of a primed one, is what other tiles have taught; it learns from this one.
@@ -177,9 +177,9 @@ def decode(payload: bytes, memory: Memory | None = None) -> bytes:
     if form == Form.JPEG_XL:
         return payload[1:_START] + _back(payload[_START:])
     if form == Form.COEFFICIENTS:
-        return payload[1:_START] + coded.decode(payload[_START:], Memory.fresh())
-    if form == Form.PRIMED and memory is not None:
-        return payload[1:_START] + coded.decode(payload[_START:], memory)
+        return payload[1:_START] + coded.decode(payload[_START:], ContextState.fresh())
+    if form == Form.AFTER_KEYS and state is not None:
+        return payload[1:_START] + coded.decode(payload[_START:], state)
     raise IntegrityError("JPEG tile: payload of an unknown form")
 
 
@@ -194,5 +194,5 @@ def _back(transcoded: bytes) -> bytes:
 
 
 def _pixels(stream: bytes) -> int:
-    height, width = jpegxl_sides.sides(stream)
+    height, width = image_headers.sides(stream)
     return height * width

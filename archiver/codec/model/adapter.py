@@ -1,4 +1,4 @@
-"""Own the image adapter: low-rank increments of a model's weights, and their few bytes.
+"""The image adapter: low-rank increments of a model's weights, and their few bytes.
 
 An adapted layer's weight is its base weight plus ``U V`` (FORMAT.md, "Adapter"): LoRA (Hu et al.,
 2022) for the matrices of a block that see its input, the same product for the flattened

@@ -1,4 +1,4 @@
-"""Own what an archive keeps of one image's adaptation: the adapter, and how it came about.
+"""What an archive keeps of one image's adaptation: the adapter, and how it came about.
 
 Layout (FORMAT.md, "Adaptation"; little-endian)::
 
@@ -19,7 +19,7 @@ _HEAD, _TAIL = struct.Struct("<BI"), struct.Struct("<IIH")
 
 
 @dataclass(frozen=True)
-class Adaptation:
+class AdapterRecord:
     """One image's adapter.
 
     ``before`` is the bytes of its learned tiles without it, ``rates`` what they were estimated to
@@ -44,7 +44,7 @@ class Adaptation:
         return _HEAD.pack(VERSION, len(self.adapter)) + self.adapter + tail + packed
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Adaptation:
+    def from_bytes(cls, data: bytes) -> AdapterRecord:
         """Parse; FormatError if it is of another version, IntegrityError if it is damaged."""
         try:
             version, length = _HEAD.unpack_from(data)

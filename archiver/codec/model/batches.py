@@ -1,4 +1,4 @@
-"""Own what a network is shown when it learns: samples of 8 bits, or deep ones in units.
+"""What a network is shown when it learns: samples of 8 bits, or deep ones in units.
 
 Training, tuning of archive models and adapters all learn from these, and from their code length.
 """
@@ -89,7 +89,7 @@ class Batch:
         """Return the samples as the mixture of a network codes them."""
         if self.grain is None or self.ends is None:
             return mixture.Coded.of_bytes(self.samples, sizes)
-        return mixture.Coded.of_deep(self.samples, self.grain, self.ends, sizes)
+        return mixture.Coded.of_high_depth(self.samples, self.grain, self.ends, sizes)
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on a device."""

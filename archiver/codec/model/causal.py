@@ -1,4 +1,4 @@
-"""Own the causal neighbourhood: which taps a pixel may see, and the sums over them.
+"""The causal neighbourhood: which taps a pixel may see, and the sums over them.
 
 A pixel of group ``t = column + 2 * row`` may depend on pixels of smaller groups only.  Kernels span
 rows -3..0 and columns -3..3; outside an image is zero.  Layout: (tiles, rows, columns, channels).

@@ -1,4 +1,4 @@
-"""Own the questions which accelerators this machine has, and how it trains best."""
+"""The questions which accelerators this machine has, and how it trains best."""
 
 from __future__ import annotations
 

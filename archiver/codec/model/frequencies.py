@@ -1,4 +1,4 @@
-"""Own the integer tables of the coder: mixture parameters -> frequencies of 4-bit digits.
+"""The integer tables of the coder: mixture parameters -> frequencies of 4-bit digits.
 
 For a sample x in 0..255 the cumulative count is (FORMAT.md, "Tables")
 
@@ -29,7 +29,9 @@ from archiver.codec.model import mgcf, mixture
 SIGMOID_ONE = 8192  # T runs from 0 to 8192
 SIGMOID_STEPS = 256  # entries of T per unit of its argument
 SIGMOID_REACH = 10  # T covers arguments in [-10, 10]
-DEEP_SUBSTEPS = 256  # of an entry of T: for deep samples, whose steps are small, it is interpolated
+HIGH_DEPTH_SUBSTEPS = (
+    256  # of an entry of T: for deep samples, whose steps are small, it is interpolated
+)
 WEIGHT_ONE = 256  # W runs from 256 down
 INVERSE_BITS = 8  # significant bits of S
 _LIMIT = SIGMOID_STEPS * SIGMOID_REACH

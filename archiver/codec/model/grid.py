@@ -1,4 +1,4 @@
-"""Own the exact-arithmetic grid: steps, limits, rounding, and the proof that no sum ever rounds.
+"""The exact-arithmetic grid: steps, limits, rounding, and the proof that no sum ever rounds.
 
 All that the coding network computes is a whole number of steps (FORMAT.md, "Exact arithmetic"):
 

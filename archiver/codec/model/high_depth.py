@@ -1,11 +1,11 @@
-"""Own samples of more than 8 bits: the window through which a tile of them is seen and coded.
+"""Samples of more than 8 bits: the window through which a tile of them is seen and coded.
 
 Deep samples have no common size: the noise of one tile is a few steps, that of the next a thousand.
 So each tile states how many of its steps make a unit, 2**shift; the network sees units, in which
 noise looks as it does in 8-bit images, and its mixtures are in units too.  Everything is relative
 to a value in the middle of the tile and to its own step: what is constant costs nothing.
 
-FORMAT.md, "Deep tiles".
+FORMAT.md, "Tiles of high bit depth".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Own the Masked Gated ConvFormer (CALLIC, Li et al., AAAI 2025): one network to train and to code.
+"""The Masked Gated ConvFormer (CALLIC, Li et al., AAAI 2025): one network to train and to code.
 
 The network that trains is the network that codes.  In training mode the master weights are put on
 the grid of `model.grid` at every pass (straight-through gradients); in evaluation
@@ -29,7 +29,7 @@ VALID = 64  # level of the plane that tells inside from outside
 BASE_BITS = 10  # base predictor weights are multiples of 2**-10 ...
 BASE_LIMIT = 2047  # ... of at most 11 bits, so they survive TF32
 BASE_FRACTION = 16  # predictions are in 1/16 of a sample step
-DEEP_LIMIT = 1 << 20  # of predictions of deep samples, which are far from it
+HIGH_DEPTH_LIMIT = 1 << 20  # of predictions of deep samples, which are far from it
 RESIDUAL_SCALES = (8, 2)  # residuals enter at 16/8 = 2 and 16/2 = 8 levels per sample step
 COPIED = ((0, -1), (-1, 0))  # row and column offsets of the neighbours that may be copied: W, N
 
@@ -234,7 +234,7 @@ class BasePredictor(nn.Module):
 
     def forward(self, centred: Tensor) -> Tensor:
         """Predict ``centred`` samples (N, H, W, C); the result is in 1/16 of a sample step."""
-        limit = DEEP_LIMIT if self.balanced else MID * BASE_FRACTION
+        limit = HIGH_DEPTH_LIMIT if self.balanced else MID * BASE_FRACTION
         return snap_base(F.linear(causal.neighbours(centred), self.on_grid()), limit)
 
 

@@ -1,4 +1,4 @@
-"""Own the discretised logistic mixture: its parameters, its training loss, its integer tables.
+"""The discretised logistic mixture: its parameters, its training loss, its integer tables.
 
 Per channel and component the head gives a logit, a mean, a scale and, for colour, couplings to the
 channels decoded before it.  Other components copy their mean from a neighbour: flat backgrounds,
@@ -136,7 +136,7 @@ class Coded:
         return cls(centred, copyable(centred, sizes), 1.0, *ends, CENTRE_LIMIT)
 
     @classmethod
-    def of_deep(
+    def of_high_depth(
         cls, centred: Tensor, grain: Tensor, ends: Tensor, sizes: mgcf.Architecture
     ) -> Coded:
         """Take deep samples (N, H, W, 1); ``grain`` is (N,), ``ends`` (N, 2): least and most."""

@@ -1,4 +1,4 @@
-"""Own model files that hold the difference to another model: archive models are stored so.
+"""Model files that hold the difference to another model: archive models are stored so.
 
 A fine-tuned network differs from its base in few weights, and there by little.  Layout (FORMAT.md,
 "Model file", version 2): prefix and CRC-32C as in a whole model; the header names the ``base`` by
@@ -15,7 +15,7 @@ import numpy as np
 import zstandard
 
 from archiver.codec.classic import inflate
-from archiver.codec.model import model_file as weights
+from archiver.codec.model import model_file
 from archiver.codec.model.model_file import Integers, ModelFile, Tensors
 from archiver.errors import FormatError, IntegrityError
 
@@ -27,7 +27,7 @@ LoadBase = Callable[[str], bytes]  # SHA-256 in hexadecimal -> the bytes of that
 
 def is_difference(data: bytes) -> bool:
     """Whether a model file holds a difference; FormatError if it is no model file."""
-    return weights.version_of(data) == weights.DELTA_VERSION
+    return model_file.version_of(data) == model_file.DELTA_VERSION
 
 
 def difference(model: bytes, base: bytes) -> bytes:
@@ -39,14 +39,14 @@ def difference(model: bytes, base: bytes) -> bytes:
     if _shapes(tuned.tensors) != _shapes(known.tensors):
         raise FormatError(f"model {tuned.name}: has other tensors than its base {known.name}")
     header = {
-        "base": weights.digest(base),
+        "base": model_file.digest(base),
         "name": tuned.name,
         "self_test": tuned.self_test,
         "card": tuned.card,
     }
     # with its size: a decoder that is written from FORMAT.md need not know it beforehand
     frame = zstandard.ZstdCompressor(LEVEL).compress(_subtracted(tuned.tensors, known.tensors))
-    stored = weights.seal(weights.DELTA_VERSION, header, frame)
+    stored = model_file.seal(model_file.DELTA_VERSION, header, frame)
     if expand(stored, lambda sha256: base) != model:
         raise IntegrityError(
             f"model {tuned.name}: its difference does not read back; test this machine's memory"
@@ -61,14 +61,14 @@ def expand(data: bytes, load_base: LoadBase) -> bytes:
     """
     if not is_difference(data):
         return data
-    header, frame = weights.unseal(data, weights.DELTA_VERSION)
+    header, frame = model_file.unseal(data, model_file.DELTA_VERSION)
     try:
         name, self_test = str(header["name"]), str(header["self_test"])
         sha256, card = str(header["base"]), dict(header["card"])
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"model file: header of a difference is incomplete: {error}") from error
     base = load_base(sha256)
-    if weights.digest(base) != sha256:
+    if model_file.digest(base) != sha256:
         raise IntegrityError(f"model {name}: its base is not the model {sha256}; restore that")
     known = ModelFile.from_bytes(base)
     tensors = _added(frame, known.tensors)

@@ -1,4 +1,4 @@
-"""Own the model file: named integer tensors, their grids, and the digest that identifies them.
+"""The model file: named integer tensors, their grids, and the digest that identifies them.
 
 Layout (FORMAT.md, "Model file"; all numbers little-endian)::
 

@@ -1,4 +1,4 @@
-"""Own the last word on the bitstream: a decoder in NumPy float64, without torch.
+"""The last word on the bitstream: a decoder in NumPy float64, without torch.
 
 It follows FORMAT.md, "Codec", line by line and shares no code with the fast decoder except the
 entropy coder.  All values are whole multiples of a power of two far below 2**53, so float64 is

@@ -1,6 +1,6 @@
-"""Own the last word on samples of more than 8 bits: the decoder of `decoder`.
+"""The last word on samples of more than 8 bits: the decoder of `decoder`.
 
-It follows FORMAT.md, "Deep tiles", in float64, where all of it is exact.
+It follows FORMAT.md, "Tiles of high bit depth", in float64, where all of it is exact.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ PORT = "ports.deep"
 
 
 def decode(payload: bytes, shape: tuple[int, int], model: ReferenceModel) -> NDArray[np.uint16]:
-    """Return the (H, W) plane of a deep tile (FORMAT.md, "Deep tiles")."""
+    """Return the (H, W) plane of a deep tile (FORMAT.md, "Tiles of high bit depth")."""
     lowest, step, top, middle, shift = struct.unpack_from("<HHHHB", payload)
     height, width = shape
     stream = DigitDecoder(payload[9:])
     numbers = np.zeros(shape, np.int64)
-    field = DeepField(model, shape, middle, shift)
+    field = HighDepthField(model, shape, middle, shift)
     digits = max(1, -(-top.bit_length() // 4))
     for group in range(width + 2 * (height - 1)):
         rows = np.arange(max(0, (group - width + 2) // 2), min(height, group // 2 + 1))
@@ -41,7 +41,7 @@ def decode(payload: bytes, shape: tuple[int, int], model: ReferenceModel) -> NDA
     return samples
 
 
-class DeepField(Field):
+class HighDepthField(Field):
     """The same for numbers of more than 8 bits; ``centred`` holds them from the middle."""
 
     def __init__(
@@ -64,7 +64,7 @@ class DeepField(Field):
         outputs: Array,
         base: Array,
         top: int,
-    ) -> DeepCount:
+    ) -> HighDepthCount:
         """Return the count F of the numbers of some pixels."""
         copies = self.model.architecture.get("copies", 0)
         own, copied = np.split(outputs, [outputs.shape[1] - 2 * copies], 1)
@@ -75,7 +75,7 @@ class DeepField(Field):
         for row, column in [(0, -1), (-1, 0)][:copies]:
             copy = self.centred[rows + 3 + row, columns + 3 + column]
             centre = np.concatenate([centre, copy * 64 / self.unit], 1)
-        return DeepCount(logits, centre, scales, top, self.middle, self.unit)
+        return HighDepthCount(logits, centre, scales, top, self.middle, self.unit)
 
     def store(
         self,
@@ -92,8 +92,8 @@ class DeepField(Field):
         self.planes[rows + 3, columns + 3] = np.concatenate(planes, 1)
 
 
-class DeepCount(Count):
-    """The cumulative count F of numbers 0..top of n pixels (FORMAT.md, "Deep tiles")."""
+class HighDepthCount(Count):
+    """The cumulative count F of numbers 0..top of n pixels (FORMAT.md, "High bit depth")."""
 
     def __init__(
         self, logits: Array, centre: Array, scale: Array, top: int, middle: int, unit: float

@@ -1,10 +1,10 @@
-"""Own tiles that are coded as the difference to a neighbour: the slice, volume or band before.
+"""Tiles that are coded as the difference to a neighbour: the slice, volume or band before.
 
 The neighbour, the *base*, is a tile of the same object, shape and type, or, in a tile of three
 channels, the channel before.  What is coded is a tile of unsigned samples, in any way that a tile
 may be coded.  All of it is arithmetic of integers modulo 2**bits.
 
-FORMAT.md, "Difference tiles".
+FORMAT.md, "Delta tiles".
 """
 
 from __future__ import annotations
@@ -83,10 +83,10 @@ class Base:
     def split(cls, payload: bytes) -> tuple[Base, int, bytes]:
         """Return base, codec id and payload of what is left; IntegrityError if there is none."""
         if len(payload) < _HEADER.size:
-            raise IntegrityError(f"difference tile: payload of {len(payload)} bytes, expected more")
+            raise IntegrityError(f"delta tile: payload of {len(payload)} bytes, expected more")
         back, weight, codec = _HEADER.unpack_from(payload)
         if not 1 <= weight <= ONE:
-            raise IntegrityError(f"difference tile: weight {weight}, expected 1 to {ONE}")
+            raise IntegrityError(f"delta tile: weight {weight}, expected 1 to {ONE}")
         return cls(back, weight), codec, payload[_HEADER.size :]
 
 

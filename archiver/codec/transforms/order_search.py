@@ -1,4 +1,4 @@
-"""Own the choice how a tile is coded by the order of its samples, if at all.
+"""The choice how a tile is coded by the order of its samples, if at all.
 
 All that is possible is coded by a fast setting of JPEG XL; what comes out smallest goes on to the
 codecs that take their time.
@@ -12,24 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archiver.codec import classic
-from archiver.codec.transforms import ordered, ordinals, pieces
-from archiver.codec.transforms import scale_offset as narrow
+from archiver.codec.transforms import ordered, ordinals, pieces, scale_offset
 from archiver.codec.transforms.ordered import MOST, Form, Ordered, Split, Table
 from archiver.codec.transforms.ordinals import Ordinals
 from archiver.codec.transforms.pieces import Numbers
-from archiver.codec.transforms.scale_offset import Narrow
+from archiver.codec.transforms.scale_offset import ScaleOffset
 from archiver.image import Samples
 
 _TABLE_LEVEL = 19  # of zstd, for some kilobytes
 _HIGH_BITS = (16, 12, 8)  # tried
-_GAIN_OF_HOLE = 2  # bits that all others need less
+_GAIN_OF_FILL = 2  # bits that all others need less
 _SPARSE = 1.9  # times as many values could be between lowest and highest as there are: ranks pay
 _GAIN = 0.99  # of what other numbers take: what is compared is a guess
 
 Found = tuple[Ordered, Samples]
 
 
-def find(tile: Samples, other: tuple[Narrow, Samples] | None) -> Found | None:
+def find(tile: Samples, other: tuple[ScaleOffset, Samples] | None) -> Found | None:
     """Return the numbers that promise to be the smallest for a tile, None if its own or others do.
 
     ``other`` are numbers that were found in another way.
@@ -37,7 +36,7 @@ def find(tile: Samples, other: tuple[Narrow, Samples] | None) -> Found | None:
     if not ordered.is_possible(tile.dtype, tile.size):
         return None
     rivals = [(0, tile)] if other is None else [(len(other[0].to_bytes(0)), other[1])]
-    if other is None and narrow.is_wide(tile.dtype):
+    if other is None and scale_offset.is_wide(tile.dtype):
         rivals = []
     elif not _is_sparse(rivals[0][1]):
         return None
@@ -78,14 +77,14 @@ def _as_ranks(samples: Ordinals, entries: Numbers, ranks: NDArray[np.intp]) -> I
 
 def _as_splits(samples: Ordinals, numbers: Numbers, entries: Numbers) -> Iterator[Found]:
     """Yield a tile's high and low bits for some numbers of high bits, and of its differences."""
-    hole, low, high = _span(entries)
+    fill, low, high = _span(entries)
     seen = set()
     for wanted in _HIGH_BITS:
         shift = max(0, (high - low).bit_length() - wanted)
         lowest = low >> shift << shift  # low bits stay as they are: they may be equal in all
-        shift += (high - lowest >> shift) + (hole is not None) >= MOST
+        shift += (high - lowest >> shift) + (fill is not None) >= MOST
         if shift not in seen:
-            yield _split(samples, numbers, Form.HIGH_BITS, shift, low >> shift << shift, hole)
+            yield _split(samples, numbers, Form.HIGH_BITS, shift, low >> shift << shift, fill)
         seen.add(shift)
     rest = ordinals.differences(numbers, samples.bits)
     bits = int(rest.max()).bit_length()
@@ -98,24 +97,24 @@ def _span(entries: Numbers) -> tuple[int | None, int, int]:
     if entries.size < 3:
         return None, low, high
     ends = ((low, int(entries[1]), high), (high, low, int(entries[-2])))
-    hole, first, last = min(ends, key=lambda end: end[2] - end[1])
-    if (last - first).bit_length() + _GAIN_OF_HOLE <= (high - low).bit_length():
-        return hole, first, last
+    fill, first, last = min(ends, key=lambda end: end[2] - end[1])
+    if (last - first).bit_length() + _GAIN_OF_FILL <= (high - low).bit_length():
+        return fill, first, last
     return None, low, high
 
 
 def _split(
-    samples: Ordinals, numbers: Numbers, form: Form, shift: int, lowest: int, hole: int | None
+    samples: Ordinals, numbers: Numbers, form: Form, shift: int, lowest: int, fill: int | None
 ) -> Found:
     own = numbers - np.uint64(lowest)
     low = own & np.uint64((1 << shift) - 1)
     high = own >> np.uint64(shift)
-    if hole is not None:
-        is_hole = numbers == hole
-        low[is_hole] = 0
-        high = np.where(is_hole, 0, high + ordinals.ONE)
+    if fill is not None:
+        is_fill = numbers == fill
+        low[is_fill] = 0
+        high = np.where(is_fill, 0, high + ordinals.ONE)
     n_bytes = 1 if int(high.max()) <= 255 else 2
-    how = Split(form, n_bytes, shift, lowest, low, hole)
+    how = Split(form, n_bytes, shift, lowest, low, fill)
     return Ordered(samples, how, how.to_bytes(pieces.QUICK)), high.astype(f"u{n_bytes}")
 
 

@@ -1,4 +1,4 @@
-"""Own tiles that are coded by the order of their samples: ranks and a table, or high and low bits.
+"""Tiles that are coded by the order of their samples: ranks and a table, or high and low bits.
 
 A CT with a slope in float32, an index computed of two bands, temperatures in steps of 0.02: a tile
 has some thousand different values, and neighbours are near each other in the *order* of these
@@ -109,11 +109,11 @@ class Split:
     shift: int
     lowest: int
     low: Numbers
-    hole: int | None = None
+    fill: int | None = None
 
     def to_bytes(self, effort: Effort) -> bytes:
         """Return what is needed beside the high bits."""
-        fields = self.n_bytes, self.shift, self.hole is not None, self.lowest, self.hole or 0
+        fields = self.n_bytes, self.shift, self.fill is not None, self.lowest, self.fill or 0
         return _SPLIT.pack(*fields) + pieces.encode(self.low, self.shift, effort)
 
     @classmethod
@@ -121,29 +121,29 @@ class Split:
         """Return that of a tile; IntegrityError if it makes no sense."""
         if len(data) < _SPLIT.size:
             raise IntegrityError(f"ordered tile: {len(data)} bytes of low bits, expected more")
-        n_bytes, shift, has_hole, lowest, hole = _SPLIT.unpack_from(data)
+        n_bytes, shift, has_fill, lowest, fill = _SPLIT.unpack_from(data)
         is_sound = (
             n_bytes in (1, 2)
             and shift < samples.bits
-            and has_hole in (0, 1)
-            and max(lowest, hole) <= samples.mask
-            and (has_hole or not hole)
-            and not (has_hole and form is Form.DIFFERENCES)
+            and has_fill in (0, 1)
+            and max(lowest, fill) <= samples.mask
+            and (has_fill or not fill)
+            and not (has_fill and form is Form.DIFFERENCES)
         )
         if not is_sound:
             raise IntegrityError(f"ordered tile of {samples}: impossible {data[: _SPLIT.size]!r}")
         low = pieces.decode(data[_SPLIT.size :], shape, shift)
-        return cls(form, n_bytes, shift, lowest, low, hole if has_hole else None)
+        return cls(form, n_bytes, shift, lowest, low, fill if has_fill else None)
 
     def ordinals(self, high: Samples, bits: int) -> Numbers:
         """Return the ordinals, of so many bits, of a tile of high bits."""
-        own = high.astype(np.uint64) - np.uint64(self.hole is not None)
+        own = high.astype(np.uint64) - np.uint64(self.fill is not None)
         numbers = np.uint64(self.lowest) + (own << np.uint64(self.shift)) + self.low
         if self.form is Form.DIFFERENCES:
             numbers = ordinals.sums(numbers & np.uint64((1 << bits) - 1), bits)
-        if self.hole is None:
+        if self.fill is None:
             return numbers
-        return np.where(high == 0, np.uint64(self.hole), numbers)
+        return np.where(high == 0, np.uint64(self.fill), numbers)
 
 
 @dataclass(frozen=True)

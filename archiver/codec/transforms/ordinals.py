@@ -1,4 +1,4 @@
-"""Own samples as whole numbers in the order of their values, whatever their type.
+"""Samples as whole numbers in the order of their values, whatever their type.
 
 Every bit pattern has one number, NaN and negative zero too.  Bits that are zero in all samples of a
 tile are left out first: float32 kept as float64, values rounded to some bits of their mantissa.
@@ -69,7 +69,7 @@ class Ordinals:
 
 
 def differences(numbers: Numbers, bits: int) -> Numbers:
-    """Return what left + above - above left does not foresee: 0, -1, 1, -2, ... as 0, 1, 2, 3, ...
+    """Return what left + above - above left does not predict: 0, -1, 1, -2, ... as 0, 1, 2, 3, ...
 
     Modulo 2**bits, and 0 beyond the tile (H, W, C); every channel by itself.
     """

@@ -1,8 +1,8 @@
-"""Own the ways to turn a tile before a model codes it: transposed, mirrored, channels reordered.
+"""The ways to turn a tile before a model codes it: transposed, mirrored, channels reordered.
 
-A model foresees a pixel from those above it and to the left.  Few images are alike in all
+A model predicts a pixel from those above it and to the left.  Few images are alike in all
 directions: cameras, scanners and resampling treat rows and columns differently, light comes from
-one side.  Which way is foreseen best costs a byte to say, and nothing to decode.
+one side.  Which way is predicted best costs a byte to say, and nothing to decode.
 
 FORMAT.md, "Turned tiles".
 """
@@ -23,7 +23,7 @@ _UPSIDE_DOWN, _MIRRORED, _TRANSPOSED = 1, 2, 4
 
 
 @dataclass(frozen=True, order=True)
-class Turn:
+class Orientation:
     """A way to turn tiles: ``number`` is 8 times that of the channels' order, plus the side.
 
     A side is 4 for transposed, plus 2 for columns from right to left, plus 1 for rows from below.
@@ -32,10 +32,10 @@ class Turn:
     number: int = 0
 
     @classmethod
-    def split(cls, payload: bytes, channels: int) -> tuple[Turn, bytes]:
+    def split(cls, payload: bytes, channels: int) -> tuple[Orientation, bytes]:
         """Return the turn of a tile, and its payload; IntegrityError if there is none."""
-        turns = SIDES * (len(ORDERS) if channels == 3 else 1)
-        if not payload or not 0 < payload[0] < turns:
+        orientations = SIDES * (len(ORDERS) if channels == 3 else 1)
+        if not payload or not 0 < payload[0] < orientations:
             raise IntegrityError(f"turned tile of {channels} channels: begins with {payload[:1]!r}")
         return cls(payload[0]), payload[1:]
 
@@ -43,21 +43,21 @@ class Turn:
         """Return what stands before the payload of the tile, turned."""
         return bytes([self.number])
 
-    def on(self, tile: Samples) -> Turn:
+    def on(self, tile: Samples) -> Orientation:
         """Return the turn that a tile, or a plane of one, takes: only 8-bit RGB has an order."""
         is_ordered = tile.dtype.itemsize == 1 and tile.shape[2:] == (3,)
-        return self if is_ordered else Turn(self.number % SIDES)
+        return self if is_ordered else Orientation(self.number % SIDES)
 
-    def ordered(self, order: int) -> Turn:
+    def ordered(self, order: int) -> Orientation:
         """Return the same with channels in that order."""
-        return Turn(self.number % SIDES + SIDES * order)
+        return Orientation(self.number % SIDES + SIDES * order)
 
     def shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """Return the shape of a turned tile."""
         height, width, channels = shape
         return (width, height, channels) if self.number & _TRANSPOSED else shape
 
-    def turned(self, tile: Samples) -> Samples:
+    def oriented(self, tile: Samples) -> Samples:
         """Return a tile (H, W, C), or a plane (H, W), turned."""
         if self.number & _TRANSPOSED:
             tile = tile.swapaxes(0, 1)
@@ -81,4 +81,4 @@ class Turn:
         return tile[rows, columns]
 
 
-UPRIGHT = Turn()
+IDENTITY = Orientation()

@@ -1,4 +1,4 @@
-"""Own whole numbers too wide for a tile of 16 bits: cut into pieces, each by a classic codec.
+"""Whole numbers too wide for a tile of 16 bits: cut into pieces, each by a classic codec.
 
 A piece holds 16 bits of every number, the highest what is left: a tile of the same shape, of 8-bit
 samples if it has no more than 8 bits.
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from archiver.codec import classic
 from archiver.codec.classic import Shape
-from archiver.codec.ids import Encoded, TileCodec
+from archiver.codec.encoded import Encoded
+from archiver.codec.ids import TileCodec
 from archiver.errors import IntegrityError
 from archiver.image import Samples
 

@@ -1,11 +1,11 @@
-"""Own tiles of wide samples that hold few numbers: 32- and 64-bit integers, floats that are whole.
+"""Tiles of wide samples that hold few numbers: 32- and 64-bit integers, floats that are whole.
 
 A volume of CT numbers that a tool saved as float32, labels in int32, 8-bit colour divided by 255,
 heights in tenths of a metre: 16 bits hold the numbers, and the codecs for 16 bits take them.  A
 sample is a number plus the lowest one, divided by a divisor: one division of float64 that every
 machine rounds alike.  One bit pattern, such as NaN or -9999, may stand for "no value".
 
-FORMAT.md, "Narrow tiles".
+FORMAT.md, "Scale-and-offset tiles".
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from archiver.image import Samples
 
 DIVISORS = (1, 2, 4, 8, 16, 10, 100, 1000, 255, 65535)  # tried, in this order
 MAX_NUMBER = 65535
-NO_HOLE = 0xFFFFFFFF
+NO_FILL = 0xFFFFFFFF
 MOST_LOWEST = 1 << 62
 _MOST = 1 << 31  # magnitude of a float times its divisor
 _FEW = 256  # samples that are looked at first
@@ -30,7 +30,7 @@ _HEADER = struct.Struct("<BHqIQB")
 
 
 @dataclass(frozen=True)
-class Narrow:
+class ScaleOffset:
     """How numbers 0..65535 stand for samples: (number + ``lowest``) / ``divisor``.
 
     The number ``hole`` stands for the bit pattern ``pattern``; `NO_HOLE` if none does.
@@ -39,7 +39,7 @@ class Narrow:
     n_bytes: int  # of a number, 1 or 2
     divisor: int
     lowest: int
-    hole: int = NO_HOLE
+    fill: int = NO_FILL
     pattern: int = 0
 
     @property
@@ -55,24 +55,26 @@ class Narrow:
                 samples = (values.astype(np.float64) / self.divisor).astype(dtype)
         else:
             samples = values.astype(dtype)
-        if self.hole != NO_HOLE:
+        if self.fill != NO_FILL:
             bits = classic.bits(samples)
-            bits[numbers == self.hole] = self.pattern
+            bits[numbers == self.fill] = self.pattern
             samples = bits.view(dtype)
         return samples
 
     def to_bytes(self, codec: int) -> bytes:
         """Return what a payload begins with; that of ``codec`` for the numbers follows."""
-        return _HEADER.pack(self.n_bytes, self.divisor, self.lowest, self.hole, self.pattern, codec)
+        return _HEADER.pack(self.n_bytes, self.divisor, self.lowest, self.fill, self.pattern, codec)
 
     @classmethod
-    def split(cls, payload: bytes, dtype: np.dtype[np.generic]) -> tuple[Narrow, int, bytes]:
+    def split(cls, payload: bytes, dtype: np.dtype[np.generic]) -> tuple[ScaleOffset, int, bytes]:
         """Return this, codec id and payload of the numbers of a tile of ``dtype``.
 
         IntegrityError if it makes no sense.
         """
         if len(payload) < _HEADER.size:
-            raise IntegrityError(f"narrow tile: payload of {len(payload)} bytes, expected more")
+            raise IntegrityError(
+                f"scale-and-offset tile: payload of {len(payload)} bytes, expected more"
+            )
         *fields, codec = _HEADER.unpack_from(payload)
         found = cls(*fields)
         is_sound = (
@@ -81,11 +83,11 @@ class Narrow:
             and found.divisor >= 1
             and (dtype.kind == "f" or found.divisor == 1)
             and abs(found.lowest) <= MOST_LOWEST
-            and (found.hole <= MAX_NUMBER or found.hole == NO_HOLE)
+            and (found.fill <= MAX_NUMBER or found.fill == NO_FILL)
             and found.pattern < 1 << 8 * dtype.itemsize
         )
         if not is_sound:
-            raise IntegrityError(f"narrow tile of {dtype}: impossible {found}")
+            raise IntegrityError(f"scale-and-offset tile of {dtype}: impossible {found}")
         return found, codec, payload[_HEADER.size :]
 
 
@@ -99,7 +101,7 @@ def is_wide(dtype: np.dtype[np.generic]) -> bool:
     return dtype.kind == "f" or (dtype.kind in "ui" and dtype.itemsize > 2)
 
 
-def find(tile: Samples) -> tuple[Narrow, Samples] | None:
+def find(tile: Samples) -> tuple[ScaleOffset, Samples] | None:
     """Return numbers of 8 or 16 bits that stand for a tile of wide samples, None if none do."""
     if not is_wide(tile.dtype):
         return None
@@ -107,24 +109,24 @@ def find(tile: Samples) -> tuple[Narrow, Samples] | None:
         return _of_numbers(tile, tile.astype(np.int64), np.zeros(tile.shape, bool), 1)
     bits = classic.bits(tile)
     for pattern in (None, _unlike(tile)):
-        holes = np.zeros(tile.shape, bool) if pattern is None else bits == pattern
-        found = _of_floats(tile, holes)
+        fills = np.zeros(tile.shape, bool) if pattern is None else bits == pattern
+        found = _of_floats(tile, fills)
         if found:
             return found
     return None
 
 
-def _of_floats(tile: Samples, holes: NDArray[np.bool_]) -> tuple[Narrow, Samples] | None:
+def _of_floats(tile: Samples, fills: NDArray[np.bool_]) -> tuple[ScaleOffset, Samples] | None:
     """Return numbers for a tile of floats, one pattern of which counts for nothing."""
     with np.errstate(all="ignore"):
-        values = np.where(holes, 0, tile.astype(np.float64))
+        values = np.where(fills, 0, tile.astype(np.float64))
         if not np.isfinite(values).all():
             return None
         few = values.reshape(-1)[:: max(1, values.size // _FEW)]
         for divisor in DIVISORS:
             if abs(values).max() * divisor >= _MOST or not _are_whole(few, divisor, tile.dtype):
                 continue
-            found = _of_numbers(tile, np.rint(values * divisor).astype(np.int64), holes, divisor)
+            found = _of_numbers(tile, np.rint(values * divisor).astype(np.int64), fills, divisor)
             if found:
                 return found
     return None
@@ -136,20 +138,20 @@ def _are_whole(values: NDArray[np.float64], divisor: int, dtype: np.dtype[np.gen
 
 
 def _of_numbers(
-    tile: Samples, values: NDArray[np.int64], holes: NDArray[np.bool_], divisor: int
-) -> tuple[Narrow, Samples] | None:
+    tile: Samples, values: NDArray[np.int64], fills: NDArray[np.bool_], divisor: int
+) -> tuple[ScaleOffset, Samples] | None:
     """Return what stands for a tile if its samples are ``values`` / ``divisor`` beside holes."""
-    real = values[~holes]
-    has_holes = bool(holes.any())
+    real = values[~fills]
+    has_fills = bool(fills.any())
     low, high = (int(real.min()), int(real.max())) if real.size else (0, 0)
-    if low >= 0 and high <= 255 and not has_holes:
-        narrow = Narrow(1, divisor, 0)
-    elif high - low + has_holes <= MAX_NUMBER and abs(low) < MOST_LOWEST:
-        pattern = int(classic.bits(tile)[holes][0]) if has_holes else 0
-        narrow = Narrow(2, divisor, low - has_holes, 0 if has_holes else NO_HOLE, pattern)
+    if low >= 0 and high <= 255 and not has_fills:
+        narrow = ScaleOffset(1, divisor, 0)
+    elif high - low + has_fills <= MAX_NUMBER and abs(low) < MOST_LOWEST:
+        pattern = int(classic.bits(tile)[fills][0]) if has_fills else 0
+        narrow = ScaleOffset(2, divisor, low - has_fills, 0 if has_fills else NO_FILL, pattern)
     else:
         return None
-    numbers = np.where(holes, 0, values - narrow.lowest).astype(narrow.dtype)
+    numbers = np.where(fills, 0, values - narrow.lowest).astype(narrow.dtype)
     is_same = bool((classic.bits(narrow.wide(numbers, tile.dtype)) == classic.bits(tile)).all())
     return (narrow, numbers) if is_same else None
 

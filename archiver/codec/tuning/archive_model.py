@@ -1,4 +1,4 @@
-"""Own the archive model: a base model fine-tuned once on a sample of what it is going to code.
+"""The archive model: a base model fine-tuned once on a sample of what it is going to code.
 
 The whole network is trained on (no adapter, no penalty): its cost, the model file, is shared by all
 images of the archive, and whether it pays is decided by real bytes afterwards.  Tiles are drawn in
@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archiver.codec.inference import engine
-from archiver.codec.model import batches, devices, mgcf
-from archiver.codec.model import model_file as weights
+from archiver.codec.model import batches, devices, mgcf, model_file
 from archiver.codec.model.batches import Batch, Shown
 from archiver.codec.model.grid import WEIGHT
 from archiver.codec.model.model_file import Integers, Tensors
@@ -42,7 +41,7 @@ class Budget:
     min_steps: int = 0
 
 
-def finetune(
+def tune(
     model: bytes,
     tiles: Sequence[Shown],
     bits: Sequence[float],
@@ -59,7 +58,7 @@ def finetune(
     None if the budget is too small.  Needs no exactness itself: it ends in integers whose bounds
     are proven again.  ``threads`` None leaves torch's setting as it is.
     """
-    file = weights.ModelFile.from_bytes(model)
+    file = model_file.ModelFile.from_bytes(model)
     with devices.training(threads):
         run = _Run(file, budget, device)
         crops = _Crops(tiles, bits, seed)
@@ -71,8 +70,12 @@ def finetune(
         if run.steps < budget.min_steps:  # the machine got busier than the first steps said
             return None
         net = run.net.cpu()
-    card: dict[str, Any] = {"base": weights.digest(model), "steps": run.steps, "tiles": len(tiles)}
-    return _tested(replace(file, name=name, tensors=weights.quantise(net), card=card))
+    card: dict[str, Any] = {
+        "base": model_file.digest(model),
+        "steps": run.steps,
+        "tiles": len(tiles),
+    }
+    return _tested(replace(file, name=name, tensors=model_file.quantise(net), card=card))
 
 
 def rounded(model: bytes, base: bytes, step: int) -> bytes:
@@ -80,7 +83,10 @@ def rounded(model: bytes, base: bytes, step: int) -> bytes:
 
     Rows keep the exponents of the base: then most differences are 0, and cost next to nothing.
     """
-    file, known = weights.ModelFile.from_bytes(model), weights.ModelFile.from_bytes(base).tensors
+    file, known = (
+        model_file.ModelFile.from_bytes(model),
+        model_file.ModelFile.from_bytes(base).tensors,
+    )
     tensors: Tensors = {}
     for name, was in known.items():
         tensors[name] = _rounded(name, file.tensors, known, step).astype(was.dtype)
@@ -101,7 +107,7 @@ def _rounded(name: str, tensors: Tensors, known: Tensors, step: int) -> NDArray[
 
 
 def _flat_rows(tensors: Tensors, layer: str, like: NDArray[np.float64]) -> Integers:
-    """Return the exponents of a layer, shaped to be combined with its weights."""
+    """Return the exponents of a layer, shaped to be combined with its model_file."""
     exponents: Integers = tensors[f"{layer}.exponent"].astype(np.int32)
     return exponents.reshape(-1, *[1] * (like.ndim - 1))
 
@@ -110,9 +116,9 @@ def _to_multiples(values: NDArray[np.float64], step: int) -> NDArray[np.float64]
     return np.rint(values / step) * step
 
 
-def _tested(file: weights.ModelFile) -> bytes:
+def _tested(file: model_file.ModelFile) -> bytes:
     """Return the file with the self-test of its network."""
-    return replace(file, self_test=engine.digest_of(weights.build(file))).to_bytes()
+    return replace(file, self_test=engine.digest_of(model_file.build(file))).to_bytes()
 
 
 _TIMED = (1, 4)  # after the first step, which is slower, up to that one
@@ -121,9 +127,9 @@ _TIMED = (1, 4)  # after the first step, which is slower, up to that one
 class _Run:
     """A network in training, and what of the budget is spent."""
 
-    def __init__(self, file: weights.ModelFile, budget: Budget, device: str) -> None:
+    def __init__(self, file: model_file.ModelFile, budget: Budget, device: str) -> None:
         self.net = mgcf.MGCF(file.architecture)
-        self.net.load_state_dict(weights.build(file).state_dict())
+        self.net.load_state_dict(model_file.build(file).state_dict())
         self.net.to(device).train()
         self.steps = 0
         self._device, self._budget = device, budget

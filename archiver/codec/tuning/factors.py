@@ -1,4 +1,4 @@
-"""Own the factors of an adapter while they are learned: real numbers that will be rounded.
+"""The factors of an adapter while they are learned: real numbers that will be rounded.
 
 The loss is a description length (CALLIC, "MDL-Principled RPFT"): coded samples under the rounded
 factors, straight-through, and the price of the factors, with noise in the place of rounding.

@@ -1,4 +1,4 @@
-"""Own the quick half of an image's adaptation: increments of the heads, learned from kept features.
+"""The quick half of an image's adaptation: increments of the heads, learned from kept features.
 
 What a head sees depends on all that comes before it, which stays as it is here.  So one pass of the
 network gives the features of all pixels, and every update after it costs a small matrix product and

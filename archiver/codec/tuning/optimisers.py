@@ -1,4 +1,4 @@
-"""Own the optimisers, the learning-rate schedule and the moving average of the weights.
+"""The optimisers, the learning-rate schedule and the moving average of the weights.
 
 Muon (Jordan et al., 2024) for the matrices of the blocks, AdamW for everything else: embeddings,
 heads, depth-wise kernels, biases, and at a tenth of its rate the linear base predictors.

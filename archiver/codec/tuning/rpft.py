@@ -1,4 +1,4 @@
-"""Own rate-guided progressive fine-tuning: from an image's tiles to the adapter that pays.
+"""Rate-guided progressive fine-tuning: from an image's tiles to the adapter that pays.
 
 RPFT (CALLIC, Li et al., AAAI 2025, "MDL-Principled RPFT", equations 6-9): one pass of the base
 model gives every patch its rate; patches are shown in the order of falling rate, a growing share

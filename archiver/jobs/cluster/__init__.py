@@ -1,4 +1,4 @@
-"""Own where tasks run: in this process, on a local cluster, or on a running scheduler.
+"""Where tasks run: in this process, on a local cluster, or on a running scheduler.
 
 The only importer of distributed, and only in the modules of this package.
 """

@@ -1,4 +1,4 @@
-"""Own connections to a scheduler: made quietly, and given up in bounded time."""
+"""Connections to a scheduler: made quietly, and given up in bounded time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own the first word with a scheduler: who listens at an address, known within seconds.
+"""The first word with a scheduler: who listens at an address, known within seconds.
 
 Dask itself waits without end for a handshake that never comes.  A Dask server speaks first: eight
 bytes of length, then who it is.

@@ -1,4 +1,4 @@
-"""Own the local cluster: processes of this machine that nobody else can give work to.
+"""The local cluster: processes of this machine that nobody else can give work to.
 
 They talk over loopback under TLS, with a key that this run made and that is in no file, so that
 another user of the machine cannot run code as ours.

@@ -1,4 +1,4 @@
-"""Own what every place where tasks run has in common: tasks go in, outcomes come out.
+"""What every place where tasks run has in common: tasks go in, outcomes come out.
 
 What runs is a function of (task, torch threads); tasks are small and so are results, because
 samples are read and written by the workers themselves.

@@ -1,4 +1,4 @@
-"""Own running tasks through a Dask client: a bounded number at a time, no wait without end."""
+"""Running tasks through a Dask client: a bounded number at a time, no wait without end."""
 
 from __future__ import annotations
 

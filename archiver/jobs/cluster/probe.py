@@ -1,4 +1,4 @@
-"""Own what a worker must see to take part: the same files, and folders that it can write in.
+"""What a worker must see to take part: the same files, and folders that it can write in.
 
 The job says what it sees itself, each worker what it finds in the same places.  Devices and inodes
 differ between machines; sizes, times and the content of a note do not.

@@ -1,4 +1,4 @@
-"""Own joining a running scheduler: known to be one within seconds, its workers asked first."""
+"""Joining a running scheduler: known to be one within seconds, its workers asked first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own the way from stored tiles back to samples: payload checked, decoded, samples checked.
+"""The way from stored tiles back to samples: payload checked, decoded, samples checked.
 
 Many tiles are decoded in one call, whatever object they belong to: a wavefront takes as many steps
 for one tile as for a hundred.  A tile that does not decode takes no other tile with it, but those
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from archiver.archive.reader import Archive
 from archiver.archive.shard import crc32c
-from archiver.codec import ids as encoded
+from archiver.codec import encoded
 from archiver.codec import tiles as codec
 from archiver.codec.classic import little_endian
 from archiver.codec.jpeg import tile as jpeg_tiles
-from archiver.codec.model.adapter_record import Adaptation
+from archiver.codec.model.adapter_record import AdapterRecord
 from archiver.codec.residue import ResidueCodec
 from archiver.codec.tiles import Opened
-from archiver.codec.transforms import delta as difference
+from archiver.codec.transforms import delta
 from archiver.codec.transforms.delta import Base
 from archiver.errors import (
     ArchiverError,
@@ -31,7 +31,7 @@ from archiver.errors import (
 )
 from archiver.image import Samples
 from archiver.pipeline import engines
-from archiver.pipeline.key_tiles import Primer
+from archiver.pipeline.key_tiles import KeyTiles
 from archiver.pipeline.read.stored_tile import Payload, StoredTile
 from archiver.pipeline.read.tile_cache import TileCache
 from archiver.sources.segmented.jpeg_tile import JpegTile
@@ -43,7 +43,7 @@ BATCH_PIXELS = 1 << 21  # decoded in one call
 MAX_TILE_PIXELS = 1 << 24  # of one tile that is no JPEG (FORMAT.md, "tiles")
 
 TOO_LONG = (
-    f"takes more than {difference.MAX_CHAIN} tiles to decode, which the format does not allow; "
+    f"takes more than {delta.MAX_CHAIN} tiles to decode, which the format does not allow; "
     "report this archive, and pack the file again from its source"
 )
 BUILDS_ON = "builds on what does not decode: "
@@ -81,7 +81,7 @@ class _Done:
         if isinstance(known, ArchiverError):
             *_, root = str(known).split(BUILDS_ON)
             self.put(tile, type(known)(f"{tile.name}: {BUILDS_ON}{root}"))
-        elif depth > difference.MAX_CHAIN:
+        elif depth > delta.MAX_CHAIN:
             self.put(tile, IntegrityError(f"{tile.name}: {TOO_LONG}"))
         else:
             self.put(tile, _checked(tile, base.plus(left, known, tile.dtype)), depth)
@@ -94,7 +94,7 @@ class TileDecoder:
         self._archive = archive
         self._threads = threads
         self.cache = TileCache()
-        self._primer: tuple[int, Primer] | None = None  # of the object that was read last
+        self._primer: tuple[int, KeyTiles] | None = None  # of the object that was read last
 
     def decode(self, tiles: Sequence[StoredTile], *, keep: bool = False) -> list[Result]:
         """Return the samples of each tile, or what is wrong with it; not to be written to.
@@ -107,9 +107,9 @@ class TileDecoder:
         """Return a JPEG tile as it was given to the archive; IntegrityError if it is damaged."""
         try:
             payload = self._jpeg_payload(tile)
-            is_primed = jpeg_tiles.is_primed(payload)
-            memory = self._primer_of(tile).memory(tile.number) if is_primed else None
-            data = jpeg_tiles.decode(payload, memory)
+            uses_key_tiles = jpeg_tiles.uses_key_tiles(payload)
+            state = self._primer_of(tile).state(tile.number) if uses_key_tiles else None
+            data = jpeg_tiles.decode(payload, state)
         except ArchiverError as error:
             raise within(tile.name, error) from error
         if crc32c(data) != tile.sample_crc32c:
@@ -126,10 +126,10 @@ class TileDecoder:
             raise IntegrityError(f"a JPEG of {height} x {width} in a tile of {tile.room}")
         return payload
 
-    def _primer_of(self, tile: StoredTile) -> Primer:
+    def _primer_of(self, tile: StoredTile) -> KeyTiles:
         """Return what the JPEG tiles of the same file learn from."""
         if self._primer is None or self._primer[0] != tile.object:
-            where = tile.beside.get(ResidueCodec.JPEG_KEYS)
+            where = tile.beside.get(ResidueCodec.JPEG_KEY_TILES)
             if where is None:
                 raise FormatError("its file has no keys of JPEG tiles")
             siblings = tile.siblings
@@ -139,7 +139,7 @@ class TileDecoder:
                     raise IntegrityError(f"there is no JPEG tile {number}")
                 return self._jpeg_payload(siblings[number])
 
-            self._primer = tile.object, Primer.from_bytes(self.payload(where), payload_of)
+            self._primer = tile.object, KeyTiles.from_bytes(self.payload(where), payload_of)
         return self._primer[1]
 
     def _jpeg_head(self, tile: StoredTile) -> bytes:
@@ -190,7 +190,7 @@ class TileDecoder:
         """
         opened: dict[StoredTile, Opened] = {}
         waiting = list(tiles)
-        for _ in range(difference.MAX_CHAIN + 1):
+        for _ in range(delta.MAX_CHAIN + 1):
             bases = []
             for tile in waiting:
                 if tile in done.results or tile in opened:
@@ -221,7 +221,7 @@ class TileDecoder:
         groups: dict[Needed, dict[StoredTile, Opened]] = {}
         for tile, one in opened.items():
             adapts = encoded.is_adapted(one.codec, one.payload)
-            needed = tile.model, tile.beside.get(ResidueCodec.ADAPTATION) if adapts else None
+            needed = tile.model, tile.beside.get(ResidueCodec.ADAPTER_RECORD) if adapts else None
             groups.setdefault(needed, {})[tile] = one
         results: dict[StoredTile, Result] = {}
         for needed, members in groups.items():
@@ -254,14 +254,14 @@ class TileDecoder:
                 for tile, one in zip(tiles, opened, strict=True)
             ]
 
-    def _engine(self, model: int, adaptation: Payload | None) -> Engine | None:
+    def _engine(self, model: int, adapter_record: Payload | None) -> Engine | None:
         if model < 0:
             return None
         sha256 = bytes.fromhex(self._archive.models[model].sha256)
-        if adaptation is None:
+        if adapter_record is None:
             return engines.of_archive(self._archive.path, sha256, self._threads)
         try:
-            adapter = Adaptation.from_bytes(self.payload(adaptation)).adapter
+            adapter = AdapterRecord.from_bytes(self.payload(adapter_record)).adapter
             return engines.adapted(self._archive.path, sha256, adapter, self._threads)
         except ArchiverError as error:
             raise within("its adapter", error) from error

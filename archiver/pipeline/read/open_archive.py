@@ -1,4 +1,4 @@
-"""Own the view of an archive that people and programs read: entries, images, regions, files."""
+"""The view of an archive that people and programs read: entries, images, regions, files."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from archiver import sources
 from archiver.archive import layout
 from archiver.archive import usage as disk
 from archiver.archive.reader import Archive
-from archiver.codec.model.adapter_record import Adaptation
+from archiver.codec.ids import codec_name
+from archiver.codec.model.adapter_record import AdapterRecord
 from archiver.errors import NotFoundError, UsageError
 from archiver.image import Samples, seen, seen_shape, seen_window
-from archiver.pipeline import globs as patterns
-from archiver.pipeline.read import output_files as writing
+from archiver.pipeline import globs
+from archiver.pipeline.read import output_files
 from archiver.pipeline.read.restore import Restorer, StoredImage, known_format, n_samples
 from archiver.pipeline.read.windows import Raster
 from archiver.pipeline.tiling import check_grid
-from archiver.pipeline.write.rows import codec_name
 from archiver.sources import Fidelity, Format
 
 KINDS = {layout.FILE: "file", layout.DIRECTORY: "directory", layout.SYMLINK: "symlink"}
@@ -112,11 +112,11 @@ class OpenArchive:
         """Return the entries that match any pattern (all without any), sorted by path."""
         entries = sorted(self._entries.values(), key=lambda entry: os.fsencode(entry.path))
         for pattern in patterns_:
-            if not any(patterns.matches(pattern, entry.path) for entry in entries):
+            if not any(globs.matches(pattern, entry.path) for entry in entries):
                 raise NotFoundError(
                     f"{self.path}: no entry matches {pattern!r}; `archiver ls` shows what there is"
                 )
-        wanted = patterns.any_of(patterns_)
+        wanted = globs.any_of(patterns_)
         return [entry for entry in entries if not patterns_ or wanted(entry.path)]
 
     def entry(self, path: str) -> Entry:
@@ -220,9 +220,9 @@ class Entry:
         return tuple(_info(*image, names) for image in self._restorer.images_of(self.object))
 
     @cached_property
-    def adaptation(self) -> Adaptation | None:
+    def adapter_record(self) -> AdapterRecord | None:
         """How the model was adapted to this file, None if it was not; IntegrityError if damaged."""
-        return self._restorer.read_adaptation(self.object) if self.object >= 0 else None
+        return self._restorer.read_adapter_record(self.object) if self.object >= 0 else None
 
     def tile_bits(self, page: int = 0) -> NDArray[np.float64]:
         """Return the bits per sample of every tile of one page, (rows, columns)."""
@@ -293,11 +293,11 @@ class Entry:
         if self.kind == "directory":
             path.mkdir(exist_ok=True)
         elif self.kind == "symlink":
-            writing.write_link(path, b"".join(self.chunks()))
+            output_files.write_link(path, b"".join(self.chunks()))
         else:
             sparse = [path] if self.is_sparse else []
-            writing.write_copies([path], self.chunks(), self.rebuilt_sha256, sparse=sparse)
-        writing.set_attributes(path, self.mode, self.mtime_ns)
+            output_files.write_copies([path], self.chunks(), self.rebuilt_sha256, sparse=sparse)
+        output_files.set_attributes(path, self.mode, self.mtime_ns)
 
     def _page(self, pages: Sequence[Any], page: int) -> Any:
         if not 0 <= page < len(pages):

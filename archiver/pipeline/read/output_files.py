@@ -1,4 +1,4 @@
-"""Own how restored files appear: complete and checked under their name, or not at all."""
+"""How restored files appear: complete and checked under their name, or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own the way from stored objects back to files and samples.
+"""The way from stored objects back to files and samples.
 
 Small objects are decoded many at a time, in one wavefront; a large image is decoded by rows of
 tiles while its file is rebuilt, so that memory stays bounded whatever its size.
@@ -20,7 +20,7 @@ from archiver import sources
 from archiver.archive.reader import Archive
 from archiver.archive.records import ImageRecord, TileArray
 from archiver.codec import residue
-from archiver.codec.model.adapter_record import Adaptation
+from archiver.codec.model.adapter_record import AdapterRecord
 from archiver.codec.residue import ResidueCodec
 from archiver.errors import ArchiverError, FormatError, IntegrityError, within
 from archiver.image import Image, Samples
@@ -93,10 +93,10 @@ class Restorer:
             images.append(StoredImage(record, tiles))
         return images
 
-    def read_adaptation(self, index: int) -> Adaptation | None:
+    def read_adapter_record(self, index: int) -> AdapterRecord | None:
         """Return the adaptation of an object, None if it has none; IntegrityError if damaged."""
-        where = self._beside(index).get(ResidueCodec.ADAPTATION)
-        return Adaptation.from_bytes(self.decoder.payload(where)) if where else None
+        where = self._beside(index).get(ResidueCodec.ADAPTER_RECORD)
+        return AdapterRecord.from_bytes(self.decoder.payload(where)) if where else None
 
     def _beside(self, index: int) -> dict[int, Payload]:
         """Return where an object keeps what its tiles need, by codec."""

@@ -1,4 +1,4 @@
-"""Own how decoding describes what the manifest says of tiles."""
+"""How decoding describes what the manifest says of tiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own the decoded tiles that are kept for the next window, slice or difference."""
+"""The decoded tiles that are kept for the next window, slice or difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own stored images that are read by windows: which tiles a window takes, and which come ahead."""
+"""Stored images that are read by windows: which tiles a window takes, and which come ahead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own the adapter of one file: fine-tune a model on a sample of its tiles, keep it if it pays.
+"""The adapter of one file: fine-tune a model on a sample of its tiles, keep it if it pays.
 
 The heads of the model come first, in seconds; that may be all, or what the tuning of all layers
 begins with.
@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from archiver.codec import learned
 from archiver.codec import tiles as codec
-from archiver.codec.ids import Encoded
-from archiver.codec.learned import UPRIGHT_ONLY, Turns
-from archiver.codec.model.adapter_record import Adaptation
+from archiver.codec.encoded import Encoded
+from archiver.codec.learned import IDENTITY_ONLY, Orientations
+from archiver.codec.model.adapter_record import AdapterRecord
 from archiver.codec.tiles import Prepared
-from archiver.codec.transforms.orientation import UPRIGHT
+from archiver.codec.transforms.orientation import IDENTITY
 from archiver.errors import FormatError
-from archiver.pipeline.write import confidence as doubt
+from archiver.pipeline.write import confidence
 
 if TYPE_CHECKING:
     from archiver.codec.inference.engine import Engine
@@ -58,12 +58,12 @@ class Effort:
         """How much of a file stands for all of it, at least."""
         return HEAD_PIXELS if self.passes == 0 else SAMPLE_PIXELS
 
-    def turns(self, found: Turns) -> Turns:
+    def turns(self, found: Orientations) -> Orientations:
         """Return the turns of tiles without an adapter, given those that were found for a file.
 
         Who asks for all that there is gets no more bytes than from the model as it is, upright.
         """
-        return found if self.passes == 0 or found[-1] == UPRIGHT else (UPRIGHT, found[-1])
+        return found if self.passes == 0 or found[-1] == IDENTITY else (IDENTITY, found[-1])
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Adapted:
     """
 
     engine: Engine
-    turns: Turns
+    turns: Orientations
     encoded: list[Encoded]
     chunk: bytes = b""  # empty: no adapter
     is_sure: bool = True
@@ -92,7 +92,7 @@ def adapt(
     n_tiles: int,
     engine: Engine,
     effort: Effort,
-    turns: Turns = UPRIGHT_ONLY,
+    turns: Orientations = IDENTITY_ONLY,
 ) -> Adapted:
     """Adapt ``engine`` to a file of ``n_tiles``, if that pays.
 
@@ -107,7 +107,7 @@ def adapt(
     plain = Adapted(engine, turns, list(before))
     if scale * now < LEAST_BYTES:
         return plain
-    planes = [turns[-1].on(part).turned(part) for each in parts for part in each]
+    planes = [turns[-1].on(part).oriented(part) for each in parts for part in each]
     return _tuned(tiles, planes, scale, now, plain, effort)
 
 
@@ -133,7 +133,7 @@ def _tuned(
             continue
         after = codec.encode(tiles, adapted, [turns] * len(tiles))
         seconds = time.monotonic() - started
-        chunk = Adaptation(adapter, round(old), seconds, rates).to_bytes()
+        chunk = AdapterRecord(adapter, round(old), seconds, rates).to_bytes()
         new = scale * sum(len(one.payload) for one in after) + len(chunk)
         if new < least:
             is_sure = _is_sure(before.encoded, after, scale, len(chunk))
@@ -144,7 +144,7 @@ def _tuned(
 def _is_sure(before: Sequence[Encoded], after: Sequence[Encoded], scale: float, price: int) -> bool:
     pairs = zip(before, after, strict=True)
     gains = [len(one.payload) - len(other.payload) for one, other in pairs]
-    return doubt.is_sure(gains, round(scale * len(gains)), price)
+    return confidence.is_sure(gains, round(scale * len(gains)), price)
 
 
 def _found(

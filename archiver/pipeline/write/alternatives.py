@@ -1,4 +1,4 @@
-"""Own the ways in which one file is coded, of which the smallest is kept.
+"""The ways in which one file is coded, of which the smallest is kept.
 
 What a profile adds to a cheaper one, larger tiles, fine-tuning, coded coefficients, is a bet.  Some
 bets are lost on some files: those files are coded the cheaper way as well, and the bytes of the
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from archiver.codec.learned import UPRIGHT_ONLY, Turns
+from archiver.codec.learned import IDENTITY_ONLY, Orientations
 from archiver.image import Image
 from archiver.pipeline.tiling import DEFAULT_TILE, tile_shape
 from archiver.pipeline.write.adapter import HEAD_PIXELS, Effort
@@ -21,7 +21,7 @@ class Plan:
     """A model, by number, and turns that are settled for a file; no adapter."""
 
     model: int = 0
-    turns: Turns = UPRIGHT_ONLY
+    turns: Orientations = IDENTITY_ONLY
 
 
 @dataclass(frozen=True)

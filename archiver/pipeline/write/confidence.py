@@ -1,4 +1,4 @@
-"""Own when a sample of a file is enough to decide for all of it."""
+"""When a sample of a file is enough to decide for all of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own which tiles of a file a tile may be a difference to: the slice, volume or band before it.
+"""Which tiles of a file a tile may be a difference to: the slice, volume or band before it.
 
 Every eighth slice, volume and band is coded by itself, so that one tile takes few others to decode.
 """
@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from archiver.codec.learned import is_deep_tile
-from archiver.codec.transforms import delta as difference
+from archiver.codec.learned import is_high_depth_tile
+from archiver.codec.transforms import delta
 from archiver.image import Image, Samples
 from archiver.pipeline.tiling import Place, components
 
@@ -22,15 +22,15 @@ Where = tuple[int, int, int, int]  # image, component, row, column
 
 
 @dataclass(frozen=True)
-class Difference:
+class Delta:
     """A tile as a difference: what it is taken from, and what is left of it."""
 
-    base: difference.Base
+    base: delta.Base
     samples: Samples  # of the tile that it is taken from
     left: Samples
 
 
-class Neighbours:
+class DeltaBases:
     """The tiles of one file, in the order of ``places``, as they go to the codec."""
 
     def __init__(self, images: Sequence[Image], places: Sequence[tuple[int, Place]]) -> None:
@@ -42,20 +42,20 @@ class Neighbours:
         self._kept: OrderedDict[int, Samples] = OrderedDict()
         self._bytes = 0
 
-    def difference(self, number: int, tile: Samples) -> Difference | None:
+    def difference(self, number: int, tile: Samples) -> Delta | None:
         """Return the next tile as a difference; None where that does not promise to be smaller."""
         image = self._images[self._places[number][0]]
-        if image.jpeg_tile or not difference.is_possible(image.dtype, tile.size):
+        if image.jpeg_tile or not delta.is_possible(image.dtype, tile.size):
             return None
         bases = {number - n: self._kept[n] for n in self._before(number) if n in self._kept}
-        if is_deep_tile(tile.dtype, tile.shape[2]) and tile.shape[2] > 1:
-            bases[difference.CHANNELS] = tile  # models see such channels one by one
+        if is_high_depth_tile(tile.dtype, tile.shape[2]) and tile.shape[2] > 1:
+            bases[delta.CHANNELS] = tile  # models see such channels one by one
         self._keep(number, tile)
-        found = difference.best(tile, bases) if bases else None
+        found = delta.best(tile, bases) if bases else None
         if found is None:
             return None
         base, left = found
-        return Difference(base, bases[base.back], left)
+        return Delta(base, bases[base.back], left)
 
     def _before(self, number: int) -> Iterator[int]:
         """Yield the numbers of tiles of the same shape and type that may be like that one."""

@@ -1,4 +1,4 @@
-"""Own samples and residues on their way to payloads: read, encode, decode back, compare.
+"""Samples and residues on their way to payloads: read, encode, decode back, compare.
 
 Payloads leave here only after they were decoded again to the same bytes (design P4).
 """
@@ -17,11 +17,12 @@ from archiver.archive.shard import ShardWriter, crc32c
 from archiver.codec import residue
 from archiver.codec import tiles as codec
 from archiver.codec.classic import little_endian
-from archiver.codec.ids import Encoded, TileCodec
+from archiver.codec.encoded import Encoded
+from archiver.codec.ids import TileCodec
 from archiver.codec.jpeg import tile as jpeg_tiles
 from archiver.errors import ArchiverError, IntegrityError, ParityError, SourceError
 from archiver.image import Image, Samples
-from archiver.pipeline.key_tiles import Primer
+from archiver.pipeline.key_tiles import KeyTiles
 from archiver.pipeline.tiling import Place, components, places
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Priming = tuple[Primer | None, int]  # and the number of the tile in its file
+Priming = tuple[KeyTiles | None, int]  # and the number of the tile in its file
 
 WINDOW_SAMPLES = 1 << 22  # read from a source at once
 
@@ -135,7 +136,7 @@ def checked(
     encoded: Sequence[Encoded],
     engine: Engine | None,
     bases: Sequence[Samples | None],
-    primers: Sequence[Priming],
+    key_tiles_of: Sequence[Priming],
 ) -> list[CodedTile]:
     """Return the codings of ``tiles`` that decode to their samples again, others classic.
 
@@ -146,10 +147,12 @@ def checked(
     if not tiles:
         return []
     coded = []
-    good = _come_back(tiles, encoded, engine, bases, primers)
-    for tile, one, is_good, (primer, number) in zip(tiles, encoded, good, primers, strict=True):
+    good = _come_back(tiles, encoded, engine, bases, key_tiles_of)
+    for tile, one, is_good, (key_tiles, number) in zip(
+        tiles, encoded, good, key_tiles_of, strict=True
+    ):
         notice = ""
-        if not is_good and primer and number in primer.keys:
+        if not is_good and key_tiles and number in key_tiles.keys:
             raise ParityError(KEY_LOST)
         if not is_good:
             one, notice = _encode_classic(tile), FELL_BACK
@@ -164,21 +167,23 @@ def _come_back(
     encoded: Sequence[Encoded],
     engine: Engine | None,
     bases: Sequence[Samples | None],
-    primers: Sequence[Priming],
+    key_tiles_of: Sequence[Priming],
 ) -> list[bool]:
     """Return which tiles decode to the same bytes."""
-    primed = [
+    with_key_tiles = [
         i
-        for i, (one, (primer, _)) in enumerate(zip(encoded, primers, strict=True))
-        if primer and one.codec == TileCodec.JPEG and jpeg_tiles.is_primed(one.payload)
+        for i, (one, (key_tiles, _)) in enumerate(zip(encoded, key_tiles_of, strict=True))
+        if key_tiles and one.codec == TileCodec.JPEG and jpeg_tiles.uses_key_tiles(one.payload)
     ]
 
     def decodes(i: int) -> bool:
-        primer, number = primers[i]
-        return primer is not None and primer.decodes(number, encoded[i].payload, tiles[i].tobytes())
+        key_tiles, number = key_tiles_of[i]
+        return key_tiles is not None and key_tiles.decodes(
+            number, encoded[i].payload, tiles[i].tobytes()
+        )
 
     with ThreadPoolExecutor(engine.threads if engine else 1) as pool:
-        good = dict(zip(primed, pool.map(decodes, primed), strict=True))
+        good = dict(zip(with_key_tiles, pool.map(decodes, with_key_tiles), strict=True))
     rest = [i for i in range(len(tiles)) if i not in good]
     parts = [tiles[i] for i in rest], [encoded[i] for i in rest], engine, [bases[i] for i in rest]
     good |= zip(rest, _decodes(*parts), strict=True)

@@ -1,4 +1,4 @@
-"""Own which of several models codes a file: the one with the smallest real code of a sample.
+"""Which of several models codes a file: the one with the smallest real code of a sample.
 
 The sample is all tiles of a small file, and some tiles spread over a large one.  What was coded for
 the choice is kept: it need not be coded again.
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from archiver.codec import learned
 from archiver.codec import tiles as codec
-from archiver.codec.ids import Encoded
-from archiver.codec.learned import Turns
+from archiver.codec.encoded import Encoded
+from archiver.codec.learned import Orientations
 from archiver.codec.tiles import Prepared
 from archiver.image import Image
 from archiver.pipeline.tiling import Place, components
@@ -39,7 +39,7 @@ def is_learnable(image: Image, place: Place, *, deep: bool) -> bool:
     if image.jpeg_tile or image.bit_depth == 1:
         return False
     channels = len(components(image.channels)[place.component])
-    is_deep = deep and learned.is_deep_tile(image.dtype, channels)
+    is_deep = deep and learned.is_high_depth_tile(image.dtype, channels)
     return is_deep or learned.is_byte_tile(image.dtype, channels)
 
 
@@ -66,7 +66,9 @@ def sample(learnable: Sequence[int], tile: int, pixels: int = LEAST_PIXELS) -> l
 
 
 def choose(
-    samples: Sequence[Mapping[int, Prepared]], engines: Sequence[Engine], turns: Sequence[Turns]
+    samples: Sequence[Mapping[int, Prepared]],
+    engines: Sequence[Engine],
+    turns: Sequence[Orientations],
 ) -> list[Choice]:
     """Return the choice for each file, given its sample (tile number -> tile), and its turns.
 

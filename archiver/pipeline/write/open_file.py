@@ -1,4 +1,4 @@
-"""Own a file between its parse and its record, and its tiles on their way to the codec."""
+"""A file between its parse and its record, and its tiles on their way to the codec."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 from archiver.archive.shard import Mark
 from archiver.codec import tiles as codec
-from archiver.codec.ids import Encoded, TileCodec
+from archiver.codec.encoded import Encoded
+from archiver.codec.ids import TileCodec
 from archiver.codec.jpeg import tile as jpeg_tiles
-from archiver.codec.learned import UPRIGHT_ONLY, Turns
+from archiver.codec.learned import IDENTITY_ONLY, Orientations
 from archiver.codec.residue import ResidueCodec
 from archiver.image import Samples
-from archiver.pipeline import key_tiles as priming
-from archiver.pipeline.key_tiles import Primer
+from archiver.pipeline import key_tiles
+from archiver.pipeline.key_tiles import KeyTiles
 from archiver.pipeline.tiling import Place
 from archiver.pipeline.write import encode as coding
-from archiver.pipeline.write import model_choice as choice
-from archiver.pipeline.write import source_file as reread
+from archiver.pipeline.write import model_choice, source_file
 from archiver.pipeline.write.alternatives import Way
-from archiver.pipeline.write.delta_bases import Difference
+from archiver.pipeline.write.delta_bases import Delta
 from archiver.sources import ParsedFile
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class OpenFile:
 
     path: Path
     parsed: ParsedFile
-    stamp: reread.Stamp
+    stamp: source_file.Stamp
     way: Way = field(default_factory=Way)
     places: list[tuple[int, Place]] = field(default_factory=list)  # (image, place)
     tiles: list[coding.CodedTile] = field(default_factory=list)  # as far as coded
@@ -49,10 +49,10 @@ class OpenFile:
     engine: Engine | None = None
     encoded: dict[int, Encoded] = field(default_factory=dict)  # by tile, while it was chosen
     n_learnable: int = 0
-    turns: Turns = UPRIGHT_ONLY  # in which a model is given its tiles
-    adaptation: bytes = b""
+    turns: Orientations = IDENTITY_ONLY  # in which a model is given its tiles
+    adapter_record: bytes = b""
     jpeg_head: bytes = b""  # what its JPEG tiles begin with
-    primer: Primer | None = None  # what its JPEG tiles learn from
+    key_tiles: KeyTiles | None = None  # what its JPEG tiles learn from
     mark: Mark | None = None  # where the tiles of a large file begin in the shard
     error: str | None = None
 
@@ -76,17 +76,17 @@ class OpenFile:
 
         SourceError if they cannot be read.
         """
-        learnable = choice.learnable_tiles(self.parsed.images, self.places, deep=deep)
+        learnable = model_choice.learnable_tiles(self.parsed.images, self.places, deep=deep)
         self.n_learnable = len(learnable)
-        self.sample = dict.fromkeys(choice.sample(learnable, self.way.tile, pixels))
+        self.sample = dict.fromkeys(model_choice.sample(learnable, self.way.tile, pixels))
         if not self.is_large:
             return
-        seen = choice.sample(learnable, self.way.tile, LOOKED_AT * pixels)
+        seen = model_choice.sample(learnable, self.way.tile, LOOKED_AT * pixels)
         tiles = {number: self._sampled(number, None) for number in seen}
         busy = [number for number in seen if (tiles[number] != tiles[number][:1, :1]).any()]
         self.n_learnable = round(len(learnable) * len(busy) / max(1, len(seen)))
         self.sample = {
-            number: tiles[number] for number in choice.sample(busy, self.way.tile, pixels)
+            number: tiles[number] for number in model_choice.sample(busy, self.way.tile, pixels)
         }
 
     def whole_sample(self) -> dict[int, Samples]:
@@ -99,23 +99,23 @@ class OpenFile:
         image, place = self.places[number]
         return coding.read_tile(self.parsed.images[image], place)
 
-    def prime(self) -> None:
+    def find_key_tiles(self) -> None:
         """Code the keys of its JPEG tiles, if it has enough; SourceError if it cannot be read."""
         if self.way.quick_jpegs:
             return
         images = self.parsed.images
         jpegs = [n for n, (image, _) in enumerate(self.places) if images[image].jpeg_tile]
-        primer, payloads = priming.primed(jpegs, lambda number: self._sampled(number, None))
+        found, payloads = key_tiles.find(jpegs, lambda number: self._sampled(number, None))
         if payloads:
-            self.primer = primer
+            self.key_tiles = found
             self.encoded |= {n: Encoded(TileCodec.JPEG, one) for n, one in payloads.items()}
 
     def beside(self) -> list[coding.Chunk]:
         """Return what is kept of it for its tiles."""
         kinds = {
-            ResidueCodec.ADAPTATION: self.adaptation,
+            ResidueCodec.ADAPTER_RECORD: self.adapter_record,
             ResidueCodec.JPEG_HEAD: self.jpeg_head,
-            ResidueCodec.JPEG_KEYS: self.primer.to_bytes() if self.primer else b"",
+            ResidueCodec.JPEG_KEY_TILES: self.key_tiles.to_bytes() if self.key_tiles else b"",
         }
         return [coding.Chunk(kind, data, 0) for kind, data in kinds.items() if data]
 
@@ -143,7 +143,7 @@ class WaitingTile:
     file: OpenFile
     number: int
     samples: Samples
-    difference: Difference | None  # if that promises to be smaller
+    difference: Delta | None  # if that promises to be smaller
 
     @property
     def base(self) -> Samples | None:
@@ -156,9 +156,9 @@ class WaitingTile:
         return self.samples.dtype == jpeg_tiles.BYTES and not self.file.way.quick_jpegs
 
     @property
-    def primer(self) -> Primer | None:
+    def key_tiles(self) -> KeyTiles | None:
         """What it learns from, if it is such a JPEG of a file that has keys."""
-        return self.file.primer if self.is_thorough else None
+        return self.file.key_tiles if self.is_thorough else None
 
     @property
     def n_bytes(self) -> int:
@@ -167,8 +167,8 @@ class WaitingTile:
 
 
 def _encoded_jpeg(one: WaitingTile) -> Encoded:
-    memory = one.primer.memory(one.number) if one.primer else None
-    return Encoded(TileCodec.JPEG, jpeg_tiles.encode(one.samples, memory))
+    state = one.key_tiles.state(one.number) if one.key_tiles else None
+    return Encoded(TileCodec.JPEG, jpeg_tiles.encode(one.samples, state))
 
 
 def encoded(tiles: Sequence[WaitingTile], engine: Engine | None) -> list[Encoded]:
@@ -192,7 +192,7 @@ def encoded(tiles: Sequence[WaitingTile], engine: Engine | None) -> list[Encoded
     turns = [tiles[i].file.turns for i, _ in differing]
     lefts = codec.encode([difference.left for _, difference in differing], engine, turns)
     for (i, difference), left in zip(differing, lefts, strict=True):
-        found = codec.as_difference(difference.base, left)
+        found = codec.as_delta(difference.base, left)
         if len(found.payload) < len(best[i].payload):
             best[i] = found
     return best

@@ -1,4 +1,4 @@
-"""Own which way the tiles of a file are turned: the way in which a model codes a sample smallest.
+"""Which way the tiles of a file are turned: the way in which a model codes a sample smallest.
 
 Of most photographs, one side takes a hundredth or more off the bytes of another.  Some small crops
 tell which sides are promising, larger ones which is best; then the orders of the channels, which
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from archiver.codec import learned
 from archiver.codec import tiles as codec
-from archiver.codec.learned import UPRIGHT_ONLY, Turns
-from archiver.codec.transforms.orientation import ORDERS, SIDES, UPRIGHT, Turn
+from archiver.codec.learned import IDENTITY_ONLY, Orientations
+from archiver.codec.transforms.orientation import IDENTITY, ORDERS, SIDES, Orientation
 from archiver.image import Samples
-from archiver.pipeline.write import confidence as doubt
+from archiver.pipeline.write import confidence
 
 if TYPE_CHECKING:
     from archiver.codec.inference.engine import Engine
@@ -29,27 +29,27 @@ LEAST_GAIN = 0.001  # of the bytes; less may be chance
 SURE_GAIN = 0.01  # of the bytes of one or a few crops: then all of the tiles gain
 
 
-def find(tiles: Sequence[Samples], engine: Engine, *, is_whole: bool = True) -> Turns:
+def find(tiles: Sequence[Samples], engine: Engine, *, is_whole: bool = True) -> Orientations:
     """Return the turn in which ``engine`` codes some tiles of a file smallest.
 
-    With it comes upright, if all tiles of the file are there and crops of them leave a doubt.
+    With it comes upright, if all tiles of the file are there and crops of them leave a confidence.
     """
     large = _Crops(tiles, LARGE, LARGE_PIXELS, engine)
     small = _Crops(large.tiles, SMALL, SMALL_PIXELS, engine)
-    sides = sorted((Turn(number) for number in range(SIDES)), key=small.size)
+    sides = sorted((Orientation(number) for number in range(SIDES)), key=small.size)
     best = min(sides[:KEPT], key=large.size)
     if large.have_order:
         best = min(map(best.ordered, range(len(ORDERS))), key=small.size, default=best)
         best = min(best.ordered(0), best, key=large.size)
     size = large.size(best) + len(large.tiles)  # a turn takes a byte of each tile
-    gain = large.size(UPRIGHT) - size
-    if gain <= LEAST_GAIN * large.size(UPRIGHT):
-        return UPRIGHT_ONLY
+    gain = large.size(IDENTITY) - size
+    if gain <= LEAST_GAIN * large.size(IDENTITY):
+        return IDENTITY_ONLY
     if is_whole:
-        is_sure = large.are_all or gain > SURE_GAIN * large.size(UPRIGHT)
-        return (best,) if is_sure else (UPRIGHT, best)
-    gains = [a - b - 1 for a, b in zip(large.sizes(UPRIGHT), large.sizes(best), strict=True)]
-    return (best,) if doubt.is_sure(gains, _MANY) else UPRIGHT_ONLY
+        is_sure = large.are_all or gain > SURE_GAIN * large.size(IDENTITY)
+        return (best,) if is_sure else (IDENTITY, best)
+    gains = [a - b - 1 for a, b in zip(large.sizes(IDENTITY), large.sizes(best), strict=True)]
+    return (best,) if confidence.is_sure(gains, _MANY) else IDENTITY_ONLY
 
 
 class _Crops:
@@ -64,21 +64,21 @@ class _Crops:
         pixels_of_all = sum(tile.shape[0] * tile.shape[1] for tile in tiles)
         self.are_all = sum(tile.shape[0] * tile.shape[1] for tile in self.tiles) == pixels_of_all
         self._engine = engine
-        self._sizes: dict[Turn, list[int]] = {}
+        self._sizes: dict[Orientation, list[int]] = {}
 
     @property
     def have_order(self) -> bool:
         """Whether the order of channels can matter."""
-        return any(Turn(SIDES).on(tile).number for tile in self.tiles)
+        return any(Orientation(SIDES).on(tile).number for tile in self.tiles)
 
-    def size(self, turn: Turn) -> int:
+    def size(self, turn: Orientation) -> int:
         """Return the bytes of all crops."""
         return sum(self.sizes(turn))
 
-    def sizes(self, turn: Turn) -> list[int]:
+    def sizes(self, turn: Orientation) -> list[int]:
         """Return the bytes of each crop."""
         if turn not in self._sizes:
-            turned = [turn.on(one).turned(one) for one in self.tiles]
+            turned = [turn.on(one).oriented(one) for one in self.tiles]
             coded = learned.encode(turned, self._engine)
             self._sizes[turn] = [len(one.payload) for one in coded if one]
         return self._sizes[turn]

@@ -1,4 +1,4 @@
-"""Own the way from files to a shard: parse, tile, encode, decode back, compare, append, record.
+"""The way from files to a shard: parse, tile, encode, decode back, compare, append, record.
 
 Tiles of many files are coded in one batch, bounded by ``BATCH_PIXELS``; what is appended, and in
 which order, depends on the files alone.  Nothing is recorded that was not decoded again and
@@ -23,23 +23,15 @@ from archiver.errors import SourceError
 from archiver.image import Samples
 from archiver.pipeline.tiling import DEFAULT_TILE, Place
 from archiver.pipeline.write import (
-    confidence as doubt,
-)
-from archiver.pipeline.write import (
-    encode as coding,
-)
-from archiver.pipeline.write import (
-    model_choice as choice,
-)
-from archiver.pipeline.write import (
-    orientation as turning,
-)
-from archiver.pipeline.write import (
-    source_file as reread,
+    confidence,
+    encode,
+    model_choice,
+    orientation,
+    source_file,
 )
 from archiver.pipeline.write.adapter import Effort, adapt
 from archiver.pipeline.write.alternatives import Plan, Way, ways
-from archiver.pipeline.write.delta_bases import Neighbours
+from archiver.pipeline.write.delta_bases import DeltaBases
 from archiver.pipeline.write.open_file import OpenFile, WaitingTile, encoded
 from archiver.pipeline.write.rows import image_record, tile_rows, unrecordable
 from archiver.sources import Fidelity, Format, ParsedFile
@@ -105,7 +97,7 @@ def pack_content(
     if digest in known:
         return Packed(path, digest, len(content), None)
     parsed = ParsedFile(Format.OPAQUE, (), b"", "", digest, len(content), digest, Fidelity.BYTES)
-    residues = [_append_residue(shard, chunk) for chunk in coding.residue_chunks([content])]
+    residues = [_append_residue(shard, chunk) for chunk in encode.residue_chunks([content])]
     return Packed(path, digest, len(content), _record(parsed, (), [], residues))
 
 
@@ -135,7 +127,7 @@ class _Packer:
     def add(self, path: Path) -> None:
         """Take one more file; earlier ones may get done by it."""
         try:
-            stamp = reread.stamp(path)
+            stamp = source_file.stamp(path)
             if self._is_done(stamp.sha256):
                 self.drain()
                 self.outcomes.append(Packed(path, stamp.sha256, stamp.size, None))
@@ -146,7 +138,7 @@ class _Packer:
             parsed = _recordable(parsed)
         except (SourceError, OSError) as error:
             self.drain()
-            self.outcomes.append(Failure(path, reread.reason(error)))
+            self.outcomes.append(Failure(path, source_file.reason(error)))
             return
         self._enqueue(OpenFile(path, parsed, stamp, self._way))
 
@@ -173,7 +165,7 @@ class _Packer:
             others = ways(file.parsed.images, file.way)[1:]
             in_ways += [OpenFile(file.path, file.parsed, file.stamp, way) for way in others]
         for one in in_ways:
-            one.places = list(coding.all_places(one.parsed.images, one.way.tile))
+            one.places = list(encode.all_places(one.parsed.images, one.way.tile))
         self._queue.append(in_ways)
         for one in list(in_ways):
             self._begin(one)
@@ -190,21 +182,21 @@ class _Packer:
             file.model, file.turns = way.plan.model, way.plan.turns
             file.engine = self._engines[file.model]
         self._bytes += len(file.parsed.residue)
-        neighbours = Neighbours(file.parsed.images, file.places)
+        neighbours = DeltaBases(file.parsed.images, file.places)
         try:
-            file.prime()
+            file.find_key_tiles()
             if not way.plan and (len(self._engines) > 1 or (self._engines and way.effort)):
                 deep = self._engines[0].deep is not None
-                pixels = way.effort.sample_pixels if way.effort else choice.LEAST_PIXELS
+                pixels = way.effort.sample_pixels if way.effort else model_choice.LEAST_PIXELS
                 file.take_sample(pixels, deep=deep)
-            for number, samples in enumerate(coding.read_tiles(file.parsed.images, way.tile)):
+            for number, samples in enumerate(encode.read_tiles(file.parsed.images, way.tile)):
                 difference = neighbours.difference(number, samples)
                 self._await(WaitingTile(file, number, samples, difference))
         except SourceError as error:
             file.error = str(error)
 
     def _code_doubted(self) -> None:
-        """Code files again as a cheaper way has it, where a sample left a doubt."""
+        """Code files again as a cheaper way has it, where a sample left a confidence."""
         while self._doubted:
             self._begin(self._doubted.pop(0))
             self._code()
@@ -243,11 +235,11 @@ class _Packer:
             return
         samples = [self._prepared(file, sample) for file, sample in complete]
         turns = [file.turns for file, _ in complete]
-        choices = choice.choose(samples, self._engines, turns)
+        choices = model_choice.choose(samples, self._engines, turns)
         for (file, _), sample, chosen in zip(complete, samples, choices, strict=True):
             file.model, file.encoded = chosen.model, dict(chosen.encoded)
             file.engine = self._engines[chosen.model]
-            if chosen.model and not doubt.is_sure(chosen.gains, file.n_learnable):
+            if chosen.model and not confidence.is_sure(chosen.gains, file.n_learnable):
                 self._doubt(file, Plan())
             if file.way.effort:
                 self._adapt(file, sample, file.engine, file.way.effort)
@@ -257,7 +249,7 @@ class _Packer:
         """Return a sample ready to be coded, and find how it is to be turned."""
         if file.way.effort:
             is_whole = file.is_sampled_whole
-            found = turning.find(list(sample.values()), self._engines[0], is_whole=is_whole)
+            found = orientation.find(list(sample.values()), self._engines[0], is_whole=is_whole)
             file.turns = file.way.effort.turns(found)
         ready = codec.prepared(list(sample.values()), self._engines[0])
         return dict(zip(sample, ready, strict=True))
@@ -283,18 +275,18 @@ class _Packer:
             self._doubt(file, plan)
         if file.is_large and not found.is_sure:
             return
-        file.engine, file.adaptation, file.turns = found.engine, found.chunk, found.turns
+        file.engine, file.adapter_record, file.turns = found.engine, found.chunk, found.turns
         file.encoded = dict(zip(sample, found.encoded, strict=True))
 
     def _code_with(self, engine: Engine | None, waiting: Sequence[WaitingTile]) -> None:
         """Code tiles of files that take the same engine."""
         waiting = [one for one in waiting if one.file.error is None]
-        coded = coding.checked(
+        coded = encode.checked(
             [one.samples for one in waiting],
             encoded(waiting, engine),
             engine,
             [one.base for one in waiting],
-            [(one.primer, one.number) for one in waiting],
+            [(one.key_tiles, one.number) for one in waiting],
         )
         for one, tile in zip(waiting, coded, strict=True):
             file = one.file
@@ -330,8 +322,8 @@ class _Packer:
                 raise SourceError(error)
         if file.parsed.format == Format.OPAQUE:
             return self._append_as_is(file, file.parsed)
-        residue = list(coding.residue_chunks([file.parsed.residue]))
-        if file.stamp != reread.stamp(file.path):
+        residue = list(encode.residue_chunks([file.parsed.residue]))
+        if file.stamp != source_file.stamp(file.path):
             raise SourceError(CHANGED)
         if self._plain_bytes(file) <= file.cost(residue):
             if file.mark is not None:
@@ -346,14 +338,14 @@ class _Packer:
         """Return what the bytes of the file would take; of a large one at most, to save time."""
         if file.is_large:
             return file.parsed.size
-        plain = coding.residue_chunks(reread.blocks(file.path))
+        plain = encode.residue_chunks(source_file.blocks(file.path))
         return sum(len(chunk.payload) for chunk in plain)
 
     def _append_as_is(self, file: OpenFile, parsed: ParsedFile) -> ObjectRecord:
         """Append the bytes of the file, chunk by chunk."""
         digest = hashlib.sha256()
         residues = []
-        for chunk in coding.residue_chunks(reread.blocks(file.path, digest)):
+        for chunk in encode.residue_chunks(source_file.blocks(file.path, digest)):
             residues.append(_append_residue(self._shard, chunk))
         if digest.digest() != parsed.sha256:
             raise SourceError(CHANGED)
@@ -379,7 +371,7 @@ def _as_opaque(parsed: ParsedFile, note: str = SMALLER_AS_IS) -> ParsedFile:
     )
 
 
-def _append_residue(shard: ShardWriter, chunk: coding.Chunk) -> ResidueRecord:
+def _append_residue(shard: ShardWriter, chunk: encode.Chunk) -> ResidueRecord:
     offset, crc = shard.append(chunk.payload)
     return ResidueRecord(offset, len(chunk.payload), chunk.raw_length, crc, chunk.codec)
 
@@ -387,7 +379,7 @@ def _append_residue(shard: ShardWriter, chunk: coding.Chunk) -> ResidueRecord:
 def _record(
     parsed: ParsedFile,
     places: Sequence[tuple[int, Place]],
-    tiles: Sequence[coding.CodedTile],
+    tiles: Sequence[encode.CodedTile],
     residues: Sequence[ResidueRecord],
     tile: int = DEFAULT_TILE,
     model: int = -1,

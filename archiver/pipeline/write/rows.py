@@ -1,4 +1,4 @@
-"""Own how packing describes images and tiles to the archive, and the names of codecs."""
+"""How packing describes images and tiles to the archive."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 
 from archiver.archive import layout
 from archiver.archive.records import TILE, ImageRecord, ObjectRecord, TileArray
-from archiver.codec.ids import TileCodec
 from archiver.image import Image
 from archiver.pipeline.tiling import Place, tile_shape
 from archiver.pipeline.write.encode import CodedTile
@@ -17,14 +16,6 @@ from archiver.pipeline.write.encode import CodedTile
 _MAX_SIDE = (1 << 32) - 1
 _MAX_CHANNELS = 1 << 16
 _MAX_BITS = 64
-
-
-def codec_name(codec: int) -> str:
-    """Return the name of an on-disk codec id, also of one that this release does not know."""
-    try:
-        return TileCodec(codec).name.lower()
-    except ValueError:
-        return f"codec {codec}"
 
 
 def unrecordable(image: Image) -> str:

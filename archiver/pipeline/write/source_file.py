@@ -1,4 +1,4 @@
-"""Own reading of source files around their parse: content digest, change detection, chunks."""
+"""Reading of source files around their parse: content digest, change detection, chunks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own the bits of a deflate stream (RFC 1951): read into blocks of tokens, and written from them.
+"""The bits of a deflate stream (RFC 1951): read into blocks of tokens, and written from them.
 
 A token is a literal, of length 0 here, or a match of 3 to 258 bytes at a distance.  A block is a
 row of :data:`COLUMNS`.  Bits of headers are kept one in a byte.

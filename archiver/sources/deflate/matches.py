@@ -1,4 +1,4 @@
-"""Own the guess at every token: what an encoder takes is a function of the matches it can find.
+"""The guess at every token: what an encoder takes is a function of the matches it can find.
 
 At each position the longest match among the latest candidates is looked for, there, one further on
 (lazy matching, as zlib) and where it ends (could that one have begun earlier?  zlib-ng).  Lengths,

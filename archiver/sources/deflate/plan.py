@@ -1,4 +1,4 @@
-"""Own the plan of a deflate stream: what has to be known beside the bytes that it inflates to.
+"""The plan of a deflate stream: what has to be known beside the bytes that it inflates to.
 
 Plan (FORMAT.md, "Deflate plan"), little-endian:
 

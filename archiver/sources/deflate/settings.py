@@ -1,4 +1,4 @@
-"""Own how a zlib stream was made: the settings of a known program, or a plan; and their replay.
+"""How a zlib stream was made: the settings of a known program, or a plan; and their replay.
 
 zlib writes the same bytes for the same settings since version 1.2; a stream is therefore stored as
 its settings (:class:`Settings`) and rebuilt from the uncompressed bytes.  Replaying asks this

@@ -1,4 +1,4 @@
-"""Own the Huffman codes of deflate blocks as zlib builds them (trees.c), and the bits that say so.
+"""The Huffman codes of deflate blocks as zlib builds them (trees.c), and the bits that say so.
 
 zlib, zlib-ng and what descends from them build the same codes from the same counts, ties included.
 """

@@ -1,4 +1,4 @@
-"""Own DICOM files whose elements are deflated: the images inside, and the deflation.
+"""DICOM files whose elements are deflated: the images inside, and the deflation.
 
 Their residue is that of gzip (FORMAT.md, "Residue of GZIP"): the file up to the deflated elements
 in place of the head, what follows them in place of the tail, and DICOM as the format inside.

@@ -1,4 +1,4 @@
-"""Own DICOM files: plain frames, RLE and what lossless codecs wrote as samples, JPEG as it is.
+"""DICOM files: plain frames, RLE and what lossless codecs wrote as samples, JPEG as it is.
 
 All elements but the frames are kept.  What irreversible JPEG 2000 wrote stays in the file.
 """
@@ -20,7 +20,7 @@ from archiver.sources.dicom import (
 )
 from archiver.sources.dicom.header import BIG_ENDIAN, EXPLICIT, IMPLICIT, UNDEFINED, Header
 from archiver.sources.quiet import quiet
-from archiver.sources.segmented import find_recipes as scan
+from archiver.sources.segmented import find_recipes
 from archiver.sources.segmented.encodings import Compression
 
 _NATIVE = (IMPLICIT, EXPLICIT, BIG_ENDIAN, "")
@@ -45,15 +45,15 @@ def split_elements(path: Path | Held, header: Header, *, fidelity: Fidelity) -> 
     if not header.tag:
         raise Unsupported("DICOM: no pixel data")
     if not is_known or header.length != UNDEFINED:
-        return scan.split(path, dicom_native.find(path, header), fidelity=fidelity)
+        return find_recipes.split(path, dicom_native.find(path, header), fidelity=fidelity)
     found = dicom_frames.find(path, header)
     try:
-        return _noted(scan.split(path, found.pages, fidelity=fidelity), found.note)
+        return _noted(find_recipes.split(path, found.pages, fidelity=fidelity), found.note)
     except Unsupported:
         if found.pages[0].compression is not Compression.JPEG:
             raise
     found = dicom_frames.decodable(path, found.pages)
-    return _noted(scan.split(path, found.pages, fidelity=fidelity), found.note)
+    return _noted(find_recipes.split(path, found.pages, fidelity=fidelity), found.note)
 
 
 def _noted(split: Split, note: str) -> Split:

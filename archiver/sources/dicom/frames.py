@@ -1,4 +1,4 @@
-"""Own the frames of compressed pixel data in DICOM: whose fragments are whose, what each holds.
+"""The frames of compressed pixel data in DICOM: whose fragments are whose, what each holds.
 
 item (table of offsets)  item  item ...  end        an item is a tag, a length, and a fragment
 """
@@ -20,8 +20,7 @@ from archiver.sources.contract import Held, Unsupported
 from archiver.sources.dicom import native as dicom_native
 from archiver.sources.dicom.header import UNDEFINED, Header
 from archiver.sources.jpeg2000 import codestream
-from archiver.sources.segmented import find_recipes as scan
-from archiver.sources.segmented import jpeg_frames, planes, runs
+from archiver.sources.segmented import find_recipes, jpeg_frames, planes, runs
 from archiver.sources.segmented.asides import BREAK_BYTES, joined
 from archiver.sources.segmented.encodings import RLE, Compression
 from archiver.sources.segmented.geometry import Geometry
@@ -88,7 +87,7 @@ def decodable(path: Path | Held, pages: Sequence[Page]) -> Frames:
             file.seek(int(page.offsets[0]))
             stored = file.read(int(page.lengths[0]))
             try:
-                scan.check_jpeg(page, page.geometry.box(0), page.stream(stored))
+                find_recipes.check_jpeg(page, page.geometry.box(0), page.stream(stored))
                 good.append(page)
             except Unsupported as error:
                 faults.append(str(error))

@@ -1,4 +1,4 @@
-"""Own what of a DICOM header says where pixels lie and what they are, read by pydicom.
+"""What of a DICOM header says where pixels lie and what they are, read by pydicom.
 
 [128 bytes, DICM] [group 2, explicit, little-endian] elements ... pixel data
 

@@ -1,4 +1,4 @@
-"""Own the frames of pixel data that DICOM stores plainly: integers, floats, bits, 4:2:2."""
+"""The frames of pixel data that DICOM stores plainly: integers, floats, bits, 4:2:2."""
 
 from __future__ import annotations
 

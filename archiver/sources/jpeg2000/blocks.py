@@ -1,4 +1,4 @@
-"""Own the code-blocks of JPEG 2000: coefficients to MQ code (ISO/IEC 15444-1, annexes C and D).
+"""The code-blocks of JPEG 2000: coefficients to MQ code (ISO/IEC 15444-1, annexes C and D).
 
 A block is coded plane by plane from its highest one, each in three passes over stripes of four
 rows; every decision goes, with its context, to one adaptive binary coder.  All of it is integers:

@@ -1,4 +1,4 @@
-"""Own the markers of a JPEG 2000 codestream (ISO/IEC 15444-1, annex A), as far as we write it."""
+"""The markers of a JPEG 2000 codestream (ISO/IEC 15444-1, annex A), as far as we write it."""
 
 from __future__ import annotations
 

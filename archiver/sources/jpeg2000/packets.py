@@ -1,4 +1,4 @@
-"""Own the packets of JPEG 2000: which parts of which blocks follow (ISO/IEC 15444-1, annex B).
+"""The packets of JPEG 2000: which parts of which blocks follow (ISO/IEC 15444-1, annex B).
 
 tile -> channels -> resolutions -> precincts -> bands -> blocks
 packet = one layer of one precinct: a header in bits, then bytes of its blocks

@@ -1,4 +1,4 @@
-"""Own the plan of a JPEG 2000 codestream: what has to be known beside its samples.
+"""The plan of a JPEG 2000 codestream: what has to be known beside its samples.
 
 Plan (FORMAT.md, "Plan of JPEG 2000"), little-endian:
 

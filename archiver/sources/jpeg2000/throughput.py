@@ -1,4 +1,4 @@
-"""Own the blocks of High-Throughput JPEG 2000 (ISO/IEC 15444-15), as OpenJPH codes them.
+"""The blocks of High-Throughput JPEG 2000 (ISO/IEC 15444-15), as OpenJPH codes them.
 
 What one cleanup pass makes of a block is up to its encoder, within limits; most files are by
 OpenJPH, whatever program wrote them.  Where packets lie does not matter: blocks are taken out of a

@@ -1,4 +1,4 @@
-"""Own the reversible transforms of JPEG 2000: colour and wavelet 5/3 (ISO/IEC 15444-1, F and G)."""
+"""The reversible transforms of JPEG 2000: colour and wavelet 5/3 (ISO/IEC 15444-1, F and G)."""
 
 from __future__ import annotations
 

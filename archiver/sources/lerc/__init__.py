@@ -1,4 +1,4 @@
-"""Own the plan of a LERC blob (Lerc2, versions 3 to 6): its head, and what is not as expected.
+"""The plan of a LERC blob (Lerc2, versions 3 to 6): its head, and what is not as expected.
 
 What an encoder decides for a block of 8 x 8 samples follows from them by a rule; blocks that do not
 follow it state it themselves.

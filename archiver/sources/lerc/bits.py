@@ -1,4 +1,4 @@
-"""Own numbers of a few bits, the lowest first, and numbers of a stated type, in bytes."""
+"""Numbers of a few bits, the lowest first, and numbers of a stated type, in bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own the head of a LERC blob: sizes, type, error, which pixels are valid, how it goes on."""
+"""The head of a LERC blob: sizes, type, error, which pixels are valid, how it goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own the blocks of a LERC blob: what the rule says of one, what it states, and its bytes.
+"""The blocks of a LERC blob: what the rule says of one, what it states, and its bytes.
 
 A block is a head (mode, offset, number of bits and of samples, a table of values) and what follows
 from it and the samples.  The rule is what Esri's encoder does with integers.
@@ -108,7 +108,7 @@ def _quantised(values: Values, n: int, offset: float, error: float, out: NDArray
 
 
 @compiled
-def foreseen(
+def predicted(
     values: Values,
     n: int,
     same: int,

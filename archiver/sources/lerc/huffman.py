@@ -1,4 +1,4 @@
-"""Own the Huffman code of 8-bit samples in a LERC blob: its table, and the words that it makes."""
+"""The Huffman code of 8-bit samples in a LERC blob: its table, and the words that it makes."""
 
 from __future__ import annotations
 

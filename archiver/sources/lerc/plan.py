@@ -1,4 +1,4 @@
-"""Own the plan of a LERC blob.
+"""The plan of a LERC blob.
 
 Plan (FORMAT.md, "Plan of LERC"), little-endian:
 

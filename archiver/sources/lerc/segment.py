@@ -1,4 +1,4 @@
-"""Own LERC segments of TIFF: a blob as it is, or compressed once more; and their plans.
+"""LERC segments of TIFF: a blob as it is, or compressed once more; and their plans.
 
 Plan (FORMAT.md, "Plan of LERC"): u1 layout version (1), u1 what the blob is compressed by,
 7 bytes zlib settings, a blob: the plan of that stream, then the plan of the LERC blob.

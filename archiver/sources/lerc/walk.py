@@ -1,4 +1,4 @@
-"""Own the walk over all blocks of a LERC blob: compared with what the rule says, and written."""
+"""The walk over all blocks of a LERC blob: compared with what the rule says, and written."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from archiver.sources.lerc.blocks import (
     VERSION,
     Values,
     body,
-    foreseen,
     head_size,
+    predicted,
 )
 
 Numbers = NDArray[np.int64]
@@ -68,7 +68,7 @@ def compare(stream: Bytes, samples: Samples, how: Numbers, error: float, odd: Nu
             for band in range(every.shape[2]):
                 n, same = _gather(samples, row, column, band, side, values, plain)
                 check = _check(column, how[VERSION])
-                n_head = foreseen(values, n, same, check, how, error, numbers, head)
+                n_head = predicted(values, n, same, check, how, error, numbers, head)
                 if not _equal(stream, at, head, n_head):
                     n_head = -1
                 else:
@@ -113,7 +113,7 @@ def expand(
             for band in range(every.shape[2]):
                 n, same = _gather(samples, row, column, band, side, values, plain)
                 check = _check(column, how[VERSION])
-                n_head = foreseen(values, n, same, check, how, error, numbers, head)
+                n_head = predicted(values, n, same, check, how, error, numbers, head)
                 if k < odd.shape[0] and odd[k, 0] == number:
                     n_head = odd[k, 2]
                     stated = heads[odd[k, 1] : odd[k, 1] + n_head]

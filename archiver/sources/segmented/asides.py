@@ -1,4 +1,4 @@
-"""Own what a gap ends with that is not the file's: plans of segments, and what breaks them up.
+"""What a gap ends with that is not the file's: plans of segments, and what breaks them up.
 
 FORMAT.md, "Residue of segmented files".
 """

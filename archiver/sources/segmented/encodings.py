@@ -1,4 +1,4 @@
-"""Own how the bytes of a strip or tile are encoded: found in a file, and replayed.
+"""How the bytes of a strip or tile are encoded: found in a file, and replayed.
 
 For every encoding there is a fixed program that writes it (a "door"); whether this machine's
 version of that program still writes the same bytes is asked by known answers before replay.

@@ -1,4 +1,4 @@
-"""Own the pass over a segmented file that finds, for every segment, the recipe that rebuilds it."""
+"""The pass over a segmented file that finds, for every segment, the recipe that rebuilds it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own the cutting of a raster into segments (strips, tiles) and the bytes of each before encoding.
+"""The cutting of a raster into segments (strips, tiles) and the bytes of each before encoding.
 
 samples (h, w, C)  ->  flip, reorder  ->  pad to the segment  ->  predictor  ->  rows of bytes
 """

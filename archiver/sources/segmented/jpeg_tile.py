@@ -1,4 +1,4 @@
-"""Own a JPEG that is one tile of an image: its bytes, what its file keeps elsewhere, its samples.
+"""A JPEG that is one tile of an image: its bytes, what its file keeps elsewhere, its samples.
 
 Slide scanners compress each tile of a TIFF as a JPEG, whose tables may stand once for all tiles, in
 a tag.  Here a tile is a whole JPEG with its tables inside; what is lossy about it stays as it is.

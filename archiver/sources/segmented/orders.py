@@ -1,4 +1,4 @@
-"""Own the orders in which DICOM stores plain samples, other than one byte after the other.
+"""The orders in which DICOM stores plain samples, other than one byte after the other.
 
     YBR_422    Y Y Cb Cr of two pixels side by side  ->  all Y, below them rows of Cb and of Cr
     BITS       eight samples in a byte, lowest bit first; frames follow each other bit by bit

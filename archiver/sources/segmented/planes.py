@@ -1,8 +1,8 @@
-"""Own how the planes of a volume become images: each one, or many tiny ones together.
+"""How the planes of a volume become images: each one, or many tiny ones together.
 
 An image costs some bytes in the manifest, and milliseconds; a plane of 8 x 8 is worth neither, and
-a model foresees little in it.  Many tiny planes are therefore one image of the same samples in the
-same order: its rows are rows of planes, planes, volumes, ..., whichever foresee each other best.
+a model predicts little in it.  Many tiny planes are therefore one image of the same samples in the
+same order: its rows are rows of planes, planes, volumes, ..., whichever predict each other best.
 Planes that do not follow each other in the file are a stack, one below the other.
 
 FORMAT.md, "Tiny planes".
@@ -75,7 +75,7 @@ class Volume:
         return tuple(replace(image, neighbours=steps) for image in images)
 
     def _as_one(self, path: Path | Held) -> Page:
-        """Return all planes as the raster whose rows foresee each other best."""
+        """Return all planes as the raster whose rows predict each other best."""
         n_samples = self.plane.height * self.plane.width * self.n_planes
         seen = self._seen(path, n_samples)
         best, least = self.plane.width, math.inf

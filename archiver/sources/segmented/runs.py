@@ -1,7 +1,7 @@
-"""Own streams of PackBits packets: RLE frames of DICOM, and strips that no known encoder wrote.
+"""Streams of PackBits packets: RLE frames of DICOM, and strips that no known encoder wrote.
 
 A packet repeats one byte or copies some; encoders differ in when they do which.  A plan says what
-this one decided: the packets are foreseen by a simple rule, and the exceptions are kept.  A plan
+this one decided: the packets are predicted by a simple rule, and the exceptions are kept.  A plan
 needs no library (FORMAT.md, "Plan of runs"), little-endian:
 
     u1 layout version (1)
@@ -43,7 +43,7 @@ _RULES = ((2, 2), (2, 3), (3, 3))
 
 @dataclass(frozen=True)
 class Rule:
-    """How packets are foreseen: by runs of at least ``starts``, ``ends``, within rows."""
+    """How packets are predicted: by runs of at least ``starts``, ``ends``, within rows."""
 
     starts: int
     ends: int
@@ -54,7 +54,7 @@ class Rule:
 class Plane:
     """One plane of a stream: the ``place`` of its byte, what is ``before`` it, its exceptions.
 
-    ``numbers`` (m,) int64 are packets that are not foreseen, ``firsts`` (m,) their first bytes.
+    ``numbers`` (m,) int64 are packets that are not predicted, ``firsts`` (m,) their first bytes.
     """
 
     place: int
@@ -200,7 +200,7 @@ def _packets(stored: Bytes, at: int, n: int) -> Any:
 
 
 @compiled
-def _foreseen(plane: Bytes, p: int, starts: int, ends: int, row: int) -> Any:
+def _predicted(plane: Bytes, p: int, starts: int, ends: int, row: int) -> Any:
     """Return the first byte of the packet that a simple encoder would begin at ``p``."""
     end = min(plane.size, (p // row + 1) * row) if row else plane.size
     run = 1
@@ -220,12 +220,12 @@ def _foreseen(plane: Bytes, p: int, starts: int, ends: int, row: int) -> Any:
 def _exceptions(
     plane: Bytes, controls: Bytes, starts: int, ends: int, row: int, room: int
 ) -> NDArray[np.int64]:
-    """Return the numbers of the packets that are not foreseen, the first ``room`` of them."""
+    """Return the numbers of the packets that are not predicted, the first ``room`` of them."""
     numbers = np.empty(min(room, controls.size), np.int64)
     p = count = 0
     for number in range(controls.size):
         control = int(controls[number])
-        if control != _foreseen(plane, p, starts, ends, row):
+        if control != _predicted(plane, p, starts, ends, row):
             numbers[count] = number
             count += 1
             if count == room:
@@ -251,7 +251,7 @@ def _written(
             control = int(firsts[told])
             told += 1
         else:
-            control = _foreseen(plane, p, starts, ends, row)
+            control = _predicted(plane, p, starts, ends, row)
         count = _count(control)
         if control == _MOST or p + count > plane.size:
             return -1

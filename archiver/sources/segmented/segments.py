@@ -1,4 +1,4 @@
-"""Own files made of segments and gaps: reading windows from the file, and rebuilding the file.
+"""Files made of segments and gaps: reading windows from the file, and rebuilding the file.
 
 Their residue (FORMAT.md, "Residue of segmented files") holds geometries, recipes, one row for each
 segment in the order of the file, the bytes between segments, and patches: their true bytes before

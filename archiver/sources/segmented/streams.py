@@ -1,4 +1,4 @@
-"""Own files around one deflate stream that holds the samples: gzip, and volumes that compress them.
+"""Files around one deflate stream that holds the samples: gzip, and volumes that compress them.
 
 Residue (FORMAT.md, "Residue of GZIP"), little-endian:
 

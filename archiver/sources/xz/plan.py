@@ -1,4 +1,4 @@
-"""Own the plan of an XZ stream.
+"""The plan of an XZ stream.
 
 Plan (FORMAT.md, "Plan of XZ"), little-endian:
 

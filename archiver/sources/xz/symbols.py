@@ -1,4 +1,4 @@
-"""Own LZMA, bit by bit: from one range coder to another, where one of them has no literals.
+"""LZMA, bit by bit: from one range coder to another, where one of them has no literals.
 
 Both have the same probabilities, since those of literals are apart.  With literals on the side that
 is read, a stream becomes a plan; with literals on the side that is written, a plan a stream.

@@ -1,4 +1,4 @@
-"""Own the plan of a Zstandard frame (RFC 8878): the frame without the literals in its blocks.
+"""The plan of a Zstandard frame (RFC 8878): the frame without the literals in its blocks.
 
 What an encoder decided stands in its headers, tables and sequences, which are kept.  Literals are
 in the bytes that the frame decodes to, where the sequences say, and their code has no liberty.

@@ -1,4 +1,4 @@
-"""Own the reading of numbers from bytes whose first bit is the lowest of the first byte."""
+"""The reading of numbers from bytes whose first bit is the lowest of the first byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own the Huffman code of literals (RFC 8878, 4.2): its tree, and the streams that it makes."""
+"""The Huffman code of literals (RFC 8878, 4.2): its tree, and the streams that it makes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own the plan of a Zstandard frame: the frame, in which literals are left out.
+"""The plan of a Zstandard frame: the frame, in which literals are left out.
 
 Plan (FORMAT.md, "Plan of Zstandard"): u1 layout version (1), then the frame without
 

@@ -1,4 +1,4 @@
-"""Own the sequences of a block (RFC 8878, 3.1.1.3.2): how long its literals and matches are."""
+"""The sequences of a block (RFC 8878, 3.1.1.3.2): how long its literals and matches are."""
 
 from __future__ import annotations
 

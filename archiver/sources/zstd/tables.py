@@ -1,4 +1,4 @@
-"""Own the tables of FSE codes (RFC 8878, 4.1): read from their description, and spread."""
+"""The tables of FSE codes (RFC 8878, 4.1): read from their description, and spread."""
 
 from __future__ import annotations
 

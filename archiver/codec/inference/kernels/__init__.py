@@ -1,4 +1,4 @@
-"""Own the loops of the CPU coder, compiled by Numba: many elementwise steps in one pass.
+"""The loops of the CPU coder, compiled by Numba: many elementwise steps in one pass.
 
 Each does, operation for operation, what the tensor code in `model.mgcf`, `model.mixture` and
 `model.frequencies` does; all sums are of whole steps within the exact range of float32, so their

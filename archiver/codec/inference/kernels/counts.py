@@ -1,4 +1,4 @@
-"""Own the loops from the network's outputs to the frequencies of 4-bit digits."""
+"""The loops from the network's outputs to the frequencies of 4-bit digits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Own the loops for samples of more than 8 bits, in whole numbers and float64, which are exact.
+"""The loops for samples of more than 8 bits, in whole numbers and float64, which are exact.
 
 A tile's numbers k (`model.high_depth`) come as ``centred`` = k - middle, int32; a
 ``window`` is (top, middle, shift).  What lies between is that of 8-bit tiles: input planes are
@@ -13,13 +13,12 @@ import numpy as np
 
 from archiver.codec.entropy import RADIX
 from archiver.codec.inference.kernels.rounding import Float32
-from archiver.codec.model import causal, mgcf, mixture
-from archiver.codec.model import frequencies as tables
+from archiver.codec.model import causal, frequencies, mgcf, mixture
 from archiver.compiled import compiled
 
 _f64, _i64, _f32 = np.float64, np.int64, np.float32
 ABOVE, SIDE = causal.ABOVE, causal.SIDE
-LEVEL, BASE_LIMIT = _f64(127), _f64(mgcf.DEEP_LIMIT)
+LEVEL, BASE_LIMIT = _f64(127), _f64(mgcf.HIGH_DEPTH_LIMIT)
 FRACTION, VALID = _f64(mgcf.BASE_FRACTION), mgcf.VALID
 BASE_STEP = _f64(mgcf.BASE_FRACTION * 2.0**-mgcf.BASE_BITS)
 FINE, COARSE = (_f64(1 / divisor) for divisor in mgcf.RESIDUAL_SCALES)
@@ -32,8 +31,10 @@ LOGIT_LIMIT = _f64(mixture.LOGIT_LIMIT)
 SCALE_MIDDLE = _f64((mixture.MIN_SCALE + mixture.MAX_SCALE) / 2)
 SCALE_REACH = _f64((mixture.MAX_SCALE - mixture.MIN_SCALE) / 2)
 MIN_SCALE = _f64(mixture.MIN_SCALE)
-SUBSTEPS = tables.DEEP_SUBSTEPS
-REACH = tables.SIGMOID_STEPS * tables.SIGMOID_REACH  # entries on either side of the table's middle
+SUBSTEPS = frequencies.HIGH_DEPTH_SUBSTEPS
+REACH = (
+    frequencies.SIGMOID_STEPS * frequencies.SIGMOID_REACH
+)  # entries on either side of the table's middle
 
 
 @compiled

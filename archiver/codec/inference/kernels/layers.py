@@ -1,4 +1,4 @@
-"""Own the loops between two matrix products of one tile, in one masked pass."""
+"""The loops between two matrix products of one tile, in one masked pass."""
 
 from __future__ import annotations
 

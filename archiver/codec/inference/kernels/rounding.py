@@ -1,4 +1,4 @@
-"""Own the rounding that all loops of the coder share."""
+"""The rounding that all loops of the coder share."""
 
 from __future__ import annotations
 

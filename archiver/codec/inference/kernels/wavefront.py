@@ -1,4 +1,4 @@
-"""Own the loops between two matrix products of one group of pixels, over rings of past groups.
+"""The loops between two matrix products of one group of pixels, over rings of past groups.
 
 A ring is (groups kept, 3 + height, tiles, width): rows and groups of the skewed layout, the past
 groups that some tap still sees.

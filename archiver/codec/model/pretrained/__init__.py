@@ -1,4 +1,4 @@
-"""Own the models that ship with the package: names -> model files."""
+"""The models that ship with the package: names -> model files."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def load(name: str) -> bytes:
 
 
 def _read_file(path: Path) -> bytes:
-    from archiver.codec.model import model_file as weights
+    from archiver.codec.model import model_file
 
     try:
         data = path.read_bytes()
-        weights.ModelFile.from_bytes(data)
+        model_file.ModelFile.from_bytes(data)
     except OSError as error:
         raise UsageError(f"{path}: this model file cannot be read: {error.strerror}") from error
     except (FormatError, IntegrityError) as error:

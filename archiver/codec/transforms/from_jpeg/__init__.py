@@ -1,4 +1,4 @@
-"""Own tiles whose samples were decoded from a JPEG: the JPEG is found again and kept instead.
+"""Tiles whose samples were decoded from a JPEG: the JPEG is found again and kept instead.
 
 Patches cut from slides, and slides converted to TIFF or Zarr, hold what a JPEG decoder wrote: four
 to ten times the bytes of that JPEG, for any codec of samples.  Its quantised coefficients are

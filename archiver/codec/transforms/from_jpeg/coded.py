@@ -1,6 +1,6 @@
-"""Own the JPEG of a tile as coded coefficients: its header follows from size, mode and quality.
+"""The JPEG of a tile as coded coefficients: its header follows from size, mode and quality.
 
-Layout (FORMAT.md, "Tiles born as JPEG"; little-endian)::
+Layout (FORMAT.md, "Tiles rebuilt from a JPEG"; little-endian)::
 
     u2 height | u2 width | u1 quality, + 128 if chroma has table K.2 | stream
 """
@@ -11,10 +11,9 @@ import struct
 
 import numpy as np
 
-from archiver.codec.jpeg import planes
-from archiver.codec.jpeg import t81 as standard
+from archiver.codec.jpeg import planes, t81
 from archiver.codec.jpeg.baseline import Header
-from archiver.codec.jpeg.context_mixing import Memory
+from archiver.codec.jpeg.context_mixing import ContextState
 from archiver.codec.transforms.from_jpeg import stream
 from archiver.codec.transforms.from_jpeg.pixels import Coefficients, Ints, Mode
 from archiver.errors import IntegrityError
@@ -23,7 +22,7 @@ _HEAD = struct.Struct("<HHB")
 _HAS_CHROMA = 128
 
 
-def encode(found: Coefficients, memory: Memory) -> bytes:
+def encode(found: Coefficients, state: ContextState) -> bytes:
     """Return what is stored of coefficients, b"" if their steps are no standard ones.
 
     ``memory`` learns from it.
@@ -33,37 +32,37 @@ def encode(found: Coefficients, memory: Memory) -> bytes:
         return b""
     room = len(stream.to_bytes(found))
     ordered = stream.planes_of(found)
-    coded = planes.encode(ordered, _header(found.mode, found.shape, quality), memory, room)
+    coded = planes.encode(ordered, _header(found.mode, found.shape, quality), state, room)
     return b"" if coded is None else _HEAD.pack(*found.shape, quality) + coded
 
 
-def decode(data: bytes, mode: Mode, room: tuple[int, int], memory: Memory) -> Coefficients:
+def decode(data: bytes, mode: Mode, room: tuple[int, int], state: ContextState) -> Coefficients:
     """Return the coefficients that :func:`encode` was given; IntegrityError if they do not decode.
 
     They may have no more rows and columns of samples than ``room``; ``memory`` learns from them.
     """
     if len(data) < _HEAD.size:
-        raise IntegrityError(f"tile born as JPEG: {len(data)} bytes of coefficients")
+        raise IntegrityError(f"tile rebuilt from a JPEG: {len(data)} bytes of coefficients")
     height, width, quality = _HEAD.unpack_from(data)
     stream.check_sides(mode, (height, width), room)
     if not 1 <= quality & ~_HAS_CHROMA <= 100:
-        raise IntegrityError(f"tile born as JPEG: quality {quality}")
-    blocks = planes.decode(data[_HEAD.size :], _header(mode, (height, width), quality), memory)
+        raise IntegrityError(f"tile rebuilt from a JPEG: quality {quality}")
+    blocks = planes.decode(data[_HEAD.size :], _header(mode, (height, width), quality), state)
     coefficients = stream.coefficients_of(mode, blocks, _tables(quality))
     if not stream.is_codable(coefficients):
-        raise IntegrityError("tile born as JPEG: coefficients that no JPEG has")
+        raise IntegrityError("tile rebuilt from a JPEG: coefficients that no JPEG has")
     return coefficients
 
 
 def _tables(quality: int) -> tuple[Ints, Ints]:
-    other = standard.CHROMA if quality & _HAS_CHROMA else standard.LUMA
+    other = t81.CHROMA if quality & _HAS_CHROMA else t81.LUMA
     scale = quality & ~_HAS_CHROMA
-    return standard.steps(standard.LUMA, scale), standard.steps(other, scale)
+    return t81.steps(t81.LUMA, scale), t81.steps(other, scale)
 
 
 def _quality(tables: tuple[Ints, Ints]) -> int:
     """Return what says both tables, 0 if nothing does."""
-    for quality in standard.QUALITIES:
+    for quality in t81.QUALITIES:
         for flag in (_HAS_CHROMA, 0):
             pair = zip(_tables(quality | flag), tables, strict=True)
             if all(np.array_equal(one, other) for one, other in pair):

@@ -1,4 +1,4 @@
-"""Own what the payload of a tile holds that was put together of JPEGs: them, and what they leave.
+"""What the payload of a tile holds that was put together of JPEGs: them, and what they leave.
 
 Layout (FORMAT.md, "Tiles of several JPEGs"; little-endian)::
 
@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archiver.codec.jpeg.context_mixing import Memory
+from archiver.codec.jpeg.context_mixing import ContextState
 from archiver.codec.jpeg.t81 import SIDE
 from archiver.codec.transforms.from_jpeg import coded, pixels, stream, traces
 from archiver.codec.transforms.from_jpeg.fit import Found, Mask, Uint8
 from archiver.codec.transforms.from_jpeg.pixels import Coefficients, Mode
-from archiver.codec.transforms.from_jpeg.tile import Born
+from archiver.codec.transforms.from_jpeg.tile import FromJpeg
 from archiver.errors import IntegrityError
 from archiver.image import Samples
 
@@ -65,24 +65,24 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Collage:
+class FromJpegs:
     """The JPEGs of a tile, in their order."""
 
     pieces: tuple[Piece, ...]
     levels: bytes = bytes(3)
 
     @classmethod
-    def of(cls, tile: Samples, found: Sequence[Found]) -> Collage | None:
+    def of(cls, tile: Samples, found: Sequence[Found]) -> FromJpegs | None:
         """Return what was found in a tile (H, W, C), None if it cannot be stored."""
-        pieces, memory = [], Memory.fresh()
+        pieces, state = [], ContextState.fresh()
         for one in found[:MOST_JPEGS]:
-            trial = memory.copy()
+            trial = state.copy()
             if payload := coded.encode(one.coefficients, trial):
                 pieces.append(Piece.of(one.coefficients, one.row, one.column, payload))
-                memory = trial
+                state = trial
         return cls(tuple(pieces))._levelled(tile) if pieces else None
 
-    def _levelled(self, tile: Samples) -> Collage:
+    def _levelled(self, tile: Samples) -> FromJpegs:
         """Return it with the levels that leave no edges, if there is something to leave."""
         rest, is_left = self.rest(tile), np.ones(tile.shape[:2], np.bool_)
         for one in self.pieces:
@@ -91,7 +91,7 @@ class Collage:
             return self
         around = tile[is_left] if is_left.any() else tile.reshape(-1, tile.shape[2])
         means = around.mean(0).astype(np.uint8)
-        return Collage(self.pieces, means.tobytes().ljust(3, b"\0"))
+        return FromJpegs(self.pieces, means.tobytes().ljust(3, b"\0"))
 
     def rest(self, tile: Samples) -> Uint8:
         """Return what is left of a tile: differences, modulo 256, and all that is around."""
@@ -119,7 +119,7 @@ class Collage:
         return head + b"".join(p.payload for p in self.pieces) + bytes([codec])
 
     @classmethod
-    def split(cls, payload: bytes, shape: tuple[int, int, int]) -> tuple[Collage, int, bytes]:
+    def split(cls, payload: bytes, shape: tuple[int, int, int]) -> tuple[FromJpegs, int, bytes]:
         """Return this, codec id and payload of the rest of a tile of that shape.
 
         IntegrityError if it makes no sense.
@@ -130,24 +130,24 @@ class Collage:
         n, levels = _HEAD.unpack_from(payload)
         if not 1 <= n <= MOST_JPEGS:
             raise IntegrityError(f"tile of JPEGs: {n} of them, expected 1 to {MOST_JPEGS}")
-        start, pieces, memory = _HEAD.size + n * _EACH.size, [], Memory.fresh()
+        start, pieces, state = _HEAD.size + n * _EACH.size, [], ContextState.fresh()
         for i in range(n):
             mode, row, column, length = _EACH.unpack_from(payload, _HEAD.size + i * _EACH.size)
             if mode not in Mode._value2member_map_ or Mode(mode).channels != shape[2]:
                 raise IntegrityError(f"tile of JPEGs: mode {mode} in a tile of {shape}")
             room, data = (shape[0] - row, shape[1] - column), payload[start : start + length]
-            found = coded.decode(data, Mode(mode), room, memory)
+            found = coded.decode(data, Mode(mode), room, state)
             pieces.append(Piece.of(found, row, column, data))
             start += length
         return cls(tuple(pieces), levels), payload[end], payload[end + 1 :]
 
 
-def find(tile: Samples) -> Born | Collage | None:
+def find(tile: Samples) -> FromJpeg | FromJpegs | None:
     """Return the JPEGs that a tile (H, W, C) of uint8, C 1 or 3, was decoded from, if any."""
     found = traces.find(tile.astype(np.uint8, copy=False))
     if len(found) == 1 and found[0].is_plain:
-        return Born.of(tile, found[0])
-    return Collage.of(tile, found)
+        return FromJpeg.of(tile, found[0])
+    return FromJpegs.of(tile, found)
 
 
 def codec_of(payload: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Own one guess of a JPEG in samples: the coefficients that they came from, and where it holds.
+"""One guess of a JPEG in samples: the coefficients that they came from, and where it holds.
 
 Samples that were clipped say less: they are replaced by what the coefficients say, and all is
 estimated again.  Units (MCUs) that do not come out are not part of the JPEG: all zero.

@@ -1,4 +1,4 @@
-"""Own where the blocks of a JPEG begin in samples: the evidence of small patches for each place.
+"""Where the blocks of a JPEG begin in samples: the evidence of small patches for each place.
 
 High coefficients are zero where blocks begin, and nowhere else.  What is smooth says nothing, and a
 tile may hold JPEGs of several grids: so patches that hold something speak, each for its region.

@@ -1,8 +1,9 @@
-"""Own the decoding of JPEG coefficients to samples: exactly what libjpeg's default decoder gives.
+"""The decoding of JPEG coefficients to samples: exactly what libjpeg's default decoder gives.
 
 The inverse transform is the integer one of Loeffler, Ligtenberg and Moschytz (1989) as in libjpeg's
 ``jidctint.c``, chroma is enlarged by its triangle filter ("fancy upsampling"), colour converted in
-16-bit fixed point.  All in integers: the same on every machine (FORMAT.md, "Tiles born as JPEG").
+16-bit fixed point.  All in integers: the same on every machine
+(FORMAT.md, "Tiles rebuilt from a JPEG").
 """
 
 from __future__ import annotations

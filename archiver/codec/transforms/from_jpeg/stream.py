@@ -1,4 +1,4 @@
-"""Own the bytes of a baseline JPEG (T.81) made of coefficients, for payloads that hold one.
+"""The bytes of a baseline JPEG (T.81) made of coefficients, for payloads that hold one.
 
 Its Huffman codes are of one length, for no transcoder keeps them: 4 bits for a category of
 differences of DC, 8 for a run and a category of AC, in rising order.
@@ -47,16 +47,16 @@ def from_bytes(stream: bytes, mode: Mode, room: tuple[int, int]) -> Coefficients
         tables, frame = _tables(stream, mode)
         height, width = struct.unpack_from(">HH", stream, frame + 5)
     except (struct.error, ValueError) as error:
-        raise IntegrityError("tile born as JPEG: a JPEG without a header") from error
+        raise IntegrityError("tile rebuilt from a JPEG: a JPEG without a header") from error
     check_sides(mode, (height, width), room)
     if not stream.startswith(header(mode, (height, width), tables)):
-        raise IntegrityError("tile born as JPEG: a JPEG of another kind")
+        raise IntegrityError("tile rebuilt from a JPEG: a JPEG of another kind")
     try:
         parts = Parts.of(stream)
     except ValueError as error:
-        raise IntegrityError("tile born as JPEG: its code does not decode") from error
+        raise IntegrityError("tile rebuilt from a JPEG: its code does not decode") from error
     if parts.after != _EOI:
-        raise IntegrityError("tile born as JPEG: a JPEG of another kind")
+        raise IntegrityError("tile rebuilt from a JPEG: a JPEG of another kind")
     return coefficients_of(mode, parts.planes, tables)
 
 
@@ -66,7 +66,7 @@ def check_sides(mode: Mode, shape: tuple[int, int], room: tuple[int, int]) -> No
     (height, width), (most_height, most_width) = shape, room
     fits = 0 < height <= most_height and 0 < width <= most_width
     if not fits or height % down or width % across:
-        raise IntegrityError(f"tile born as JPEG: a JPEG of {height} x {width}")
+        raise IntegrityError(f"tile rebuilt from a JPEG: a JPEG of {height} x {width}")
 
 
 def units(found: Coefficients) -> NDArray[np.bool_]:

@@ -1,6 +1,6 @@
-"""Own what the payload of a tile born as JPEG holds: the JPEG, its place, and what it leaves.
+"""What the payload of a tile rebuilt from a JPEG holds: the JPEG, its place, and what it leaves.
 
-Layout (FORMAT.md, "Tiles born as JPEG"; little-endian)::
+Layout (FORMAT.md, "Tiles rebuilt from a JPEG"; little-endian)::
 
     u1 mode | u1 row | u1 column | 3 x u1 level | u4 length, JPEG as a JPEG tile's payload |
     u1 codec, payload
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archiver.codec.jpeg import tile as jpeg_tiles
-from archiver.codec.jpeg.context_mixing import Memory
+from archiver.codec.jpeg.context_mixing import ContextState
 from archiver.codec.transforms.from_jpeg import coded, pixels, stream
 from archiver.codec.transforms.from_jpeg.fit import Found
 from archiver.codec.transforms.from_jpeg.pixels import Coefficients, Mode
@@ -34,7 +34,7 @@ Uint8 = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Born:
+class FromJpeg:
     """A JPEG in a tile: ``samples`` (h, w, C), what it decodes to, lie at ``row``, ``column``."""
 
     mode: Mode
@@ -45,7 +45,7 @@ class Born:
     samples: Uint8
 
     @classmethod
-    def of(cls, tile: Samples, found: Found) -> Born:
+    def of(cls, tile: Samples, found: Found) -> FromJpeg:
         """Return the JPEG that was found in a tile (H, W, C)."""
         payload = _payload(found.coefficients)
         samples = pixels.decode(found.coefficients)
@@ -68,7 +68,7 @@ class Born:
         out = rest.astype(np.uint8)
         if out.ndim != 3 or out[self._place].shape != self.samples.shape:
             raise IntegrityError(
-                f"tile born as JPEG: {self.samples.shape} samples in a tile of {rest.shape}"
+                f"tile rebuilt from a JPEG: {self.samples.shape} samples in a tile of {rest.shape}"
             )
         out[self._place] += self.samples - self._level
         return out
@@ -89,20 +89,22 @@ class Born:
         return head + self.payload + bytes([codec])
 
     @classmethod
-    def split(cls, payload: bytes, shape: tuple[int, int, int]) -> tuple[Born, int, bytes]:
+    def split(cls, payload: bytes, shape: tuple[int, int, int]) -> tuple[FromJpeg, int, bytes]:
         """Return this, codec id and payload of the rest of a tile of that shape.
 
         IntegrityError if it makes no sense.
         """
         end = _end(payload)
         if end >= len(payload):
-            raise IntegrityError(f"tile born as JPEG: payload of {len(payload)} bytes, too few")
+            raise IntegrityError(
+                f"tile rebuilt from a JPEG: payload of {len(payload)} bytes, too few"
+            )
         mode, row, column, levels, _ = _HEADER.unpack_from(payload)
         if mode not in Mode._value2member_map_ or max(row, column) > MOST_PLACE:
-            raise IntegrityError(f"tile born as JPEG: mode {mode} at {row}, {column}")
+            raise IntegrityError(f"tile rebuilt from a JPEG: mode {mode} at {row}, {column}")
         kept, room = payload[_HEADER.size : end], (shape[0] - row, shape[1] - column)
         if Mode(mode).channels != shape[2]:
-            raise IntegrityError(f"tile born as JPEG: mode {mode} in a tile of {shape}")
+            raise IntegrityError(f"tile rebuilt from a JPEG: mode {mode} in a tile of {shape}")
         samples = pixels.decode(_coefficients(kept, Mode(mode), room))
         found = cls(Mode(mode), row, column, levels, kept, samples)
         return found, payload[end], payload[end + 1 :]
@@ -110,7 +112,7 @@ class Born:
 
 def _payload(found: Coefficients) -> bytes:
     """Return a JPEG as it is stored: bare coefficients, else as it is."""
-    bare = coded.encode(found, Memory.fresh())
+    bare = coded.encode(found, ContextState.fresh())
     if bare:
         return _BARE + bare
     return jpeg_tiles.encode_as_is(jpeg_tiles.as_tile(_NO_HEADER + stream.to_bytes(found)))
@@ -119,9 +121,9 @@ def _payload(found: Coefficients) -> bytes:
 def _coefficients(payload: bytes, mode: Mode, room: tuple[int, int]) -> Coefficients:
     """Return the coefficients of a stored JPEG of at most ``room`` rows and columns."""
     if payload.startswith(_BARE):
-        return coded.decode(payload[len(_BARE) :], mode, room, Memory.fresh())
+        return coded.decode(payload[len(_BARE) :], mode, room, ContextState.fresh())
     if not jpeg_tiles.is_bounded(payload, room):
-        raise IntegrityError(f"tile born as JPEG: no plain JPEG of at most {room} in it")
+        raise IntegrityError(f"tile rebuilt from a JPEG: no plain JPEG of at most {room} in it")
     data = jpeg_tiles.decode(payload)[len(_NO_HEADER) :]
     return stream.from_bytes(data, mode, room)
 

@@ -1,4 +1,4 @@
-"""Own the search for the JPEGs that samples were decoded from; for the writer alone, in floats.
+"""The search for the JPEGs that samples were decoded from; for the writer alone, in floats.
 
 Where blocks begin shows by how many high coefficients are zero; the steps by how close the others
 lie to their multiples, colour and subsampling by what the coefficients, decoded again, give.  One
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archiver.codec.jpeg import t81 as standard
+from archiver.codec.jpeg import t81
 from archiver.codec.jpeg.t81 import SIDE
 from archiver.codec.transforms.from_jpeg.fit import Fit, Found, Mask, Uint8, to_ycc
 from archiver.codec.transforms.from_jpeg.grid import (
@@ -87,15 +87,15 @@ def _candidates(
     whole = chosen & _unclipped(tile, grid)
     whole = whole if whole.sum() >= FEW else chosen
     if quality := _quality(seen, grid, whole):
-        tables = standard.steps(standard.LUMA, quality), standard.steps(standard.CHROMA, quality)
+        tables = t81.steps(t81.LUMA, quality), t81.steps(t81.CHROMA, quality)
         if tile.shape[2] == 1:
             yield Mode.GREY, (tables[0], tables[0])
             return
         yield from ((mode, tables) for mode in (Mode.QUARTER, Mode.FULL, Mode.WIDE))
     if tile.shape[2] == 3 and (quality := _quality(tile[..., 1], grid, whole)):
         # channels that were coded as they are, as Aperio's scanners do
-        luma = standard.steps(standard.LUMA, quality)
-        chroma = standard.steps(standard.CHROMA, quality)
+        luma = t81.steps(t81.LUMA, quality)
+        chroma = t81.steps(t81.CHROMA, quality)
         yield from ((Mode.RGB, (luma, others)) for others in (luma, chroma))
 
 
@@ -119,7 +119,7 @@ def _quality(plane: NDArray[Any], grid: Place, chosen: Mask) -> int:
     values = forward(own[:: -(-len(own) // MOST_PATCHES)]).reshape(-1, SIDE * SIDE)
     best, found = _LEAST_FIT, 0
     for quality in _QUALITIES:
-        steps = standard.steps(standard.LUMA, quality).reshape(-1)
+        steps = t81.steps(t81.LUMA, quality).reshape(-1)
         is_seen = np.abs(values) > np.minimum(_LEAST_SEEN, steps / 2)
         is_seen[:, 0] = False
         fit = np.cos(2 * np.pi * (values / steps)[is_seen])

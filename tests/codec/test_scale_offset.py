@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archiver.codec import tiles
-from archiver.codec.ids import Encoded, TileCodec
-from archiver.codec.transforms import scale_offset as narrow
-from archiver.codec.transforms.scale_offset import Narrow
+from archiver.codec.encoded import Encoded
+from archiver.codec.ids import TileCodec
+from archiver.codec.transforms import scale_offset
+from archiver.codec.transforms.scale_offset import ScaleOffset
 from archiver.errors import IntegrityError
 
 SHAPE = (19, 23, 1)
@@ -55,7 +56,7 @@ WHOLE = {
 @pytest.mark.parametrize("name", WHOLE)
 def test_whole_numbers_are_found(name: str) -> None:
     """Much smaller than zstd alone makes them."""
-    assert roundtrip(WHOLE[name]).codec == TileCodec.NARROW
+    assert roundtrip(WHOLE[name]).codec == TileCodec.SCALE_OFFSET
 
 
 @pytest.mark.parametrize(
@@ -65,31 +66,31 @@ def test_one_pattern_may_mean_no_value(value: float) -> None:
     """NaN, nodata: whatever fills the background."""
     tile = numbers(0, 5000).astype("f4")
     tile[3:9, 4:15] = value
-    assert roundtrip(tile).codec == TileCodec.NARROW
+    assert roundtrip(tile).codec == TileCodec.SCALE_OFFSET
 
 
 def test_several_odd_patterns_are_left_alone() -> None:
     """NaNs with different payloads, two kinds of nodata: bit for bit all the same."""
     tile = numbers(0, 5000).astype("f4")
     tile[3, 4], tile[5, 6] = np.nan, np.inf
-    assert roundtrip(tile).codec != TileCodec.NARROW
+    assert roundtrip(tile).codec != TileCodec.SCALE_OFFSET
     bits = tile.view("u4")
     bits[3, 4], bits[5, 6] = 0x7FC00001, 0x7FC00002
-    assert roundtrip(bits.view("f4")).codec != TileCodec.NARROW
+    assert roundtrip(bits.view("f4")).codec != TileCodec.SCALE_OFFSET
 
 
 def test_fractions_are_left_alone() -> None:
     """No divisor makes these whole."""
-    assert roundtrip(np.sqrt(numbers(1, 9000)).astype("f4")).codec != TileCodec.NARROW
-    assert narrow.find(numbers(0, 255).astype("u2")) is None
+    assert roundtrip(np.sqrt(numbers(1, 9000)).astype("f4")).codec != TileCodec.SCALE_OFFSET
+    assert scale_offset.find(numbers(0, 255).astype("u2")) is None
 
 
 def test_equal_channels_and_colour() -> None:
     """Grey kept as RGB floats, and colour that is not grey."""
     grey = np.repeat(numbers(0, 255) / 255, 3, 2)
     coded = roundtrip(grey)
-    assert (coded.codec, coded.payload[0]) == (TileCodec.REPEATED, TileCodec.NARROW)
-    assert roundtrip(grey * np.array([1, 0.0, 1])).codec == TileCodec.NARROW
+    assert (coded.codec, coded.payload[0]) == (TileCodec.REPEATED, TileCodec.SCALE_OFFSET)
+    assert roundtrip(grey * np.array([1, 0.0, 1])).codec == TileCodec.SCALE_OFFSET
 
 
 @settings(max_examples=80, deadline=None)
@@ -122,7 +123,7 @@ def header(**changed: int) -> bytes:
         (header(divisor=0), "f4"),
         (header(divisor=2), "i4"),
         (header(lowest=-(1 << 63)), "i8"),
-        (header(hole=65536), "f4"),
+        (header(fill=65536), "f4"),
         (header(pattern=1 << 32), "f4"),
         (header(codec=5), "f4"),
         (header(codec=7), "f4"),
@@ -135,11 +136,13 @@ def test_payloads_that_cannot_be_are_refused(payload: bytes, dtype: str) -> None
     """Damage is an error, never samples."""
     data = payload + bytes(12)
     with pytest.raises(IntegrityError):
-        tiles.decode([(TileCodec.NARROW, data)], [(2, 3, 1)], [np.dtype(dtype)], None)
+        tiles.decode([(TileCodec.SCALE_OFFSET, data)], [(2, 3, 1)], [np.dtype(dtype)], None)
 
 
 def test_numbers_beyond_their_type_wrap_and_do_not_crash() -> None:
     """What the CRC of the samples finds out."""
-    wide = Narrow(2, 1, 1 << 40).wide(np.zeros((2, 2, 1), "u2"), np.dtype("i4"))
+    wide = ScaleOffset(2, 1, 1 << 40).wide(np.zeros((2, 2, 1), "u2"), np.dtype("i4"))
     assert wide.dtype == np.int32
-    assert np.isinf(Narrow(2, 1, 1 << 40).wide(np.zeros((1, 1, 1), "u2"), np.dtype("f2"))).all()
+    assert np.isinf(
+        ScaleOffset(2, 1, 1 << 40).wide(np.zeros((1, 1, 1), "u2"), np.dtype("f2"))
+    ).all()

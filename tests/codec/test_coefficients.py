@@ -13,12 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jpegs import jpeg_files, saved, scene
 
-from archiver.codec.jpeg import context_mixing as mixing
-from archiver.codec.jpeg import contexts, payload
-from archiver.codec.jpeg import t81 as standard
+from archiver.codec.jpeg import context_mixing, contexts, payload, t81
 from archiver.codec.jpeg import tile as jpeg_tiles
 from archiver.codec.jpeg.baseline import Parts
-from archiver.codec.jpeg.context_mixing import Memory
+from archiver.codec.jpeg.context_mixing import ContextState
 from archiver.codec.jpeg.tile import Form
 from archiver.errors import IntegrityError
 
@@ -43,14 +41,14 @@ def test_a_jpeg_comes_back_from_its_coefficients(name: str) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_the_bytes_are_those_of_the_first_release(name: str) -> None:
     """Golden payloads decode, and are written again."""
-    memory = Memory.fresh()
+    state = ContextState.fresh()
     for number in range(int(name[-1]) if name.startswith("primed") else 0):
-        jpeg_tiles.encode_coefficients(tile_of(FILES[f"primed-{number}"]), memory)
+        jpeg_tiles.encode_coefficients(tile_of(FILES[f"primed-{number}"]), state)
     golden = (VECTORS / f"jpeg-{name}.tile").read_bytes()
-    back = jpeg_tiles.decode(golden, memory.copy())
+    back = jpeg_tiles.decode(golden, state.copy())
     assert hashlib.sha256(back).hexdigest() == (VECTORS / f"jpeg-{name}.sha256").read_text().strip()
-    how = memory if name.startswith("primed") else None
-    found = payload.encode(back[3:], Memory.fresh() if how is None else how)
+    how = state if name.startswith("primed") else None
+    found = payload.encode(back[3:], ContextState.fresh() if how is None else how)
     assert found is not None
     head = payload.head_of(golden[4:])
     assert golden[4 + len(head) :] == found[1]
@@ -58,24 +56,30 @@ def test_the_bytes_are_those_of_the_first_release(name: str) -> None:
 
 def test_tables_are_those_of_the_text() -> None:
     digest = hashlib.sha256()
-    for table in (mixing.SQUASH, mixing.STRETCH, mixing.TRUST, mixing.SHARE, contexts.EDGE):
+    for table in (
+        context_mixing.SQUASH,
+        context_mixing.STRETCH,
+        context_mixing.TRUST,
+        context_mixing.SHARE,
+        contexts.EDGE,
+    ):
         digest.update(table.astype("<i4").tobytes())
     text = (Path(__file__).parents[2] / "manifests" / "FORMAT.md").read_text()
     assert digest.hexdigest() in text
-    assert hashlib.sha256(standard.dictionary()).hexdigest() in text
+    assert hashlib.sha256(t81.dictionary()).hexdigest() in text
 
 
 def test_what_was_learned_makes_the_next_one_smaller() -> None:
-    memory = Memory.fresh()
+    state = ContextState.fresh()
     first, second = (tile_of(FILES[f"primed-{n}"]) for n in range(2))
-    jpeg_tiles.encode_coefficients(first, memory)
-    primed = jpeg_tiles.encode_coefficients(second, memory.copy())
+    jpeg_tiles.encode_coefficients(first, state)
+    primed = jpeg_tiles.encode_coefficients(second, state.copy())
     assert len(primed) < len(jpeg_tiles.encode_coefficients(second))
-    assert jpeg_tiles.decode(primed, memory) == second.tobytes()
+    assert jpeg_tiles.decode(primed, state) == second.tobytes()
 
 
 def test_primed_tiles_need_a_memory() -> None:
-    primed = jpeg_tiles.encode_coefficients(tile_of(FILES["grey"]), Memory.fresh())
+    primed = jpeg_tiles.encode_coefficients(tile_of(FILES["grey"]), ContextState.fresh())
     with pytest.raises(IntegrityError, match="unknown form"):
         jpeg_tiles.decode(primed)
 
@@ -126,17 +130,17 @@ def test_damaged_payloads_are_refused_or_give_another_jpeg(name: str, data: st.D
 
 def test_a_payload_that_declares_gigabytes_allocates_none() -> None:
     """Sides are bounded before anything is allocated for them."""
-    head, stream = payload.encode(FILES["grey"], Memory.fresh()) or (b"", b"")
+    head, stream = payload.encode(FILES["grey"], ContextState.fresh()) or (b"", b"")
     before, after = payload._segments(head)
     at = before.index(b"\xff\xc0") + 5
     huge = before[:at] + b"\xff\xff\xff\xff" + before[at + 4 :]
     frame = payload._compressor().compress(huge + after)
     bomb = payload._HEAD.pack(len(frame), len(huge), len(after)) + frame + stream
     with pytest.raises(IntegrityError, match="frame of another kind"):
-        payload.decode(bomb, Memory.fresh())
+        payload.decode(bomb, ContextState.fresh())
     for sizes in ((1 << 31, 1, 1), (len(frame), 1 << 25, 2), (len(frame), 3, 4)):
         with pytest.raises(IntegrityError):
-            payload.decode(payload._HEAD.pack(*sizes) + frame + stream, Memory.fresh())
+            payload.decode(payload._HEAD.pack(*sizes) + frame + stream, ContextState.fresh())
 
 
 def test_a_coefficient_without_a_code_is_refused() -> None:
@@ -144,21 +148,27 @@ def test_a_coefficient_without_a_code_is_refused() -> None:
     rng = np.random.default_rng(0)
     noise = saved(rng.integers(0, 256, (24, 24, 3), np.uint8), 100, subsampling=0, optimize=True)
     flat = saved(np.full((24, 24, 3), 9, np.uint8), 100, subsampling=0, optimize=True)
-    found, other = payload.encode(noise, Memory.fresh()), payload.encode(flat, Memory.fresh())
+    found, other = (
+        payload.encode(noise, ContextState.fresh()),
+        payload.encode(flat, ContextState.fresh()),
+    )
     assert found is not None
     assert other is not None
     with pytest.raises(IntegrityError, match="no Huffman code"):
-        payload.decode(other[0] + found[1], Memory.fresh())
+        payload.decode(other[0] + found[1], ContextState.fresh())
 
 
 def test_a_stream_that_has_ended_is_not_read_for_ever() -> None:
     """Zeros follow a stream; thousands of them were never left away."""
     small, large = saved(scene(1, (64, 64)), 90), saved(np.zeros((2048, 2048, 1), np.uint8), 90)
-    found, other = payload.encode(small, Memory.fresh()), payload.encode(large, Memory.fresh())
+    found, other = (
+        payload.encode(small, ContextState.fresh()),
+        payload.encode(large, ContextState.fresh()),
+    )
     assert found is not None
     assert other is not None
     with pytest.raises(IntegrityError, match="coefficients that no JPEG has"):
-        payload.decode(other[0] + found[1], Memory.fresh())
+        payload.decode(other[0] + found[1], ContextState.fresh())
 
 
 def test_many_empty_tables_take_no_time() -> None:

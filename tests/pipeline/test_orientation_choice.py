@@ -12,12 +12,11 @@ from PIL import Image as Pillow
 from archiver.codec import learned
 from archiver.codec.inference.engine import Engine
 from archiver.codec.model import pretrained
-from archiver.codec.transforms.orientation import SIDES, UPRIGHT, Turn
+from archiver.codec.transforms.orientation import IDENTITY, SIDES, Orientation
 from archiver.jobs import run
 from archiver.jobs.spec import PackSettings
 from archiver.pipeline import open_archive
-from archiver.pipeline.write import adapter as adapting
-from archiver.pipeline.write import orientation as turning
+from archiver.pipeline.write import adapter, orientation
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +35,7 @@ def trails(noise: float = 0.6) -> np.ndarray:
     return np.clip(image * [1, 0.8, 0.6], 0, 255).round().astype(np.uint8)
 
 
-def size(tile: np.ndarray, turn: Turn, engine: Engine) -> int:
+def size(tile: np.ndarray, turn: Orientation, engine: Engine) -> int:
     [coded] = learned.encode([turn.turned(tile)], engine)
     assert coded is not None
     return len(coded.payload)
@@ -45,19 +44,19 @@ def size(tile: np.ndarray, turn: Turn, engine: Engine) -> int:
 def test_one_picture_takes_the_same_whichever_way_it_comes(engine: Engine) -> None:
     """A turn is found that undoes, or outdoes, the one that the picture came in."""
     tile = trails()
-    sizes = [size(tile, Turn(number), engine) for number in range(SIDES)]
+    sizes = [size(tile, Orientation(number), engine) for number in range(SIDES)]
     assert min(sizes) < 0.98 * max(sizes)
     for number in (0, 2, 5, 7):
-        given = Turn(number).turned(tile)
-        *_, found = turning.find([given], engine)
+        given = Orientation(number).turned(tile)
+        *_, found = orientation.find([given], engine)
         assert size(given, found, engine) <= 1.002 * min(sizes)
 
 
 def test_colours_in_another_order_are_put_right(engine: Engine) -> None:
     """Channels whose order is not the one that was learned are reordered where it pays."""
     tile = trails()
-    *_, found = turning.find([tile[..., [1, 2, 0]]], engine)
-    *_, plain = turning.find([tile], engine)
+    *_, found = orientation.find([tile[..., [1, 2, 0]]], engine)
+    *_, plain = orientation.find([tile], engine)
     given = np.ascontiguousarray(tile[..., [1, 2, 0]])
     assert size(given, found, engine) <= 1.002 * size(tile, plain, engine)
 
@@ -72,8 +71,8 @@ def test_colours_in_another_order_are_put_right(engine: Engine) -> None:
     ids=["constant", "two channels", "float"],
 )
 def test_what_no_model_codes_stays_upright(engine: Engine, tile: np.ndarray) -> None:
-    assert turning.find([tile], engine) == (UPRIGHT,)
-    assert turning.find([], engine) == (UPRIGHT,)
+    assert orientation.find([tile], engine) == (IDENTITY,)
+    assert orientation.find([], engine) == (IDENTITY,)
 
 
 @pytest.mark.parametrize(("profile", "fits"), [("balanced", True), ("max", True), ("max", False)])
@@ -82,8 +81,8 @@ def test_a_turned_file_comes_back(
 ) -> None:
     """Packed in a turn, with and without an adapter: verified, restored, read by region."""
     monkeypatch.setattr("archiver.codec.classic.encode_jpegxl", lambda *_, **__: None)
-    monkeypatch.setattr(adapting, "LEAST_BYTES", 1000 if fits else 1 << 30)
-    monkeypatch.setattr(turning, "find", lambda *_, **__: (Turn(29),))
+    monkeypatch.setattr(adapter, "LEAST_BYTES", 1000 if fits else 1 << 30)
+    monkeypatch.setattr(orientation, "find", lambda *_, **__: (Orientation(29),))
     source, archive = tmp_path / "source", tmp_path / "a.archive"
     source.mkdir()
     colour = trails(noise=2)
@@ -113,7 +112,7 @@ def test_max_never_takes_more_than_upright(tmp_path: Path, monkeypatch: pytest.M
     source.mkdir()
     Pillow.fromarray(trails(noise=2)).save(source / "a.bmp")
     for number in range(SIDES):
-        monkeypatch.setattr(turning, "find", lambda *_, n=number, **__: (Turn(n),))
+        monkeypatch.setattr(orientation, "find", lambda *_, n=number, **__: (Orientation(n),))
         how = PackSettings(profile="max", model=pretrained.SMALL, workers=0, adapt_steps=1)
         run.pack(source, archive := tmp_path / f"{number}.archive", how)
         sizes[number] = open_archive(archive).entry("a.bmp").stored_bytes

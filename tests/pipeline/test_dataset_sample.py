@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from archiver.pipeline.write import dataset_sample as sampling
+from archiver.pipeline.write import dataset_sample
 from archiver.pipeline.write.dataset_sample import Limits
 
 
@@ -23,10 +23,10 @@ def make(folder: Path, sides: list[int]) -> list[tuple[Path, int]]:
     return files
 
 
-def draw(files: list[tuple[Path, int]], /, **limits: object) -> sampling.Sample:
+def draw(files: list[tuple[Path, int]], /, **limits: object) -> dataset_sample.Sample:
     """Draw a sample with tiles of 16."""
     total = sum(size for _, size in files)
-    return sampling.draw(files, total, tile=16, limits=Limits(**limits))
+    return dataset_sample.draw(files, total, tile=16, limits=Limits(**limits))
 
 
 @pytest.mark.parametrize("sides", [[64], [16, 16], [48, 96, 16], [32] * 30])
@@ -56,7 +56,7 @@ def test_limits_hold(tmp_path: Path) -> None:
     sample = draw(files, pixels=(1, 10_000))
     assert 9_000 < sum(t.samples.shape[0] * t.samples.shape[1] for t in sample.tiles) < 20_000
     assert sample.pixels == pytest.approx(30 * 64 * 64, rel=0.05)
-    assert sampling.shortlist(1000, limits=Limits(visits=5)) == sampling.shortlist(
+    assert dataset_sample.shortlist(1000, limits=Limits(visits=5)) == dataset_sample.shortlist(
         1000, limits=Limits(visits=5)
     )
 

@@ -12,14 +12,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.codec.inference import matmul as products
+from archiver.codec.inference import matmul
 from archiver.codec.inference.engine import Engine
 from archiver.codec.model import adapter as adapters
 from archiver.codec.model import pretrained
 from archiver.codec.model.adapter import Adapter, Ranks
-from archiver.codec.model.adapter_record import Adaptation
+from archiver.codec.model.adapter_record import AdapterRecord
 from archiver.codec.model.batches import Shown
-from archiver.codec.reference import decoder as reference
+from archiver.codec.reference import decoder
 from archiver.codec.tuning import factors, rpft
 from archiver.errors import ArchiverError, FormatError, IntegrityError
 
@@ -91,9 +91,9 @@ def test_every_coder_builds_the_same_adapted_network(
     tile = picture(2, 24, 31)
     [payload] = engine.adapted(adapter).encode([tile])
     assert [payload] != engine.encode([tile])
-    reader = reference.ReferenceModel.from_bytes(model).adapted(adapter)
-    np.testing.assert_array_equal(reference.decode(payload, tile.shape, reader), tile)
-    monkeypatch.setattr(products, "has_int8", lambda: False)
+    reader = decoder.ReferenceModel.from_bytes(model).adapted(adapter)
+    np.testing.assert_array_equal(decoder.decode(payload, tile.shape, reader), tile)
+    monkeypatch.setattr(matmul, "has_int8", lambda: False)
     floats = Engine.open(model, device="cpu").adapted(adapter)
     np.testing.assert_array_equal(floats.decode([payload], [tile.shape])[0], tile)
 
@@ -120,14 +120,14 @@ def test_damaged_adapters_are_refused_or_harmless(data: st.DataObject) -> None:
 
 
 def test_adaptation_survives_its_bytes() -> None:
-    one = Adaptation(b"adapter", 123456, 1.5, (1.0, 0.96875, 0.5))
+    one = AdapterRecord(b"adapter", 123456, 1.5, (1.0, 0.96875, 0.5))
     data = one.to_bytes()
-    assert Adaptation.from_bytes(data) == one
+    assert AdapterRecord.from_bytes(data) == one
     for end in range(len(data)):
         with pytest.raises(IntegrityError):
-            Adaptation.from_bytes(data[:end])
+            AdapterRecord.from_bytes(data[:end])
     with pytest.raises(FormatError, match="version 9"):
-        Adaptation.from_bytes(b"\x09" + data[1:])
+        AdapterRecord.from_bytes(b"\x09" + data[1:])
 
 
 def test_fine_tuning_pays_for_itself(model: bytes) -> None:

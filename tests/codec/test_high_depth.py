@@ -13,15 +13,11 @@ from hypothesis import strategies as st
 
 from archiver.codec import tiles
 from archiver.codec.ids import TileCodec
-from archiver.codec.inference import cpu
-from archiver.codec.inference import high_depth_tiles as deep_tiles
-from archiver.codec.inference import matmul as products
+from archiver.codec.inference import cpu, high_depth_tiles, matmul
 from archiver.codec.inference.engine import Engine
-from archiver.codec.model import mgcf, mixture, pretrained
-from archiver.codec.model import model_file as weights
+from archiver.codec.model import mgcf, mixture, model_file, pretrained
 from archiver.codec.model.high_depth import MAX_SHIFT, Window
-from archiver.codec.reference import decoder as reference
-from archiver.codec.reference import high_depth as reference_deep
+from archiver.codec.reference import decoder, high_depth
 from archiver.errors import ArchiverError, IntegrityError
 
 
@@ -54,15 +50,15 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_every_plane_comes_back(name: str) -> None:
     samples = CASES[name]
-    [payload] = engine().encode_deep([samples])
-    [back] = engine().decode_deep([payload], [samples.shape])
+    [payload] = engine().encode_high_depth([samples])
+    [back] = engine().decode_high_depth([payload], [samples.shape])
     np.testing.assert_array_equal(back, samples)
 
 
 def test_planes_of_all_kinds_decode_in_one_call() -> None:
     planes = list(CASES.values())
-    payloads = engine().encode_deep(planes)
-    back = engine().decode_deep(payloads, [p.shape for p in planes])
+    payloads = engine().encode_high_depth(planes)
+    back = engine().decode_high_depth(payloads, [p.shape for p in planes])
     assert all(map(np.array_equal, back, planes))
 
 
@@ -71,26 +67,26 @@ def test_planes_of_all_kinds_decode_in_one_call() -> None:
 def test_the_reference_reads_what_the_fast_coder_writes(name: str, copies: int) -> None:
     """Whatever the CPU multiplies; NumPy in float64 shares no code with it."""
     model = make_vectors.tiny_model(copies)
-    net, samples = weights.build(weights.ModelFile.from_bytes(model)), CASES[name]
+    net, samples = model_file.build(model_file.ModelFile.from_bytes(model)), CASES[name]
     window = Window.of(samples)
-    kinds = [torch.float32] + [torch.int8] * products.has_int8()
+    kinds = [torch.float32] + [torch.int8] * matmul.has_int8()
     streams = {
-        cpu.CpuCoder(net, kind).encode_deep(window.values(samples), window) for kind in kinds
+        cpu.CpuCoder(net, kind).encode_high_depth(window.values(samples), window) for kind in kinds
     }
     assert len(streams) == 1
     payload = window.to_bytes() + streams.pop()
-    reader = reference.ReferenceModel.from_bytes(model)
-    np.testing.assert_array_equal(reference_deep.decode(payload, samples.shape, reader), samples)
+    reader = decoder.ReferenceModel.from_bytes(model)
+    np.testing.assert_array_equal(high_depth.decode(payload, samples.shape, reader), samples)
 
 
 @pytest.mark.parametrize("name", [pretrained.SMALL, pretrained.LARGE])
 def test_shipped_models_agree_with_the_reference(name: str) -> None:
     model = pretrained.load(name)
     shipped, samples = Engine.open(model, device="cpu"), CASES["12 bit"]
-    [payload] = shipped.encode_deep([samples])
-    reader = reference.ReferenceModel.from_bytes(model)
-    np.testing.assert_array_equal(reference_deep.decode(payload, samples.shape, reader), samples)
-    np.testing.assert_array_equal(shipped.decode_deep([payload], [samples.shape])[0], samples)
+    [payload] = shipped.encode_high_depth([samples])
+    reader = decoder.ReferenceModel.from_bytes(model)
+    np.testing.assert_array_equal(high_depth.decode(payload, samples.shape, reader), samples)
+    np.testing.assert_array_equal(shipped.decode_high_depth([payload], [samples.shape])[0], samples)
 
 
 def test_the_network_that_trains_is_the_network_that_codes() -> None:
@@ -100,7 +96,7 @@ def test_the_network_that_trains_is_the_network_that_codes() -> None:
         window = Window.of(samples)
         units = torch.from_numpy(window.units(window.values(samples)))[None, ..., None]
         outputs, base = net(units, mgcf.DEEP)
-        fast, fast_base = engine().deep.predict_deep(window.values(samples), window)
+        fast, fast_base = engine().deep.predict_high_depth(window.values(samples), window)
         np.testing.assert_array_equal(outputs.flatten(0, 2).numpy(), fast)
         np.testing.assert_array_equal(base[0, ..., 0].numpy(), fast_base)
 
@@ -114,9 +110,11 @@ def test_coded_size_is_the_loss() -> None:
     sizes = engine().net.architecture
     grain = torch.tensor([window.grain])
     bits = float(
-        mixture.bits(outputs, base, mixture.Coded.of_deep(units, grain, ends, sizes), sizes).sum()
+        mixture.bits(
+            outputs, base, mixture.Coded.of_high_depth(units, grain, ends, sizes), sizes
+        ).sum()
     )
-    [payload] = engine().encode_deep([samples])
+    [payload] = engine().encode_high_depth([samples])
     assert 8 * len(payload) == pytest.approx(bits, rel=0.01)
 
 
@@ -138,9 +136,9 @@ def test_windows_fit_any_samples(data: st.DataObject) -> None:
 
 def test_what_is_added_to_all_samples_costs_nothing() -> None:
     samples = plane(9, 32, 32, noise=9) % 3000 + 1
-    here, there = engine().encode_deep([samples, samples + 40000])
+    here, there = engine().encode_high_depth([samples, samples + 40000])
     assert len(here) == len(there)
-    by_three = engine().encode_deep([samples * 3])[0]
+    by_three = engine().encode_high_depth([samples * 3])[0]
     assert len(by_three) == len(here)
 
 
@@ -149,7 +147,7 @@ def test_what_is_added_to_all_samples_costs_nothing() -> None:
 def test_tiles_of_16_bits_take_the_learned_codec(dtype: type, channels: int) -> None:
     flat = np.stack([plane(20 + c, 40, 40, noise=5) % 2000 for c in range(channels)], -1)
     tile = (flat.astype(np.int64) - (1000 if dtype == np.int16 else 0)).astype(dtype)
-    payload = deep_tiles.encode([tile], engine())[0]
+    payload = high_depth_tiles.encode([tile], engine())[0]
     [back] = tiles.decode([(TileCodec.LEARNED, payload)], [tile.shape], [tile.dtype], engine())
     assert back.dtype == tile.dtype
     np.testing.assert_array_equal(back, tile)
@@ -169,12 +167,12 @@ def test_a_model_without_the_port_leaves_them_to_others() -> None:
 def test_damaged_payloads_are_refused_or_decode_to_something(data: st.DataObject) -> None:
     """No damage crashes or hangs: it is an error, or samples (a CRC tells them apart)."""
     samples = np.stack([plane(40, 9, 9), plane(41, 9, 9), plane(42, 9, 9)], -1)
-    damaged = bytearray(deep_tiles.encode([samples], engine())[0])
+    damaged = bytearray(high_depth_tiles.encode([samples], engine())[0])
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     cut = bytes(damaged[: data.draw(st.integers(0, len(damaged)))])
     try:
-        [back] = deep_tiles.decode([cut], [samples.shape], engine())
+        [back] = high_depth_tiles.decode([cut], [samples.shape], engine())
     except ArchiverError:
         return
     assert back.shape == samples.shape

@@ -16,13 +16,14 @@ from jpegs import coefficients, scene, through_jpeg
 from PIL import Image
 
 from archiver.codec import learned, tiles
-from archiver.codec.ids import Encoded, TileCodec
+from archiver.codec.encoded import Encoded
+from archiver.codec.ids import TileCodec
 from archiver.codec.inference.engine import Engine
-from archiver.codec.jpeg import t81 as standard
+from archiver.codec.jpeg import t81
 from archiver.codec.jpeg import tile as jpeg_tiles
 from archiver.codec.transforms.from_jpeg import collage, pixels, stream, traces
 from archiver.codec.transforms.from_jpeg.pixels import Coefficients, Mode
-from archiver.codec.transforms.from_jpeg.tile import Born
+from archiver.codec.transforms.from_jpeg.tile import FromJpeg
 from archiver.errors import ArchiverError, IntegrityError
 
 UINT8 = np.dtype(np.uint8)
@@ -64,7 +65,7 @@ def test_a_crop_of_a_decoded_jpeg_is_a_jpeg_again(mode: Mode, quality: int) -> N
     """Wherever it was cut; most samples are exact, and no codec of samples comes near its size."""
     tile = through_jpeg(scene(), quality, **SAVED[mode])[19:, 5:].copy()
     found = collage.find(tile)
-    assert isinstance(found, Born)
+    assert isinstance(found, FromJpeg)
     assert (found.mode, found.row % 8, found.column % 8) == (mode, 5, 3)
     rows, columns = (s // 8 * 8 for s in found.samples.shape[:2])
     assert min(rows, columns) >= 144
@@ -155,7 +156,9 @@ def test_markers_that_explode_are_refused_unread() -> None:
     comments = (b"\xff\xfe\xff\xff" + bytes(65533)) * 1000
     bomb = bytes(imagecodecs.jpegxl_encode_jpeg(data[:2] + comments + data[2:]))
     payload = bytes([1, 0, 0, 0]) + bomb
-    whole = Born(Mode.FULL, 0, 0, bytes(3), payload, pixels.decode(inside)).to_bytes(1) + bytes(3)
+    whole = FromJpeg(Mode.FULL, 0, 0, bytes(3), payload, pixels.decode(inside)).to_bytes(1) + bytes(
+        3
+    )
     tracemalloc.start()
     with pytest.raises(IntegrityError, match="no plain JPEG"):
         tiles.decode([(TileCodec.FROM_JPEG, whole)], [(256, 256, 3)], [UINT8], None)
@@ -175,7 +178,7 @@ def test_a_jpeg_ends_where_its_scan_ends(change: Callable[[bytes], bytes]) -> No
 def test_tables_may_look_like_markers() -> None:
     """Where a header's parts are is known, not searched for."""
     inside = coefficients(Mode.RGB)
-    inside.tables[0].reshape(-1)[standard.ZIGZAG[10:14]] = [0xFF, 0xC0, 0xFF, 0xDA]
+    inside.tables[0].reshape(-1)[t81.ZIGZAG[10:14]] = [0xFF, 0xC0, 0xFF, 0xDA]
     again = stream.from_bytes(stream.to_bytes(inside), inside.mode, inside.shape)
     np.testing.assert_array_equal(again.tables[0], inside.tables[0])
 
@@ -194,7 +197,7 @@ def test_any_coefficients_come_back(
     monkeypatch: pytest.MonkeyPatch, dc: int, is_standard: bool
 ) -> None:
     """Also those beyond what samples have; the JPEG of steps that no quality has is kept."""
-    steps = standard.steps(standard.LUMA, 17)
+    steps = t81.steps(t81.LUMA, 17)
     plane = np.zeros((32, 64, 8, 8), np.int64)
     plane[..., 0, 0] = np.resize(np.r_[-1023:1024], (32, 64)).clip(-dc, dc)
     steps[0, 0] += not is_standard
@@ -203,9 +206,9 @@ def test_any_coefficients_come_back(
     )
     monkeypatch.setattr(traces, "find", lambda tile: [found])
     one = collage.find(np.zeros((256, 512, 1), np.uint8))
-    assert isinstance(one, Born)
+    assert isinstance(one, FromJpeg)
     assert one.payload[0] == (7 if is_standard else jpeg_tiles.Form.AS_IS)
-    back, *_ = Born.split(one.to_bytes(TileCodec.STORED) + b"the rest", (256, 512, 1))
+    back, *_ = FromJpeg.split(one.to_bytes(TileCodec.STORED) + b"the rest", (256, 512, 1))
     np.testing.assert_array_equal(back.samples, one.samples)
 
 
@@ -229,7 +232,7 @@ def test_a_jpeg_beside_what_is_none_is_found() -> None:
     """Half a tile is enough; the other half is coded as ever."""
     jpeg = through_jpeg(scene(sides=(200, 200)), 75)[3:, 5:]
     coded = roundtrip(beside(jpeg, scene(sides=(197, 120), seed=2)))
-    assert coded.is_born
+    assert coded.is_from_jpeg
 
 
 def test_a_jpeg_with_something_drawn_over_it_is_kept_around_that() -> None:
@@ -245,7 +248,7 @@ def test_a_jpeg_that_is_mostly_glass_is_found() -> None:
     samples = np.full((256, 256, 3), 243, np.uint8)
     samples[90:140, 90:150] = scene(sides=(50, 60))
     tile = through_jpeg(samples, 60)[3:, 5:].copy()
-    assert roundtrip(tile).is_born
+    assert roundtrip(tile).is_from_jpeg
 
 
 def test_one_quality_beside_another_on_one_grid_are_two_jpegs() -> None:

@@ -13,24 +13,18 @@ from archiver.archive.shard import ShardWriter
 from archiver.archive.writer import ArchiveWriter
 from archiver.codec.inference.engine import Engine
 from archiver.codec.model.batches import Shown
-from archiver.codec.tuning.archive_model import Budget, finetune
+from archiver.codec.tuning.archive_model import Budget, tune
 from archiver.errors import SourceError
 from archiver.image import Image as Raster
 from archiver.pipeline import Packed, pack_files
 from archiver.pipeline.write import (
-    encode as coding,
-)
-from archiver.pipeline.write import (
-    model_choice as choice,
-)
-from archiver.pipeline.write import (
+    encode,
+    model_choice,
     open_file,
+    source_file,
 )
 from archiver.pipeline.write import (
     pack as packing,
-)
-from archiver.pipeline.write import (
-    source_file as reread,
 )
 from archiver.pipeline.write.alternatives import Way
 from archiver.pipeline.write.rows import with_used_models
@@ -42,7 +36,7 @@ def engines(tiny_model: bytes) -> list[Engine]:
     """The tiny model, the same again, and one tuned on ramps with noise."""
     sample = [ramp(seed) for seed in range(12)]
     shown = [Shown.of(tile) for tile in sample]
-    tuned = finetune(tiny_model, shown, [1.0] * 12, Budget(40, 60.0), name="tuned")
+    tuned = tune(tiny_model, shown, [1.0] * 12, Budget(40, 60.0), name="tuned")
     assert tuned is not None
     return [Engine.open(model, device="cpu") for model in (tiny_model, tiny_model, tuned)]
 
@@ -121,15 +115,20 @@ def test_a_sample_is_spread_and_bounded() -> None:
     small, floats = (
         Raster.from_array(np.zeros((64, 64, 4), dtype)) for dtype in (np.uint8, np.float32)
     )
-    places = list(coding.all_places([small, floats], 32))
-    assert choice.sample(choice.learnable_tiles([small, floats], places), 32, 4096) == [1, 3, 5, 7]
-    found = choice.sample(range(4096), 256)
-    assert len(found) == choice.MAX_TILES
-    assert len(choice.sample(range(4096), 256, 20 << 16)) == 20
-    assert len(choice.sample(range(40), 128)) == choice.LEAST_PIXELS >> 14
+    places = list(encode.all_places([small, floats], 32))
+    assert model_choice.sample(model_choice.learnable_tiles([small, floats], places), 32, 4096) == [
+        1,
+        3,
+        5,
+        7,
+    ]
+    found = model_choice.sample(range(4096), 256)
+    assert len(found) == model_choice.MAX_TILES
+    assert len(model_choice.sample(range(4096), 256, 20 << 16)) == 20
+    assert len(model_choice.sample(range(40), 128)) == model_choice.LEAST_PIXELS >> 14
     assert max(np.diff(found)) == min(np.diff(found))
-    assert choice.learnable_tiles([floats], list(coding.all_places([floats], 32))) == []
-    assert choice.sample([], 256) == []
+    assert model_choice.learnable_tiles([floats], list(encode.all_places([floats], 32))) == []
+    assert model_choice.sample([], 256) == []
 
 
 def test_a_sample_of_a_large_file_holds_no_empty_tiles(
@@ -140,8 +139,8 @@ def test_a_sample_of_a_large_file_holds_no_empty_tiles(
     samples[320:, 480:] = ramp(3, 160)[:1].repeat(320, 0)  # an eighth
     path = tmp_path / "a.bmp"
     Image.fromarray(samples).save(path)
-    file = open_file.OpenFile(path, parse(path), reread.stamp(path), Way(tile=32))
-    file.places = list(coding.all_places(file.parsed.images, 32))
+    file = open_file.OpenFile(path, parse(path), source_file.stamp(path), Way(tile=32))
+    file.places = list(encode.all_places(file.parsed.images, 32))
     file.take_sample(4 << 10, deep=False)
     assert file.n_learnable == 400
     monkeypatch.setattr(open_file, "LARGE_BYTES", 0)
@@ -161,7 +160,7 @@ def test_a_sample_that_cannot_be_read_fails_its_file(
 
     for i in range(2):
         Image.fromarray(ramp(i)).save(tmp_path / f"{i}.bmp")
-    monkeypatch.setattr(coding, "read_tile", vanish)
+    monkeypatch.setattr(encode, "read_tile", vanish)
     monkeypatch.setattr(packing, "BATCH_PIXELS", 256)
     with ArchiveWriter.open(tmp_path / "a"), ShardWriter(tmp_path / "a") as shard:
         paths = [tmp_path / "0.bmp", tmp_path / "1.bmp"]

@@ -19,13 +19,11 @@ from archiver.archive import layout
 from archiver.archive.model_files import info_of
 from archiver.archive.reader import Archive
 from archiver.archive.writer import ArchiveWriter
-from archiver.codec.learned import UPRIGHT_ONLY
-from archiver.jobs import archive_models as adapt
-from archiver.jobs import model_tuning as tuning
-from archiver.jobs import run
+from archiver.codec.learned import IDENTITY_ONLY
+from archiver.jobs import archive_models, model_tuning, run
 from archiver.jobs.events import Event, FileDone, Planned, Summary, Tuning
 from archiver.jobs.spec import PackSettings
-from archiver.pipeline.write import orientation as turning
+from archiver.pipeline.write import orientation
 from archiver.report.summary import pack_shown
 
 STEPS = 50
@@ -37,7 +35,7 @@ def _weak_rivals() -> Iterator[None]:
     """Do without JPEG XL, which 50 steps from random weights do not beat, and without turns."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("archiver.codec.classic.encode_jpegxl", lambda *_, **__: None)
-        patch.setattr(turning, "find", lambda *_, **__: UPRIGHT_ONLY)
+        patch.setattr(orientation, "find", lambda *_, **__: IDENTITY_ONLY)
         yield
 
 
@@ -81,7 +79,7 @@ def models(archive: Path) -> list[str]:
 
 
 def facts(summary: Summary) -> dict[str, float]:
-    """Return the figures of the tuning."""
+    """Return the figures of the model_tuning."""
     assert summary.adaptation is not None
     return dict(summary.adaptation.facts)
 
@@ -238,7 +236,7 @@ def test_a_worker_that_dies_while_tuning_costs_the_model_only(
 ) -> None:
     """The job goes on with the base model and says why."""
     source = scans(tmp_path / "source", 1, 8)
-    monkeypatch.setattr(tuning, "run_task", die)
+    monkeypatch.setattr(model_tuning, "run_task", die)
     monkeypatch.setattr("archiver.jobs.plan.MIN_TASK_BYTES", 4096)
     asked = PackSettings(workers=2, adapt_steps=STEPS, tile=64)
     summary = run.pack(source, tmp_path / "a.archive", asked)
@@ -248,7 +246,7 @@ def test_a_worker_that_dies_while_tuning_costs_the_model_only(
     check(source, tmp_path / "a.archive", tmp_path / "out")
 
 
-def die(task: tuning.TuneTask, threads: int) -> tuning.Tuned:
+def die(task: model_tuning.TuneTask, threads: int) -> model_tuning.Tuned:
     """Kill the worker, as running out of memory does."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
@@ -274,22 +272,27 @@ def test_damage_of_a_model_names_its_files(archive: Path, which: int) -> None:
 
 def test_what_was_kept_is_read_back(tmp_path: Path) -> None:
     """A tuning's outcome survives as it was; anything else is tuned again."""
-    for tuned in (tuning.Tuned("too small"), tuning.Tuned("good", (b"\0model", b""), {"steps": 4})):
-        assert adapt._read(adapt._write("what", tuned)) == ("what", tuned)
+    for tuned in (
+        model_tuning.Tuned("too small"),
+        model_tuning.Tuned("good", (b"\0model", b""), {"steps": 4}),
+    ):
+        assert archive_models._read(archive_models._write("what", tuned)) == ("what", tuned)
     for data in (None, b"", b"{}", b"[1]", b'{"what": 1, "models": 7}'):
-        assert adapt._read(data) is None
+        assert archive_models._read(data) is None
 
 
 def test_groups_are_directories_large_enough() -> None:
     """By label, the largest first; one label is the whole, and small ones stay with it."""
     labels = ["a colour", "b colour", "a colour", "c grey", "b grey"]
     sizes = {0: 50.0, 1: 70.0, 2: 60.0, 3: 5.0, 4: 40.0}
-    found = tuning.groups(labels, sizes, 40.0)
+    found = model_tuning.groups(labels, sizes, 40.0)
     assert [(one.label, sorted(one.files)) for one in found] == [
         ("a colour", [0, 2]), ("b colour", [1]), ("b grey", [4]),
     ]  # fmt: skip
-    assert tuning.groups(["a colour"] * 5, sizes, 0.0) == []
-    assert len(tuning.groups([str(i) for i in range(9)], dict.fromkeys(range(9), 1.0), 0.0)) == 3
+    assert model_tuning.groups(["a colour"] * 5, sizes, 0.0) == []
+    assert (
+        len(model_tuning.groups([str(i) for i in range(9)], dict.fromkeys(range(9), 1.0), 0.0)) == 3
+    )
 
 
 @pytest.mark.slow

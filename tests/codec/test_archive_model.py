@@ -8,7 +8,7 @@ import pytest
 from archiver.codec.inference.engine import Engine
 from archiver.codec.model.batches import Shown
 from archiver.codec.model.model_file import ModelFile
-from archiver.codec.tuning.archive_model import Budget, finetune, rounded
+from archiver.codec.tuning.archive_model import Budget, rounded, tune
 
 
 def stripes(seed: int, n: int) -> list[np.ndarray]:
@@ -30,7 +30,7 @@ def test_a_tuned_model_codes_its_source_smaller(tiny_model: bytes) -> None:
     """40 steps take a twentieth off tiles that were not trained on; what is coded decodes."""
     base, sample, others = Engine.open(tiny_model, device="cpu"), stripes(1, 24), stripes(2, 8)
     bits = [8.0 * len(payload) for payload in base.encode(sample)]
-    model = finetune(tiny_model, shown(sample), bits, Budget(40, 60.0), name="tuned")
+    model = tune(tiny_model, shown(sample), bits, Budget(40, 60.0), name="tuned")
     assert model is not None
     tuned = Engine.open(model, device="cpu")
     payloads = tuned.encode(others)
@@ -46,7 +46,7 @@ def test_a_budget_for_a_few_steps_is_not_spent(tiny_model: bytes) -> None:
     steps = []
     budget = Budget(1000, 60.0, min_steps=1_000_000)
     sample = shown(stripes(1, 4))
-    model = finetune(
+    model = tune(
         tiny_model, sample, [1.0] * 4, budget, name="x", on_step=lambda *s: steps.append(s)
     )
     assert model is None
@@ -57,7 +57,7 @@ def test_a_budget_for_a_few_steps_is_not_spent(tiny_model: bytes) -> None:
 def test_rounded_differences_are_multiples(tiny_model: bytes, step: int) -> None:
     """Exponents stay those of the base, mantissas differ by whole steps; the model is exact."""
     sample = stripes(1, 8)
-    model = finetune(tiny_model, shown(sample), [1.0] * 8, Budget(15, 60.0), name="tuned")
+    model = tune(tiny_model, shown(sample), [1.0] * 8, Budget(15, 60.0), name="tuned")
     assert model is not None
     near = ModelFile.from_bytes(rounded(model, tiny_model, step))
     base = ModelFile.from_bytes(tiny_model).tensors
@@ -75,20 +75,20 @@ def test_a_budget_that_ends_before_the_least_steps_gives_no_model(tiny_model: by
     """However fast the first steps were, a model of too few steps is not offered."""
     sample = stripes(1, 4)
     budget = Budget(3, 60.0, min_steps=20)
-    assert finetune(tiny_model, shown(sample), [1.0] * len(sample), budget, name="short") is None
+    assert tune(tiny_model, shown(sample), [1.0] * len(sample), budget, name="short") is None
 
 
-def test_a_model_tunes_on_deep_samples(deep_model: bytes) -> None:
+def test_a_model_tunes_on_deep_samples(high_depth_model: bytes) -> None:
     """40 steps take 3 % off planes of 16 bits that were not trained on; what is coded decodes."""
     rng = np.random.default_rng(6)
     bars = [rng.integers(4, 12, (32, 16)).repeat(2, 1) * 900 for _ in range(32)]
     planes = [(bar + rng.integers(0, 9, bar.shape)).astype(np.uint16) for bar in bars]
-    base = Engine.open(deep_model, device="cpu")
-    bits = [8.0 * len(payload) for payload in base.encode_deep(planes[:24])]
-    model = finetune(deep_model, shown(planes[:24]), bits, Budget(40, 60.0), name="tuned")
+    base = Engine.open(high_depth_model, device="cpu")
+    bits = [8.0 * len(payload) for payload in base.encode_high_depth(planes[:24])]
+    model = tune(high_depth_model, shown(planes[:24]), bits, Budget(40, 60.0), name="tuned")
     assert model is not None
     tuned, others = Engine.open(model, device="cpu"), planes[24:]
-    payloads = tuned.encode_deep(others)
-    assert sum(map(len, payloads)) < 0.98 * sum(map(len, base.encode_deep(others)))
-    back = tuned.decode_deep(payloads, [plane.shape for plane in others])
+    payloads = tuned.encode_high_depth(others)
+    assert sum(map(len, payloads)) < 0.98 * sum(map(len, base.encode_high_depth(others)))
+    back = tuned.decode_high_depth(payloads, [plane.shape for plane in others])
     assert all(map(np.array_equal, back, others))

@@ -11,17 +11,17 @@ import pytest
 from archiver.codec import tiles
 from archiver.codec.ids import TileCodec
 from archiver.codec.inference.engine import Engine
-from archiver.codec.transforms.orientation import ORDERS, SIDES, UPRIGHT, Turn
+from archiver.codec.transforms.orientation import IDENTITY, ORDERS, SIDES, Orientation
 from archiver.errors import ArchiverError, IntegrityError
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "codec-v1"
 GOLDEN = sorted(path.stem for path in VECTORS.glob("turned-*.tile"))
-ALL = [Turn(number) for number in range(SIDES * len(ORDERS))]
+ALL = [Orientation(number) for number in range(SIDES * len(ORDERS))]
 
 
 @pytest.fixture(scope="module")
-def engine(deep_model: bytes) -> Engine:
-    return Engine.open(deep_model, device="cpu", threads=1)
+def engine(high_depth_model: bytes) -> Engine:
+    return Engine.open(high_depth_model, device="cpu", threads=1)
 
 
 def picture(channels: int = 3, dtype: str = "u1") -> np.ndarray:
@@ -32,13 +32,13 @@ def picture(channels: int = 3, dtype: str = "u1") -> np.ndarray:
     return (ramp + rng.integers(0, 3, ramp.shape)).astype(dtype)
 
 
-@pytest.mark.parametrize("turn", ALL, ids=lambda turn: str(turn.number))
-def test_every_turn_is_another_one_and_comes_back(turn: Turn) -> None:
+@pytest.mark.parametrize("turn", ALL, ids=lambda orientation: str(orientation.number))
+def test_every_turn_is_another_one_and_comes_back(orientation: Orientation) -> None:
     tile = picture()
-    turned = turn.turned(tile)
-    assert turned.shape == turn.shape(tile.shape)
-    assert sum(np.array_equal(turned, other.turned(tile)) for other in ALL) == 1
-    np.testing.assert_array_equal(turn.back(turned), tile)
+    oriented = orientation.oriented(tile)
+    assert oriented.shape == orientation.shape(tile.shape)
+    assert sum(np.array_equal(oriented, other.oriented(tile)) for other in ALL) == 1
+    np.testing.assert_array_equal(orientation.back(oriented), tile)
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,8 @@ def test_the_smallest_turn_is_kept(engine: Engine, channels: int, dtype: str) ->
     """Of all that a tile is asked to be coded in; channels are reordered only in 8-bit RGB."""
     tile = picture(channels, dtype)
     sizes = {
-        turn: len(tiles.encode([tile], engine, [(turn,)])[0].payload)
-        for turn in (ALL if (channels, dtype) == (3, "u1") else ALL[:SIDES])
+        orientation: len(tiles.encode([tile], engine, [(orientation,)])[0].payload)
+        for orientation in (ALL if (channels, dtype) == (3, "u1") else ALL[:SIDES])
     }
     [best] = tiles.encode([tile], engine, [ALL])
     assert len(best.payload) == min(sizes.values())
@@ -58,13 +58,13 @@ def test_the_smallest_turn_is_kept(engine: Engine, channels: int, dtype: str) ->
 
 
 @pytest.mark.parametrize("turn", [1, 4, 7, 11, 30, 47])
-def test_a_turn_costs_a_byte(engine: Engine, turn: int) -> None:
+def test_a_turn_costs_a_byte(engine: Engine, orientation: int) -> None:
     """A tile in a turn is what it would be if it had come so, and one byte."""
-    tile, how = picture(), Turn(turn)
+    tile, how = picture(), Orientation(orientation)
     [coded] = tiles.encode([tile], engine, [(how,)])
-    [plain] = tiles.encode([how.turned(tile)], engine)
-    assert (coded.codec, plain.codec) == (TileCodec.LEARNED_TURNED, TileCodec.LEARNED)
-    assert coded.payload == bytes([turn]) + plain.payload
+    [plain] = tiles.encode([how.oriented(tile)], engine)
+    assert (coded.codec, plain.codec) == (TileCodec.LEARNED_ORIENTED, TileCodec.LEARNED)
+    assert coded.payload == bytes([orientation]) + plain.payload
 
 
 def test_without_a_model_nothing_is_turned() -> None:
@@ -75,10 +75,10 @@ def test_without_a_model_nothing_is_turned() -> None:
 def test_equal_channels_have_no_order(engine: Engine) -> None:
     """Grey in RGB is coded once, from any side; an order in it is refused."""
     grey = np.repeat(picture(1), 3, 2)
-    assert Turn(47).on(grey[..., :1]) == Turn(7)
-    [inner] = engine.encode([Turn(7).turned(grey[..., :1])])
+    assert Orientation(47).on(grey[..., :1]) == Orientation(7)
+    [inner] = engine.encode([Orientation(7).oriented(grey[..., :1])])
     for number, is_sound in ((7, True), (47, False)):
-        payload = bytes([TileCodec.LEARNED_TURNED, number]) + inner
+        payload = bytes([TileCodec.LEARNED_ORIENTED, number]) + inner
         pairs, shapes = [(TileCodec.REPEATED, payload)], [grey.shape]
         if is_sound:
             np.testing.assert_array_equal(
@@ -94,13 +94,13 @@ def test_equal_channels_have_no_order(engine: Engine) -> None:
 )
 def test_an_impossible_turn_is_refused(payload: bytes, channels: int) -> None:
     with pytest.raises(IntegrityError, match="turned tile"):
-        Turn.split(payload, channels)
+        Orientation.split(payload, channels)
 
 
 def test_damage_is_an_error_or_other_samples(engine: Engine) -> None:
     """No byte of a payload, changed or cut, crashes."""
     tile = picture()
-    [coded] = tiles.encode([tile], engine, [(Turn(12),)])
+    [coded] = tiles.encode([tile], engine, [(Orientation(12),)])
     for at in range(0, len(coded.payload), 3):
         for data in (coded.payload[:at], coded.payload[:at] + b"\x05" + coded.payload[at + 1 :]):
             try:
@@ -115,11 +115,11 @@ def test_golden_vectors_decode(engine: Engine, name: str) -> None:
     """Payloads written when turned tiles were new decode to the same samples."""
     stem = VECTORS / name
     digest, dtype, *sides = stem.with_suffix(".sha256").read_text().split()
-    pair = (TileCodec.LEARNED_TURNED, stem.with_suffix(".tile").read_bytes())
+    pair = (TileCodec.LEARNED_ORIENTED, stem.with_suffix(".tile").read_bytes())
     [samples] = tiles.decode([pair], [tuple(map(int, sides))], [np.dtype(dtype)], engine)
     assert hashlib.sha256(samples.tobytes()).hexdigest() == digest
 
 
 def test_upright_is_upright() -> None:
     tile = picture()
-    np.testing.assert_array_equal(UPRIGHT.turned(tile), tile)
+    np.testing.assert_array_equal(IDENTITY.oriented(tile), tile)

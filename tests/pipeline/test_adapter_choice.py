@@ -16,12 +16,11 @@ from PIL import Image
 from archiver import jobs
 from archiver.cli import main
 from archiver.codec.model import pretrained
-from archiver.jobs import model_tuning as tuning
-from archiver.jobs import run
+from archiver.jobs import model_tuning, run
 from archiver.jobs.events import Summary
 from archiver.jobs.spec import PackSettings
 from archiver.pipeline import open_archive
-from archiver.pipeline.write import adapter as adapting
+from archiver.pipeline.write import adapter
 
 TILE = 128  # several a file
 MAX: dict[str, Any] = {"profile": "max", "model": pretrained.SMALL, "tile": TILE}
@@ -31,7 +30,7 @@ MAX: dict[str, Any] = {"profile": "max", "model": pretrained.SMALL, "tile": TILE
 def _no_archive_model() -> Iterator[None]:
     """Adapters are what is tested here; an archive model is not even tried."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tuning, "HOPED_GAIN", 0)
+        patch.setattr(model_tuning, "HOPED_GAIN", 0)
         yield
 
 
@@ -62,7 +61,7 @@ def packed(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tree packed with adapters."""
     archive = tmp_path_factory.mktemp("packed") / "a.archive"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(adapting, "LEAST_BYTES", 4000)
+        patch.setattr(adapter, "LEAST_BYTES", 4000)
         settings = PackSettings(**MAX, workers=0, adapt_steps=4)
         summary = run.pack(tree, archive, settings)
     assert not summary.failures
@@ -73,7 +72,7 @@ def packed(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_balanced_fits_heads_alone_and_0_steps_fit_nothing(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapting, "LEAST_BYTES", 4000)
+    monkeypatch.setattr(adapter, "LEAST_BYTES", 4000)
     how: dict[str, Any] = {**MAX, "profile": "balanced", "workers": 0}
     summary = run.pack(tree, tmp_path / "a", PackSettings(**how))
     assert n_adapted(summary) >= 4
@@ -159,7 +158,7 @@ def test_what_two_workers_adapted_decodes_without_them(tree: Path, tmp_path: Pat
 def test_a_model_without_a_port_for_16_bits_leaves_them_alone(
     tmp_path: Path, tiny_model: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapting, "LEAST_BYTES", 100)
+    monkeypatch.setattr(adapter, "LEAST_BYTES", 100)
     source = tmp_path / "tree"
     source.mkdir()
     rng = np.random.default_rng(1)

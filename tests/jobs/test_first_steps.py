@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from archiver.archive import usage as disk
-from archiver.codec.inference import matmul as products
+from archiver.codec.inference import matmul
 from archiver.errors import ParityError, UsageError
 from archiver.jobs import cluster, run
 from archiver.jobs.spec import PackSettings
@@ -110,7 +110,7 @@ def test_a_machine_that_is_not_exact_is_not_called_a_damaged_archive(
         out.copy_((exact(x, y) * (1 + 2**-12)).round())
 
     engines.of_model.cache_clear()
-    monkeypatch.setattr(products, "has_int8", lambda: False)
+    monkeypatch.setattr(matmul, "has_int8", lambda: False)
     monkeypatch.setattr(torch, "mm", rounded)
     with pytest.raises(ParityError):
         open_archive(vector).entry("ramp.bmp").read()

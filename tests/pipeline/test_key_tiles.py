@@ -12,14 +12,15 @@ import tifffile
 from jpegs import jpeg_files, scene
 
 from archiver.archive.reader import Archive
-from archiver.codec.ids import Encoded, TileCodec
+from archiver.codec.encoded import Encoded
+from archiver.codec.ids import TileCodec
 from archiver.codec.jpeg import tile as jpeg_tiles
 from archiver.codec.residue import ResidueCodec
 from archiver.errors import IntegrityError, ParityError
 from archiver.jobs import run
 from archiver.jobs.spec import PackSettings
-from archiver.pipeline import key_tiles as priming
-from archiver.pipeline.key_tiles import Primer, primed
+from archiver.pipeline import key_tiles
+from archiver.pipeline.key_tiles import KeyTiles, find
 from archiver.pipeline.read.open_archive import open_archive
 from archiver.pipeline.write import encode as coding
 
@@ -48,14 +49,14 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def keys_of(archive: Path) -> tuple[int, ...]:
     opened = Archive.open(archive)
-    [row] = [one for one in opened.residues(0) if one["codec"] == ResidueCodec.JPEG_KEYS]
+    [row] = [one for one in opened.residues(0) if one["codec"] == ResidueCodec.JPEG_KEY_TILES]
     chunk = opened.payload(*(int(row[name]) for name in ("shard", "offset", "length", "crc32c")))
-    return Primer.from_bytes(chunk, lambda _: b"").keys
+    return KeyTiles.from_bytes(chunk, lambda _: b"").keys
 
 
 def test_a_slide_has_keys_and_comes_back(archive: Path, tmp_path: Path) -> None:
     tree = archive.parent / "tree"
-    assert len(keys_of(archive)) == priming.KEYS
+    assert len(keys_of(archive)) == key_tiles.KEYS
     run.unpack(archive, tmp_path / "out", workers=0)
     out = (tmp_path / "out" / "slide.tif").read_bytes()
     assert out == (tree / "slide.tif").read_bytes()
@@ -66,7 +67,9 @@ def test_a_slide_has_keys_and_comes_back(archive: Path, tmp_path: Path) -> None:
         for row in tiles
     ]
     assert {int(row["codec"]) for row in tiles} == {TileCodec.JPEG}
-    assert all(jpeg_tiles.is_primed(one) and jpeg_tiles.is_headless(one) for one in payloads[:16])
+    assert all(
+        jpeg_tiles.uses_key_tiles(one) and jpeg_tiles.is_headless(one) for one in payloads[:16]
+    )
 
 
 def test_regions_read_alone(archive: Path) -> None:
@@ -114,14 +117,14 @@ def run_copy(source: Path, target: Path) -> None:
 
 
 def test_memories_do_not_depend_on_the_order_of_reading() -> None:
-    primer, payloads = primed(range(6), TILES.__getitem__)
+    key_tiles, payloads = find(range(6), TILES.__getitem__)
     assert len(payloads) == 5
-    again = Primer(primer.keys, payloads.__getitem__)
+    again = KeyTiles(key_tiles.keys, payloads.__getitem__)
     for number in (5, 0, 3, 3, 2, 5, 4):
-        ours = primer.memory(number)
-        for one, other in zip(ours, again.memory(number), strict=True):
+        ours = key_tiles.state(number)
+        for one, other in zip(ours, again.state(number), strict=True):
             np.testing.assert_array_equal(one, other)
-        again = Primer(primer.keys, payloads.__getitem__)
+        again = KeyTiles(key_tiles.keys, payloads.__getitem__)
 
 
 def test_a_small_tile_hides_no_large_jpeg(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,48 +137,48 @@ def test_a_small_tile_hides_no_large_jpeg(archive: Path, monkeypatch: pytest.Mon
 
 def test_keys_in_the_way_cost_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading in order learns from every key twice: for the tiles between, and for the keys."""
-    primer, payloads = primed(range(6), TILES.__getitem__)
+    key_tiles, payloads = find(range(6), TILES.__getitem__)
     taught, decode = [], jpeg_tiles.decode
     monkeypatch.setattr(jpeg_tiles, "decode", lambda *a: taught.append(1) or decode(*a))
-    again = Primer(primer.keys, payloads.__getitem__)
+    again = KeyTiles(key_tiles.keys, payloads.__getitem__)
     for number in (4, *range(6), 4):
-        again.memory(number)
-    assert len(taught) <= 2 * len(primer.keys)
+        again.state(number)
+    assert len(taught) <= 2 * len(key_tiles.keys)
 
 
 def test_a_key_that_does_not_come_back_is_never_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Others have learned from what was coded, not from what would be stored in its place."""
-    primer, payloads = primed(range(6), TILES.__getitem__)
-    monkeypatch.setattr(Primer, "decodes", lambda *_: False)
+    key_tiles, payloads = find(range(6), TILES.__getitem__)
+    monkeypatch.setattr(KeyTiles, "decodes", lambda *_: False)
     for number, is_key in ((0, True), (4, False)):
-        payload = payloads.get(number) or jpeg_tiles.encode(TILES[number], primer.memory(number))
+        payload = payloads.get(number) or jpeg_tiles.encode(TILES[number], key_tiles.state(number))
         coded = [Encoded(TileCodec.JPEG, payload)]
-        how = [TILES[number]], coded, None, [None], [(primer, number)]
+        how = [TILES[number]], coded, None, [None], [(key_tiles, number)]
         if is_key:
             with pytest.raises(ParityError, match="learned"):
                 coding.checked(*how)
         else:
             [kept] = coding.checked(*how)
             assert kept.notice
-            assert not jpeg_tiles.is_primed(kept.payload)
+            assert not jpeg_tiles.uses_key_tiles(kept.payload)
 
 
 def test_little_has_no_keys() -> None:
     small = [jpeg_tiles.as_tile(bytes(3) + data) for data in jpeg_files().values()][:3]
-    assert primed(range(3), small.__getitem__)[1] == {}
-    assert primed([0], [TILES[0]].__getitem__)[1] == {}
-    assert primed([], TILES.__getitem__)[1] == {}
+    assert find(range(3), small.__getitem__)[1] == {}
+    assert find([0], [TILES[0]].__getitem__)[1] == {}
+    assert find([], TILES.__getitem__)[1] == {}
 
 
 def test_tiles_without_coefficients_are_no_keys() -> None:
     """They are left out, and the memory has nothing of them."""
     broken = jpeg_tiles.as_tile(bytes(3) + b"\xff\xd8" + bytes(20_000))
     tiles = [TILES[0], broken, TILES[1], TILES[2]]
-    primer, payloads = primed(range(4), tiles.__getitem__)
+    key_tiles, payloads = find(range(4), tiles.__getitem__)
     assert 1 not in payloads
-    assert primer.keys == tuple(payloads)
+    assert key_tiles.keys == tuple(payloads)
     for number, payload in payloads.items():
-        assert primer.decodes(number, payload, tiles[number].tobytes())
+        assert key_tiles.decodes(number, payload, tiles[number].tobytes())
 
 
 @pytest.mark.parametrize(
@@ -193,4 +196,4 @@ def test_tiles_without_coefficients_are_no_keys() -> None:
 )
 def test_chunks_that_are_none_are_refused(chunk: bytes) -> None:
     with pytest.raises(IntegrityError, match="keys of JPEG tiles"):
-        Primer.from_bytes(chunk, lambda _: b"")
+        KeyTiles.from_bytes(chunk, lambda _: b"")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from archiver.codec import tiles
 from archiver.codec.ids import TileCodec
-from archiver.codec.transforms import delta as difference
+from archiver.codec.transforms import delta
 from archiver.codec.transforms.delta import Base
 from archiver.errors import IntegrityError
 
@@ -39,7 +39,7 @@ def wave(dtype: str, scale: float = 1, seed: int = 0) -> np.ndarray:
     channels=st.sampled_from([1, 3]),
     dtype=st.sampled_from(TYPES),
     back=st.integers(0, 3),
-    weight=st.integers(1, difference.ONE),
+    weight=st.integers(1, delta.ONE),
     seed=st.integers(0, 999),
 )
 def test_any_tile_comes_back(
@@ -61,32 +61,32 @@ def test_any_tile_comes_back(
 def test_a_base_that_helps_is_found(dtype: str) -> None:
     """The same structure with other noise is a base, other structure is not."""
     like, unlike = wave(dtype, seed=1), noise((40, 50, 1), dtype, 5)
-    found = difference.best(wave(dtype), {7: unlike, 3: like})
+    found = delta.best(wave(dtype), {7: unlike, 3: like})
     assert found is not None
     base, left = found
     assert base.back == 3
     np.testing.assert_array_equal(base.plus(left, like, like.dtype), wave(dtype))
-    assert difference.best(wave(dtype), {7: unlike}) is None
+    assert delta.best(wave(dtype), {7: unlike}) is None
 
 
 def test_a_step_that_all_samples_share_is_kept() -> None:
     """Rescaled samples have gaps, which a part of the base would fill."""
-    found = difference.best(wave("u2", 37), {1: wave("u2", 37, seed=1)})
+    found = delta.best(wave("u2", 37), {1: wave("u2", 37, seed=1)})
     assert found is not None
-    assert found[0].weight == difference.ONE
+    assert found[0].weight == delta.ONE
 
 
 @pytest.mark.parametrize("shape", [(3, 50, 1), (50, 3, 1), (1, 1, 1)])
 def test_small_tiles_are_left_alone(shape: tuple[int, ...]) -> None:
     """Nothing to guess by."""
-    assert difference.best(noise(shape, "u2", 1), {1: noise(shape, "u2", 1)}) is None
+    assert delta.best(noise(shape, "u2", 1), {1: noise(shape, "u2", 1)}) is None
 
 
 def test_floats_and_wide_integers_are_left_alone() -> None:
     """The format has differences of 8 and 16 bits."""
     for dtype in ("f4", "u4", "i8"):
         tile = wave("u2").astype(dtype)
-        assert difference.best(tile, {1: tile}) is None
+        assert delta.best(tile, {1: tile}) is None
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_floats_and_wide_integers_are_left_alone() -> None:
         (struct.pack("<IBB", 1, 0, 0), "u2"),
         (struct.pack("<IBB", 1, 65, 0), "u2"),
         (struct.pack("<IBB", 1, 64, TileCodec.JPEG), "u2"),
-        (struct.pack("<IBB", 1, 64, TileCodec.DIFFERENCE) + bytes(6), "u2"),
+        (struct.pack("<IBB", 1, 64, TileCodec.DELTA) + bytes(6), "u2"),
         (struct.pack("<IBB", 1, 64, 0) + bytes(4), "f4"),
         (struct.pack("<IBB", 1, 64, 0) + bytes(4), "u4"),
     ],
@@ -105,14 +105,14 @@ def test_floats_and_wide_integers_are_left_alone() -> None:
 def test_payloads_that_cannot_be_are_refused(payload: bytes, dtype: str) -> None:
     """Damage is an error, never samples."""
     with pytest.raises(IntegrityError):
-        tiles.opened(TileCodec.DIFFERENCE, payload, (1, 2, 1), np.dtype(dtype))
+        tiles.opened(TileCodec.DELTA, payload, (1, 2, 1), np.dtype(dtype))
 
 
 def test_huge_tiles_are_refused() -> None:
     """A reader would have to hold a whole chain of them."""
     payload = struct.pack("<IBB", 1, 64, 0)
     with pytest.raises(IntegrityError):
-        tiles.opened(TileCodec.DIFFERENCE, payload, (4096, 4096, 1), np.dtype("u2"))
+        tiles.opened(TileCodec.DELTA, payload, (4096, 4096, 1), np.dtype("u2"))
 
 
 @pytest.mark.parametrize("inside", [5, 7, 8])
