@@ -37,8 +37,8 @@ FLOORS: dict[str, str] = {
     "codec/inference/kernels": "wavefront > counts high_depth layers > rounding",
     "codec/jpeg": "tile > payload > planes > blocks > baseline contexts "
     "> context_mixing huffman t81",
-    "codec/model": "adapter > batches frequencies model_delta pretrained > mixture model_file > mgcf "
-    "> adapter_record causal devices grid high_depth",
+    "codec/model": "adapter > batches frequencies model_delta pretrained > mixture model_file "
+    "> mgcf > adapter_record causal devices grid high_depth",
     "codec/reference": "high_depth > decoder",
     "codec/transforms": "order_search > ordered > ordinals "
     "> delta from_jpeg orientation pieces scale_offset",
