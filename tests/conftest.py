@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 VECTORS = Path(__file__).parent / "vectors"
-REAL_IMAGES = Path(__file__).parents[2] / "shared" / "images"
+BESIDE = Path(__file__).parents[2] / "shared"  # real images and odd files, in no checkout
+NOT_HERE = "not beside this checkout: ../shared/"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,8 +22,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Skip what this machine, or this run, is not made for."""
     if not config.getoption("--slow"):
         _skip(items, "slow", "takes minutes; run with --slow")
+    for item in items:
+        marker = item.get_closest_marker("beside")
+        if marker and not (BESIDE / marker.args[0]).exists():
+            item.add_marker(pytest.mark.skip(reason=NOT_HERE + marker.args[0]))
     if any(item.get_closest_marker("gpu") for item in items) and not _has_gpu():
         _skip(items, "gpu", "no CUDA device here")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests were left out for want of files that no checkout has."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    n = sum(NOT_HERE in str(report.longrepr) for report in skipped)
+    if n:
+        terminalreporter.write_line(
+            f"{n} tests were left out: they need real images or odd files in ../shared", yellow=True
+        )
 
 
 def _skip(items: list[pytest.Item], marker: str, reason: str) -> None:
@@ -52,9 +68,9 @@ def high_depth_model() -> bytes:
 @pytest.fixture(scope="session")
 def real_images() -> Path:
     """The folder of real images beside the project; tests that need it skip without it."""
-    if not REAL_IMAGES.is_dir():
-        pytest.skip("no real images at ../shared/images")
-    return REAL_IMAGES
+    if not (BESIDE / "images").is_dir():
+        pytest.skip(NOT_HERE + "images")
+    return BESIDE / "images"
 
 
 @pytest.fixture

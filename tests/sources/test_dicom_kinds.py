@@ -341,7 +341,7 @@ def test_samples_are_those_that_pydicom_reads(path: Path) -> None:
         np.testing.assert_array_equal(read(parsed), expected)
 
 
-@pytest.mark.skipif(not CASES.is_dir(), reason="no folder of cases at ../shared/cases")
+@pytest.mark.beside("cases")
 @pytest.mark.parametrize("path", sorted(CASES.glob("*.dcm")), ids=lambda path: path.name)
 @pytest.mark.filterwarnings("ignore")
 def test_cases_come_from_samples(path: Path) -> None:

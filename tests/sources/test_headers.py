@@ -283,7 +283,7 @@ def test_what_is_no_image_says_so(tmp_path: Path) -> None:
         assert parse(tmp_path / "a.txt").note == note
 
 
-@pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not here")
+@pytest.mark.beside("cases")
 @pytest.mark.parametrize(
     ("name", "format"),
     [("vol.nrrd", Format.NRRD), ("vol.mha", Format.METAIMAGE), ("pair.img", Format.NIFTI)],

@@ -86,7 +86,7 @@ def test_jpegs_of_twelve_bits_say_so(tmp_path: Path) -> None:
     assert parse(tmp_path / "a.jpg").note == "JPEG: 12 bits, libjxl cannot transcode it"
 
 
-@pytest.mark.skipif(not CASE.is_file(), reason="the cases are not here")
+@pytest.mark.beside("cases")
 def test_a_ct_slice_comes_from_samples() -> None:
     """A real file of another encoder."""
     [image] = check(CASE, Format.JPEG_LS).images

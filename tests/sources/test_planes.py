@@ -163,7 +163,7 @@ def test_planes_that_a_header_only_claims_are_not_made(tmp_path: Path) -> None:
     assert time.process_time() - began < 1
 
 
-@pytest.mark.skipif(not CASE.is_file(), reason="the cases are not here")
+@pytest.mark.beside("cases")
 def test_a_time_series_is_foreseen_by_its_past() -> None:
     """A row of the series of 900 volumes is a volume."""
     [image] = check(CASE, Format.NIFTI).images

@@ -181,7 +181,7 @@ def test_residue_with_wrong_images(parsed: dict[str, ParsedFile], name: str) -> 
             list(rebuild(victim.format, residue, images))
 
 
-@pytest.mark.skipif(not ZOO.is_dir(), reason="no folder of odd files at ../shared/images/zoo")
+@pytest.mark.beside("images/zoo")
 @pytest.mark.parametrize("fidelity", list(Fidelity))
 def test_zoo(fidelity: Fidelity) -> None:
     """Odd and damaged files parse quickly without an error, and rebuild as promised."""
@@ -196,7 +196,7 @@ def test_zoo(fidelity: Fidelity) -> None:
             assert found.rebuilt_sha256 == found.sha256, path
 
 
-@pytest.mark.skipif(not ZOO.is_dir(), reason="no folder of odd files at ../shared/images/zoo")
+@pytest.mark.beside("images/zoo")
 def test_zoo_is_rebuilt_from_samples() -> None:
     """At least nine of ten undamaged PNG files of PngSuite are images, not opaque bytes."""
     files = sorted((ZOO / "pngsuite").glob("[!x]*.png"))

@@ -72,7 +72,7 @@ def test_a_stack_that_is_cut_off(tmp_path: Path) -> None:
     assert b"".join(rebuild(parsed.format, parsed.residue, parsed.images)) in (data[:-250], b"")
 
 
-@pytest.mark.skipif(not CASES.is_dir(), reason="no folder of odd files at ../shared/cases")
+@pytest.mark.beside("cases")
 def test_a_stack_of_a_bug_report() -> None:
     """It gives the planes that its sibling with all IFDs gives."""
     planes = tifffile.imread(CASES / "ij.tif")
