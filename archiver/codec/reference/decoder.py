@@ -1,8 +1,8 @@
 """The last word on the bitstream: a decoder in NumPy float64, without torch.
 
-It follows FORMAT.md, "Codec", line by line and shares no code with the fast decoder except the
-entropy coder.  All values are whole multiples of a power of two far below 2**53, so float64 is
-exact here; torch in float32, on any device, must agree bit for bit (tests/codec/test_exactness.py).
+It follows FORMAT.md, "Codec", line by line and shares no code with the fast decoder.  All values
+are whole multiples of a power of two far below 2**53, so float64 is exact here; torch in float32,
+on any device, must agree bit for bit (tests/codec/test_exactness.py).
 Slow on purpose: about a second for a 64 x 64 tile.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from archiver.codec.entropy import DigitDecoder
+from archiver.codec.reference_coder import DigitDecoder, Frequencies
 
 Array = NDArray[np.float64]
 
@@ -226,8 +226,8 @@ def _factors(adapter: bytes, shapes: list[tuple[int, int]]) -> list[Array]:
         zeros = np.zeros((int(present.sum()), 1))
         count = Count(zeros, zeros, scale[present][:, None] - 81.0)
         high = stream.decode(count.frequencies(np.zeros(len(zeros), np.int64), 16))
-        low = stream.decode(count.frequencies(high.astype(np.int64) * 16, 1))
-        values[present] = high * 16.0 + low - 128
+        low = stream.decode(count.frequencies(high * 16, 1))
+        values[present] = high * 16 + low - 128
     parts = np.split(values, np.cumsum(lengths)[:-1])
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
@@ -285,8 +285,8 @@ def _decode_pixels(
         centre = np.concatenate([snap(centre / 16, 512 * 64), copy * 64], 1)
         count = Count(logits[:, c], centre, scales[:, c])
         high = stream.decode(count.frequencies(np.zeros(len(values), np.int64), 16))
-        low = stream.decode(count.frequencies(high.astype(np.int64) * 16, 1))
-        values[:, c] = high.astype(np.int64) * 16 + low
+        low = stream.decode(count.frequencies(high * 16, 1))
+        values[:, c] = high * 16 + low
     return values
 
 
@@ -308,7 +308,7 @@ class Count:
         total = 8192 * self.weight.sum(1)[:, None]
         return np.where(edges <= 0, 0, np.where(edges >= 256, total, inner))
 
-    def frequencies(self, start: NDArray[np.int64], step: int) -> NDArray[np.float32]:
+    def frequencies(self, start: NDArray[np.int64], step: int) -> Frequencies:
         """Return the frequencies (n, 16) of the digits of width ``step`` from ``start``."""
         edges = start[:, None] + step * np.arange(17)
-        return (np.diff(self.at(edges), axis=1) + 1).astype(np.float32)
+        return (np.diff(self.at(edges), axis=1) + 1).astype(np.int64)

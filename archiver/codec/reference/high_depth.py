@@ -10,8 +10,8 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-from archiver.codec.entropy import DigitDecoder
 from archiver.codec.reference.decoder import Array, Count, Field, ReferenceModel, snap, window
+from archiver.codec.reference_coder import DigitDecoder
 
 PORT = "ports.deep"
 
@@ -34,7 +34,7 @@ def decode(payload: bytes, shape: tuple[int, int], model: ReferenceModel) -> NDA
         values = np.zeros(len(rows), np.int64)
         for digit in range(digits - 1, -1, -1):
             frequencies = count.frequencies(values, 16**digit)
-            values += stream.decode(frequencies).astype(np.int64) * 16**digit
+            values += stream.decode(frequencies) * 16**digit
         numbers[rows, columns] = values
         field.store(rows, columns, values[:, None], base)
     samples: NDArray[np.uint16] = (lowest + step * numbers).astype(np.uint16)
