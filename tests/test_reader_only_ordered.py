@@ -1,4 +1,4 @@
-"""FORMAT.md is enough: ordered tiles are read with NumPy, zstandard and constriction alone.
+"""FORMAT.md is enough: ordered tiles are read with NumPy and zstandard alone.
 
 Written from the text of the section "Ordered tiles".
 """

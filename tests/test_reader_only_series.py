@@ -1,4 +1,4 @@
-"""FORMAT.md is enough: difference and narrow tiles are read with NumPy and constriction alone.
+"""FORMAT.md is enough: difference and narrow tiles are read with NumPy alone.
 
 Written from the text of the sections "Difference tiles" and "Narrow tiles".
 """
@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_reader_only import Decoder, DeepDecoder
+from reader_only_high_depth import read_high_depth
+from reader_only_learned import read_learned
+from reader_only_network import read_model
 
 
 @pytest.mark.parametrize(
@@ -58,13 +60,16 @@ def test_a_narrow_tile_reads_from_the_text_alone(code: str) -> None:
 
 def left_of(payload: bytes, model: bytes, channels: int, bits: int) -> Any:
     """Return the learned samples (11, 14, channels) of a payload, 8 or 16 bits."""
+    shape, network = (11, 14, channels), read_model(model)
     if bits == 8:
-        return Decoder(model, 11, 14, channels).decode(payload).astype(np.int64)
+        samples = read_learned(network, payload, *shape)
+        return np.frombuffer(samples, "u1").reshape(shape).astype(np.int64)
     planes = []
     for c in range(channels):
         size = len(payload)
         if c < channels - 1:
             (size,), payload = struct.unpack("<I", payload[:4]), payload[4:]
-        planes.append(DeepDecoder(model, 11, 14, payload[:size]).decode_deep())
+        samples = read_high_depth(network, payload[:size], *shape[:2])
+        planes.append(np.frombuffer(samples, "<u2").reshape(shape[:2]).astype(np.int64))
         payload = payload[size:]
     return np.stack(planes, -1)
