@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import zstandard
 from PIL import Image
-from test_reader_only_coefficients import Coder, born_head, scan_of
+from reader_only_jpeg_coder import Coder
+from reader_only_jpeg_scan import scan_of
+from test_reader_only_coefficients import born_head
 
 VECTOR = Path(__file__).parent / "vectors" / "codec-v1" / "born-several"
 UNITS = {1: (1, 1), 2: (1, 2), 3: (2, 2), 4: (1, 1)}  # blocks of the first component
