@@ -22,8 +22,8 @@ VECTORS = TESTS / "vectors" / "codec-v1"
 READERS = sorted(TESTS.glob("reader_only_*.py"))
 LEARNED = sorted(path.stem for path in VECTORS.glob("*-learned.bin"))
 LIBRARIES = {
-    *("__future__", "bisect", "collections", "functools", "itertools", "json", "operator"),
-    *("struct", "typing", "zstandard"),
+    *("__future__", "array", "bisect", "collections", "itertools", "json", "operator", "struct"),
+    *("typing", "zstandard"),
 }
 
 
