@@ -9,18 +9,20 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import struct
 from pathlib import Path
 
 import pytest
 from reader_only_adapter import adapted
 from reader_only_high_depth import read_high_depth
-from reader_only_learned import read_learned
+from reader_only_learned import S, T, W, read_learned
 from reader_only_network import Model, read_model
 
 TESTS = Path(__file__).parent
 VECTORS = TESTS / "vectors" / "codec-v1"
 READERS = sorted(TESTS.glob("reader_only_*.py"))
 LEARNED = sorted(path.stem for path in VECTORS.glob("*-learned.bin"))
+TABLES = "a27e778518ebd5d8626f5e25fa60e6f736b14001d283b040104d90d3a4e3a604"
 LIBRARIES = {
     *("__future__", "array", "bisect", "collections", "itertools", "json", "operator", "struct"),
     *("typing", "zstandard"),
@@ -52,6 +54,13 @@ def test_a_tile_of_high_bit_depth_reads_with_integers_alone(bits: int) -> None:
     samples = read_high_depth(model_of("deep"), payload, 11, 14)
     digest = (VECTORS / f"deep-{bits}.sha256").read_text().strip()
     assert hashlib.sha256(samples).hexdigest() == digest
+
+
+def test_the_tables_are_those_of_the_text() -> None:
+    """The formulas give the numbers whose digest the text has: W, T and 4096 S."""
+    values = [*W, *T, *(n << 12 - k for n, k in S.values())]
+    digest = hashlib.sha256(struct.pack(f"<{len(values)}i", *values)).hexdigest()
+    assert digest == TABLES
 
 
 def model_of(name: str) -> Model:
