@@ -18,7 +18,7 @@ def adapted(model: Model, adapter: bytes) -> Model:
     codes = list(adapter[start : start + len(shapes)])
     sizes = [rows * columns for rows, columns in shapes]
     values = iter(values_of(adapter[start + len(shapes) :], codes, sizes))
-    found = Model(model.sizes, model.shapes, dict(model.tensors))
+    merged = Model(model.sizes, model.shapes, dict(model.tensors))
     factors = [[[next(values) for _ in range(n)] for _ in range(m)] for m, n in shapes]
     for name, rank, inputs in layers:
         u, v = factors.pop(0), factors.pop(0)
@@ -26,11 +26,11 @@ def adapted(model: Model, adapter: bytes) -> Model:
         v = [[x + 8 * next(signs) for x in row] for row in v]  # in 1/32, as u
         columns = list(zip(*v, strict=True))
         step = [[sum(map(int.__mul__, row, column)) for column in columns] for row in u]
-        put(found, name, step)
+        put(merged, name, step)
         if name.endswith("head"):
             pairs = zip(model.tensors[f"{name}.bias"], factors.pop(0), strict=True)
-            found.tensors[f"{name}.bias"] = [clip(bias + 128 * b, 2**21) for bias, (b,) in pairs]
-    return found
+            merged.tensors[f"{name}.bias"] = [clip(bias + 128 * b, 2**21) for bias, (b,) in pairs]
+    return merged
 
 
 def layers_of(model: Model, matrix: int, kernel: int, head: int) -> list[tuple[str, int, int]]:

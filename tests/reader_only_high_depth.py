@@ -83,9 +83,9 @@ class HighDepthTile:
             place, total = 64 * (x - self.middle) - 32, 0
             for share, centre, (n, bits) in components:
                 p = clip(nearest(256 * (place - centre) * n, self.unit << bits), 655360)
-                i, part = (p >> 8) + 2560, p % 256
-                after = T[i + 1] if part else T[i]
-                total += share * (256 * T[i] + part * (after - T[i]))
+                i, f = (p >> 8) + 2560, p % 256
+                after = T[i + 1] if f else T[i]
+                total += share * (256 * T[i] + f * (after - T[i]))
             return total >> 8
 
         return count

@@ -135,14 +135,14 @@ class Block:
         steps, step = self.plane.steps, self.plane.steps[8 * v + u]
         column = list(map(mul, self.own[u::8], steps[u::8]))
         row = list(map(mul, self.own[8 * v : 8 * v + 8], steps[8 * v : 8 * v + 8]))
-        found = []
+        guesses = []
         for j, edge in enumerate(EDGE):
             rise = 8 * (self.bottom[j][u] - sum(map(mul, edge, column)))
-            found.append(rise // (edge[v] * step) * self.has_above)
+            guesses.append(rise // (edge[v] * step) * self.has_above)
         for j, edge in enumerate(EDGE):
             rise = 8 * (self.right[j][v] - sum(map(mul, edge, row)))
-            found.append(rise // (edge[u] * step) * self.has_left)
-        return found
+            guesses.append(rise // (edge[u] * step) * self.has_left)
+        return guesses
 
     def size(self, v: int, u: int) -> int:
         """Return a magnitude of the block itself, 0 beyond it."""

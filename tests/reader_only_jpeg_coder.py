@@ -19,7 +19,7 @@ Context = tuple[int, int, int]
 
 
 class Coder:
-    """The memory of all decisions so far, and the range coder of one stream after the other."""
+    """The context state after all decisions so far, and the range coder of stream after stream."""
 
     def __init__(self) -> None:
         self.chances = array("H", [2**15]) * (N_INPUTS << 18)

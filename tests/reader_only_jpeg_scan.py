@@ -13,24 +13,24 @@ Codes = dict[int, str]  # of the symbols of a Huffman table, in zeros and ones
 
 def scan_of(head: bytes, coder: Coder, most: int) -> bytes:
     """Return the scan that T.81 writes of the coefficients; head: the JPEG's bytes before it."""
-    found: dict[int, bytes] = {}  # what segments of a kind hold, together
+    held: dict[int, bytes] = {}  # what segments of a kind hold, together
     for segment in segments(head):
-        found[segment[1]] = found.get(segment[1], b"") + segment[4:]
-    frame = found.get(0xC0) or found[0xC1]
+        held[segment[1]] = held.get(segment[1], b"") + segment[4:]
+    frame = held.get(0xC0) or held[0xC1]
     factors = [(x & 15, x >> 4) if frame[5] > 1 else (1, 1) for x in frame[7::3]]
     sides = struct.unpack(">HH", frame[1:5])
     high, wide = (-(-s // (8 * max(f[i] for f in factors))) for i, s in enumerate(sides))
-    steps, planes = steps_of(found[0xDB]), list[Plane]()
+    steps, planes = steps_of(held[0xDB]), list[Plane]()
     for (v, h), i in zip(factors, frame[8::3], strict=True):
         planes.append(Plane(planes[:], high * v, wide * h, steps[i]))
         for row in range(high * v):
             for column in range(wide * h):
                 Block(planes[-1], row, column).read(coder)
         assert all(abs(x) <= most for block in planes[-1].blocks.values() for x in block)
-    codes = codes_of(found[0xC4])
-    tables = [(codes[x >> 4], codes[16 + (x & 15)]) for x in found[0xDA][2:-3:2]]
+    codes = codes_of(held[0xC4])
+    tables = [(codes[x >> 4], codes[16 + (x & 15)]) for x in held[0xDA][2:-3:2]]
     mcus = [(row, column) for row in range(high) for column in range(wide)]
-    step, out = int.from_bytes(found.get(0xDD, b""), "big") or len(mcus), b""
+    step, out = int.from_bytes(held.get(0xDD, b""), "big") or len(mcus), b""
     for start in range(0, len(mcus), step):
         out += bytes([0xFF, 0xD0 + (start // step - 1) % 8]) if start else b""
         bits = interval_bits(planes, factors, tables, mcus[start : start + step])

@@ -42,19 +42,19 @@ def logits() -> list[int]:
 
 def weights() -> list[int]:
     """Return W[d] = rint(256 * 2^(-d/16)): the 16th powers decide.  256 / 2^9 goes to 0."""
-    found, n = [], 256
+    table, n = [], 256
     for d in range(255):
         while n and (2 * n - 1) ** 16 << d >= 512**16:
             n -= 1
-        found.append(n)
-    return found
+        table.append(n)
+    return table
 
 
 def inverse_scales() -> dict[int, tuple[int, int]]:
     """Return n and k of S[s] = 4 * 2^(-s/16), rounded to n / 2^k with n of 8 bits."""
-    found = {}
+    table = {}
     for s in range(-80, 105):
-        octave, part = divmod(32 - s, 16)
-        n = max(n for n in range(128, 257) if (2 * n - 1) ** 16 < 256**16 << part)
-        found[s] = (n, 7 - octave)
-    return found
+        octave, sixteenths = divmod(32 - s, 16)
+        n = max(n for n in range(128, 257) if (2 * n - 1) ** 16 < 256**16 << sixteenths)
+        table[s] = (n, 7 - octave)
+    return table

@@ -26,13 +26,13 @@ def table(kind: str, n: int, rng: np.random.Generator) -> Table:
         return np.exp(rng.uniform(0, np.log(2**20 - 1), (n, 16))).astype(np.int64)
     if kind == "few":
         return rng.integers(1, 4, (n, 16))
-    found = np.ones((n, 16), np.int64)
+    rows = np.ones((n, 16), np.int64)
     if kind == "full":
-        found = rng.integers(1, 2**19, (n, 16))
+        rows = rng.integers(1, 2**19, (n, 16))
     places = rng.integers(0, 15, n) if kind == "last" else rng.integers(0, 16, n)
-    room = MOST - found.sum(1)
-    found[np.arange(n), places] += rng.integers(0, room) if kind == "one" else room
-    return found
+    room = MOST - rows.sum(1)
+    rows[np.arange(n), places] += rng.integers(0, room) if kind == "one" else room
+    return rows
 
 
 def likely(frequencies: Table, rng: np.random.Generator) -> entropy.Digits:
