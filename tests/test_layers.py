@@ -39,7 +39,7 @@ FLOORS: dict[str, str] = {
     "> context_mixing huffman t81",
     "codec/model": "adapter > batches frequencies model_delta pretrained > mixture model_file "
     "> mgcf > adapter_record causal devices grid high_depth",
-    "codec/reference": "high_depth > decoder",
+    "codec/reference": "high_depth > decoder > range_coder",
     "codec/transforms": "order_search > ordered > ordinals "
     "> delta from_jpeg orientation pieces scale_offset",
     "codec/transforms/from_jpeg": "collage > tile traces > coded fit > stream > grid pixels",

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from archiver.codec import entropy, reference_coder
+from archiver.codec import entropy
+from archiver.codec.reference import range_coder
 from archiver.errors import IntegrityError
 
 MOST = 2**24 - 1  # the largest sum of frequencies
@@ -46,7 +47,7 @@ def encoded(digits: entropy.Digits, frequencies: Table) -> bytes:
     return entropy.encode_digits(digits, frequencies.astype(np.float32))
 
 
-def read(decoder: reference_coder.DigitDecoder | entropy.DigitDecoder, rows: Table) -> list[int]:
+def read(decoder: range_coder.DigitDecoder | entropy.DigitDecoder, rows: Table) -> list[int]:
     """Return digits, -1 in the place of one that does not decode; nothing is read after it."""
     digits: list[int] = []
     for row in rows:
@@ -72,7 +73,7 @@ def test_both_decoders_read_what_was_encoded(
         written[:] = 15
     for n in (1, 2, 3, 17, len(rows)):
         payload = encoded(written[:n], rows[:n])
-        for module in (reference_coder, entropy):
+        for module in (range_coder, entropy):
             assert read(module.DigitDecoder(payload), rows[:n]) == written[:n].tolist()
 
 
@@ -84,14 +85,14 @@ def test_both_decoders_read_carries(rng: np.random.Generator) -> None:
         rows = np.concatenate([table(kind, 10, rng) for kind in KINDS])
         rng.shuffle(rows)
         start = rng.integers(0, 2**32, dtype=np.uint32).tobytes()
-        written = read(reference_coder.DigitDecoder(start + b"\xff" * 40), rows)
+        written = read(range_coder.DigitDecoder(start + b"\xff" * 40), rows)
         n = len(written) - (written[-1] < 0)
         for last in {written[n - 1], 15}:
             digits = [*written[: n - 1], last]
             payload = encoded(np.array(digits, np.int32), rows[:n])
             seen[ones] += ones in payload
             seen[zeros] += zeros in payload
-            for module in (reference_coder, entropy):
+            for module in (range_coder, entropy):
                 assert read(module.DigitDecoder(payload), rows[:n]) == digits
     assert min(seen.values()) > 0
 
@@ -105,7 +106,7 @@ def test_both_decoders_read_the_same_of_a_damaged_stream(rng: np.random.Generato
         n = 4 * int(rng.integers(0, len(payload) // 4 + 1))
         streams = [payload[:n], rng.bytes(n), b"\xff" * n, b""]
         for stream in streams:
-            digits = read(reference_coder.DigitDecoder(stream), rows)
+            digits = read(range_coder.DigitDecoder(stream), rows)
             assert digits == read(entropy.DigitDecoder(stream), rows)
             refused += digits[-1] < 0
     assert refused
@@ -114,7 +115,7 @@ def test_both_decoders_read_the_same_of_a_damaged_stream(rng: np.random.Generato
 def test_words_must_be_whole() -> None:
     """A stream of 6 bytes is refused."""
     with pytest.raises(IntegrityError, match="whole 32-bit words"):
-        reference_coder.DigitDecoder(bytes(6))
+        range_coder.DigitDecoder(bytes(6))
 
 
 def test_no_digits_are_no_bytes() -> None:
@@ -128,14 +129,14 @@ def test_edges_are_those_of_the_vector_worked_by_hand() -> None:
     frequencies += [2643089, 491367, 71146, 9487, 1749, 1, 1, 1]
     edges = [0, 3, 7, 11, 3418, 25860, 187120, 1332498, 8074345, 15224977, 16554326]
     edges += [16746806, 16772473, 16777206, 16777209, 16777213, 16777216]
-    assert reference_coder.edges(frequencies) == edges
+    assert range_coder.edges(frequencies) == edges
     payload = (VECTORS / "03-rgb-one-pixel-learned.bin").read_bytes()
-    assert reference_coder.DigitDecoder(payload).decode(np.array([frequencies])).tolist() == [0]
+    assert range_coder.DigitDecoder(payload).decode(np.array([frequencies])).tolist() == [0]
 
 
 def test_the_last_digit_always_has_room() -> None:
     """For every sum below 2**24, and all of it before the last digit, its width is at least 1."""
     for start in range(16, 2**24, 2**21):
         sums = np.arange(start, min(start + 2**21, 2**24)).astype(np.float32)
-        before = (sums - 1) * (np.float32(reference_coder.FREE) / sums)  # binary32, as in the text
-        assert int(before.max()) + 15 < reference_coder.TOTAL
+        before = (sums - 1) * (np.float32(range_coder.FREE) / sums)  # binary32, as in the text
+        assert int(before.max()) + 15 < range_coder.TOTAL

@@ -18,8 +18,8 @@ import pytest
 import tifffile
 from test_deflated import ENCODERS, OLD, RAW
 from test_png import chunk, pillow_png
-from test_reader_only_plans import Plan, replay
-from test_reader_only_residues import ADAM7, read_gzip, read_png, read_segmented
+from test_read_plans import Plan, replay
+from test_read_residues import ADAM7, read_gzip, read_png, read_segmented
 from trees import blob
 
 from archiver.sources import Format, ParsedFile, parse

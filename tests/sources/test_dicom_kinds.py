@@ -27,7 +27,7 @@ from pydicom.uid import (
     RLELossless,
 )
 from test_dicom import write
-from test_reader_only_residues import read_gzip, read_segmented
+from test_read_residues import read_gzip, read_segmented
 from trees import dicom_dataset
 
 from archiver.image import seen

@@ -16,7 +16,7 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_reader_only_residues import packets
+from test_read_residues import packets
 
 from archiver.errors import IntegrityError
 from archiver.sources import Format, parse

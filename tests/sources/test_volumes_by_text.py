@@ -10,7 +10,7 @@ import nrrd
 import numpy as np
 import pytest
 from test_planes import series, write_pages
-from test_reader_only_residues import read_gzip, read_segmented, read_volume
+from test_read_residues import read_gzip, read_segmented, read_volume
 from test_volumes import AFFINE, volume
 
 from archiver.sources import Format, ParsedFile, parse

@@ -17,7 +17,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from archiver.codec.reference_coder import DigitDecoder, Frequencies
+from archiver.codec.reference.range_coder import DigitDecoder, Frequencies
 
 Array = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archiver.codec.reference.decoder import Array, Count, Field, ReferenceModel, snap, window
-from archiver.codec.reference_coder import DigitDecoder
+from archiver.codec.reference.range_coder import DigitDecoder
 
 PORT = "ports.deep"
 

@@ -20,7 +20,7 @@ from reader_only_high_depth import read_high_depth
 from reader_only_learned import read_learned
 from reader_only_network import read_model
 
-ARCHIVES = sorted((Path(__file__).parent / "vectors").glob("archive-v1-*/*.archive"))
+ARCHIVES = sorted((Path(__file__).parents[1] / "vectors").glob("archive-v1-*/*.archive"))
 
 
 def test_this_file_does_not_import_archiver() -> None:
@@ -68,7 +68,7 @@ def test_there_is_an_archive_to_read() -> None:
 
 def test_a_difference_reads_from_the_text_alone() -> None:
     """Base and difference give the tensors of the tuned model."""
-    folder = Path(__file__).parent / "vectors" / "codec-v1"
+    folder = Path(__file__).parents[1] / "vectors" / "codec-v1"
     base, tuned = (folder / "tiny.model").read_bytes(), (folder / "tuned.model").read_bytes()
     assert struct.unpack_from("<8sH", tuned) == (b"ARCMODEL", 2)
     assert google_crc32c.value(tuned[:-4]) == struct.unpack("<I", tuned[-4:])[0]
@@ -101,7 +101,7 @@ def test_a_difference_reads_from_the_text_alone() -> None:
 )
 def test_a_turned_tile_reads_from_the_text_alone(name: str) -> None:
     """The turn and the payload of the tile turned give the tile."""
-    stem = Path(__file__).parent / "vectors" / "codec-v1" / f"turned-{name}"
+    stem = Path(__file__).parents[1] / "vectors" / "codec-v1" / f"turned-{name}"
     digest, dtype, *words = stem.with_suffix(".sha256").read_text().split()
     height, width, channels = map(int, words)
     model = read_model((stem.parent / "deep.model").read_bytes())

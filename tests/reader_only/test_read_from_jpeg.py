@@ -16,7 +16,7 @@ import pytest
 import zstandard
 from PIL import Image
 
-VECTORS = Path(__file__).parent / "vectors" / "codec-v1"
+VECTORS = Path(__file__).parents[1] / "vectors" / "codec-v1"
 
 
 @pytest.mark.parametrize("name", ["grey", "full", "wide", "quarter", "rgb"])

@@ -16,9 +16,9 @@ import zstandard
 from PIL import Image
 from reader_only_jpeg_coder import Coder
 from reader_only_jpeg_scan import scan_of
-from test_reader_only_coefficients import born_head
+from test_read_coefficients import born_head
 
-VECTOR = Path(__file__).parent / "vectors" / "codec-v1" / "born-several"
+VECTOR = Path(__file__).parents[1] / "vectors" / "codec-v1" / "born-several"
 UNITS = {1: (1, 1), 2: (1, 2), 3: (2, 2), 4: (1, 1)}  # blocks of the first component
 
 

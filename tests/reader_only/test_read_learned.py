@@ -18,9 +18,9 @@ from reader_only_high_depth import read_high_depth
 from reader_only_learned import S, T, W, read_learned
 from reader_only_network import Model, read_model
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 VECTORS = TESTS / "vectors" / "codec-v1"
-READERS = sorted(TESTS.glob("reader_only_*.py"))
+READERS = sorted(Path(__file__).parent.glob("reader_only_*.py"))
 LEARNED = sorted(path.stem for path in VECTORS.glob("*-learned.bin"))
 TABLES = "a27e778518ebd5d8626f5e25fa60e6f736b14001d283b040104d90d3a4e3a604"
 LIBRARIES = {

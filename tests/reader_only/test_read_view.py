@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import zarr
 
-VECTORS = sorted((Path(__file__).parent / "vectors").glob("archive-v1-*"))
+VECTORS = sorted((Path(__file__).parents[1] / "vectors").glob("archive-v1-*"))
 FILE, DIRECTORY, SYMLINK, REMOVED = range(4)
 
 

@@ -23,7 +23,7 @@ from reader_only_network import read_model
 )
 def test_a_difference_tile_reads_from_the_text_alone(name: str, code: str, channels: int) -> None:
     """Base, weight and what is left give the samples."""
-    folder = Path(__file__).parent / "vectors" / "codec-v1"
+    folder = Path(__file__).parents[1] / "vectors" / "codec-v1"
     payload, model = (folder / f"{name}.tile").read_bytes(), (folder / "deep.model").read_bytes()
     back, weight, codec = struct.unpack("<IBB", payload[:6])
     assert codec == 4
@@ -45,7 +45,7 @@ def test_a_difference_tile_reads_from_the_text_alone(name: str, code: str, chann
 @pytest.mark.parametrize("code", ["f4", "f8", "i8"])
 def test_a_narrow_tile_reads_from_the_text_alone(code: str) -> None:
     """Numbers, divisor, lowest and hole give the samples."""
-    stem = Path(__file__).parent / "vectors" / "codec-v1" / f"narrow-{code}"
+    stem = Path(__file__).parents[1] / "vectors" / "codec-v1" / f"narrow-{code}"
     payload = stem.with_suffix(".tile").read_bytes()
     model = stem.with_name("deep.model").read_bytes()
     n_bytes, divisor, lowest, hole, pattern, codec = struct.unpack("<BHqIQB", payload[:24])

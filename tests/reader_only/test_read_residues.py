@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_reader_only_plans import Cursor, replay
+from test_read_plans import Cursor, replay
 
 Array = np.ndarray[Any, Any]
 ADAM7 = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2)]

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import zstandard
-from test_reader_only_series import left_of
+from test_read_series import left_of
 
 SHAPE = (11, 14, 1)
-FOLDER = Path(__file__).parent / "vectors" / "codec-v1"
+FOLDER = Path(__file__).parents[1] / "vectors" / "codec-v1"
 TILES = sorted(FOLDER.glob("ordered-*.tile"))
 
 

@@ -20,7 +20,7 @@ from reader_only_jpeg_blocks import EDGE
 from reader_only_jpeg_coder import SHARE, SQUASH, STRETCH, TRUST, Coder
 from reader_only_jpeg_scan import scan_of, segments
 
-VECTORS = Path(__file__).parent / "vectors" / "codec-v1"
+VECTORS = Path(__file__).parents[1] / "vectors" / "codec-v1"
 TABLES = "58ab25bb52c2005dfae26023390f9ac1ba6cd61c21fe98da189ae8cc24e67c8f"
 DICTIONARY = "19fa7c1a1fbcd8fe85c78210fe7c04e1c5e79a217394ff6a78607b7b7055a003"
 NAMES = "cmyk flat full grey noise quarter restarts tail wide restarts-each two factors uneven"

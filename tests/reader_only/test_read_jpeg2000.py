@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from test_reader_only_plans import Cursor
+from test_read_plans import Cursor
 
 Array = np.ndarray[Any, Any]
 Pair = tuple[int, int]
