@@ -113,6 +113,19 @@ def test_sections_that_are_referred_to_exist() -> None:
     assert not {name for name in wanted if not name.startswith("head of JPEG")}
 
 
+def test_code_refers_to_sections_that_exist() -> None:
+    """Docstrings that quote FORMAT.md name its sections."""
+    package = Path(__file__).parents[1] / "archiver"
+    names = set(headings(FORMAT))
+    missing = {
+        f"{path.name}: {name}"
+        for path in package.rglob("*.py")
+        for name in re.findall(r'FORMAT\.md,(?:\s+section)?\s+"([^"]+)"', path.read_text())
+        if name not in names
+    }
+    assert not missing
+
+
 @pytest.mark.parametrize("codec", TileCodec)
 def test_codecs_are_in_the_text(codec: TileCodec) -> None:
     """Every id of a tile's codec has a row, and a section."""
