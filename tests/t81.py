@@ -23,6 +23,7 @@ def segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield marker and body of the segments after SOI, up to SOS."""
     at, marker = 2, 0
     while marker != 0xDA:
+        at += len(data[at + 1 :]) - len(data[at + 1 :].lstrip(b"\xff"))  # fill bytes
         marker, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         yield marker, data[at + 4 : end]
         at = end
