@@ -1,6 +1,6 @@
 """Changing an archive: the lock, recovery after a kill, and the one commit point.
 
-Order on disk (FORMAT.md, "Commit"): shards and models are in place and synced before commit();
+Order on disk (FORMAT.md, "Writing"): shards and models are in place and synced before commit();
 then the generation is written below wip/, synced, renamed into manifest/; then zarr.json is
 replaced.  A kill before the last step leaves the old archive, after it the new one.
 """

@@ -1,7 +1,7 @@
 """What the JPEG tiles of a file learn from each other: a few of them, its *keys*, come first.
 
 The keys are coded one after the other by one memory; every other tile by a copy of what they left.
-A region is still a few tiles away.  Chunk (FORMAT.md, "Keys of JPEG tiles"): u1 version, u1 n,
+A region is still a few tiles away.  Chunk (FORMAT.md, "Key tiles"): u1 version, u1 n,
 n times u4 tile number, ascending.
 """
 

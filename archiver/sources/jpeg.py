@@ -3,7 +3,7 @@
 A lossless one comes from its samples (:mod:`archiver.sources.jpeg_ls`).
 
 It is the one segment of a segmented file (`segmented.segments`) if it has 1 or 3
-components.  Of all others the residue (FORMAT.md, "Residue of JPEG") is u1 layout version (1), then
+components.  Of all others the residue (FORMAT.md, "Residues") is u1 layout version (1), then
 libjxl's lossless transcoding, JPEG XL with JPEG bitstream reconstruction data; there are no images.
 """
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archiver.sources import encodings
-from archiver.sources.encodings import Encoding, Recipe
+from archiver.sources.segmented import encodings
+from archiver.sources.segmented.encodings import Encoding, Recipe
 
 TEXT = (Path(__file__).parents[2] / "manifests" / "FORMAT.md").read_text()
 MOST = 128  # bytes of a packet

@@ -1,6 +1,6 @@
 """What an archive keeps of one image's adaptation: the adapter, and how it came about.
 
-Layout (FORMAT.md, "Adaptation"; little-endian)::
+Layout (FORMAT.md, "Adapter"; little-endian)::
 
     u1 version | u4 length, adapter | u4 bytes before | u4 milliseconds | u2 n, n x u2 rates
 """

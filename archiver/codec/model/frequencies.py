@@ -1,6 +1,6 @@
 """The integer tables of the coder: mixture parameters -> frequencies of 4-bit digits.
 
-For a sample x in 0..255 the cumulative count is (FORMAT.md, "Tables")
+For a sample x in 0..255 the cumulative count is (FORMAT.md, "Frequencies")
 
     F(x) = sum_k W[max(l) - l_k] * T[clamp(((x - 128) * 64 - 32 - m_k) * S[s_k])]
 

@@ -5,7 +5,7 @@ So each tile states how many of its steps make a unit, 2**shift; the network see
 noise looks as it does in 8-bit images, and its mixtures are in units too.  Everything is relative
 to a value in the middle of the tile and to its own step: what is constant costs nothing.
 
-FORMAT.md, "Tiles of high bit depth".
+FORMAT.md, "High bit depth".
 """
 
 from __future__ import annotations

@@ -291,7 +291,7 @@ def _decode_pixels(
 
 
 class Count:
-    """The cumulative count F of one channel of n pixels (FORMAT.md, "Tables")."""
+    """The cumulative count F of one channel of n pixels (FORMAT.md, "Frequencies")."""
 
     def __init__(self, logits: Array, centre: Array, scale: Array) -> None:
         self.weight = np.rint(256 * 2 ** ((logits - logits.max(1, keepdims=True)) / 16))

@@ -1,6 +1,6 @@
 """The last word on samples of more than 8 bits: the decoder of `decoder`.
 
-It follows FORMAT.md, "Tiles of high bit depth", in float64, where all of it is exact.
+It follows FORMAT.md, "High bit depth", in float64, where all of it is exact.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PORT = "ports.deep"
 
 
 def decode(payload: bytes, shape: tuple[int, int], model: ReferenceModel) -> NDArray[np.uint16]:
-    """Return the (H, W) plane of a deep tile (FORMAT.md, "Tiles of high bit depth")."""
+    """Return the (H, W) plane of a deep tile (FORMAT.md, "High bit depth")."""
     lowest, step, top, middle, shift = struct.unpack_from("<HHHHB", payload)
     height, width = shape
     stream = DigitDecoder(payload[9:])

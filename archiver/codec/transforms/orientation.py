@@ -4,7 +4,7 @@ A model predicts a pixel from those above it and to the left.  Few images are al
 directions: cameras, scanners and resampling treat rows and columns differently, light comes from
 one side.  Which way is predicted best costs a byte to say, and nothing to decode.
 
-FORMAT.md, "Turned tiles".
+FORMAT.md, "Oriented tiles".
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ heights in tenths of a metre: 16 bits hold the numbers, and the codecs for 16 bi
 sample is a number plus the lowest one, divided by a divisor: one division of float64 that every
 machine rounds alike.  One bit pattern, such as NaN or -9999, may stand for "no value".
 
-FORMAT.md, "Scale-and-offset tiles".
+FORMAT.md, "Scale and offset".
 """
 
 from __future__ import annotations

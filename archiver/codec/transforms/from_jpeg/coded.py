@@ -1,6 +1,6 @@
 """The JPEG of a tile as coded coefficients: its header follows from size, mode and quality.
 
-Layout (FORMAT.md, "Tiles rebuilt from a JPEG"; little-endian)::
+Layout (FORMAT.md, "From JPEG"; little-endian)::
 
     u2 height | u2 width | u1 quality, + 128 if chroma has table K.2 | stream
 """

@@ -1,6 +1,6 @@
 """What the payload of a tile holds that was put together of JPEGs: them, and what they leave.
 
-Layout (FORMAT.md, "Tiles of several JPEGs"; little-endian)::
+Layout (FORMAT.md, "From several JPEGs"; little-endian)::
 
     u1 n | 3 x u1 level | n times: u1 mode, u2 row, u2 column, u4 length | n times coefficients |
     u1 codec, payload

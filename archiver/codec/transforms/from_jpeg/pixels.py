@@ -3,7 +3,7 @@
 The inverse transform is the integer one of Loeffler, Ligtenberg and Moschytz (1989) as in libjpeg's
 ``jidctint.c``, chroma is enlarged by its triangle filter ("fancy upsampling"), colour converted in
 16-bit fixed point.  All in integers: the same on every machine
-(FORMAT.md, "Tiles rebuilt from a JPEG").
+(FORMAT.md, "From JPEG").
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the payload of a tile rebuilt from a JPEG holds: the JPEG, its place, and what it leaves.
 
-Layout (FORMAT.md, "Tiles rebuilt from a JPEG"; little-endian)::
+Layout (FORMAT.md, "From JPEG"; little-endian)::
 
     u1 mode | u1 row | u1 column | 3 x u1 level | u4 length, JPEG as a JPEG tile's payload |
     u1 codec, payload

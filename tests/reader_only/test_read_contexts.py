@@ -19,7 +19,7 @@ import pytest
 import zstandard
 from t81 import ZIGZAG, Block, Frame, dictionary
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
 VECTORS = ROOT / "vectors" / "codec-v1"
 TEXT = (ROOT.parent / "manifests" / "FORMAT.md").read_text()
 Names = dict[str, Any]
