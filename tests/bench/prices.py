@@ -6,7 +6,7 @@ SLIDE.svs is a slide of JPEG tiles, of which the patches are cut, too; PHOTOGRAP
 folders of image files, every fourth and every tenth of which is taken.  The volumes come inside
 nibabel.  `archiver` packs and unpacks the files in one process, which writes, verifies and compares
 them; its bytes are those of the shards: samples and all else of the files, without the models and
-the index (12 bytes a tile, some ten thousand for an archive).  The others get the samples alone, in
+the index (12 bytes a tile, some 20 KB for an archive).  The others get the samples alone, in
 memory, one image after the other.
 
 Seconds are those that the processor spends in this process (``time.process_time``), whatever else
