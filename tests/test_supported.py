@@ -13,9 +13,10 @@ from supported_volumes import EXAMPLES, HEADERS
 
 import archiver
 from archiver.jobs.spec import PackSettings
-from archiver.pipeline import packing
-from archiver.sources import NO_FORMAT, Format, ParsedFile, parse, segments, tiff
-from archiver.sources.encodings import Encoding
+from archiver.pipeline.write import pack
+from archiver.sources import NO_FORMAT, Format, ParsedFile, parse, tiff
+from archiver.sources.segmented import segments
+from archiver.sources.segmented.encodings import Encoding
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "manifests" / "SUPPORTED.md").read_text(encoding="utf-8")
@@ -24,7 +25,7 @@ WALKS = ("zstd", "xz")  # whose reasons end as "encoder parameters ... not found
 DEFLATE = {"ZLIB", "PLANNED"}
 OF_NO_ERROR = {  # notes that are not the message of an exception
     NO_FORMAT,
-    packing.SMALLER_AS_IS,
+    pack.SMALLER_AS_IS,
     "NIFTI: a header; its voxels are in the file beside it",
     "...: cannot rebuild (...: ...)",
     "...: damaged or unusual (...: ...)",

@@ -20,7 +20,7 @@ from rich.table import Table
 from archiver import sources
 from archiver.codec.jpeg import tile as jpeg_tiles
 from archiver.image import Samples
-from archiver.pipeline.key_tiles import primed
+from archiver.pipeline.key_tiles import find
 from archiver.pipeline.write import encode
 
 Tiles = list[Samples]
@@ -75,7 +75,7 @@ def _one_by_one(tiles: Tiles, encode: Callable[[Samples], bytes]) -> int:
 
 def _with_keys(tiles: Tiles) -> int:
     """Return the bytes of tiles of which a few teach the others."""
-    primer, payloads = primed(range(len(tiles)), tiles.__getitem__)
+    primer, payloads = find(range(len(tiles)), tiles.__getitem__)
     for number, tile in enumerate(tiles):
         if number not in payloads:
             state = primer.state(number) if primer.keys else None
