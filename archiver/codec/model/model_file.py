@@ -107,6 +107,8 @@ def _n_bytes(header: dict[str, Any]) -> int:
 def _tensors(header: dict[str, Any], body: bytes) -> Tensors:
     offset, tensors = 0, {}
     for name, code, shape in header["tensors"]:
+        if name in tensors:
+            raise ValueError(f"tensor {name} is named twice")
         count = math.prod(shape)
         tensors[name] = np.frombuffer(body, _DTYPES[code], count, offset).reshape(shape)
         offset += count * _DTYPES[code].itemsize
