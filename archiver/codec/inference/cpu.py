@@ -13,9 +13,9 @@ from torch import Tensor
 from archiver.codec.entropy import RADIX, encode_digits
 from archiver.codec.inference import wavefront
 from archiver.codec.inference.cpu_high_depth import HighDepthWavefront, triple
-from archiver.codec.inference.cpu_wavefront import CpuWavefront, Tables
+from archiver.codec.inference.cpu_wavefront import CpuWavefront
 from archiver.codec.inference.kernels import counts, high_depth, layers
-from archiver.codec.inference.kernels.rounding import Float32
+from archiver.codec.inference.kernels.arrays import Float32, Tables
 from archiver.codec.inference.matmul import COPIED, OWN, STRICT, SUMS, Block, Buffers, Port
 from archiver.codec.model import causal, mgcf
 from archiver.codec.model.frequencies import lookup
@@ -77,17 +77,9 @@ class CpuCoder:
         positions = wavefront.digit_positions(*tile.shape)
         n_digits = positions.size
         table, digits = np.empty((n_digits, RADIX), np.float32), np.empty(n_digits, np.int32)
-        copied = COPIED[: self.sizes.copies]
-        counts.encode_tables(
-            outputs,
-            base,
-            np.ascontiguousarray(tile),
-            positions,
-            copied,
-            *self.tables,
-            table,
-            digits,
-        )
+        tile, copied = np.ascontiguousarray(tile), COPIED[: self.sizes.copies]
+        coded = table, digits
+        counts.encode_tables(outputs, base, tile, positions, copied, self.tables, coded)
         return encode_digits(digits, table)
 
     def _predict(self, tile: Uint8) -> tuple[Float32, Float32]:
@@ -159,17 +151,17 @@ class CpuCoder:
         room: Buffers,
     ) -> None:
         """Pass the residual stream through one block, in place."""
-        width, both, row = x.shape[1] - 6, block.attend_value, np.empty(x.shape[2], np.float32)
+        width, both = x.shape[1] - 6, block.attend_value
+        depthwise = OWN, block.taps, block.bias
         for top, n in parts:
             buffers = room.first(n * width)
             layers.snap_rows(h[top * width : (top + n) * width], buffers.levels.numpy())
             both.into(buffers.features, buffers.levels)
-            layers.features(buffers.features.numpy(), both.scale, both.bias, x, top, n, value)
+            sums = buffers.features.numpy(), both.scale, both.bias
+            layers.features(sums, x, top, n, value)
         for top, n in parts:
             buffers = room.first(n * width)
-            layers.depthwise_gate(
-                x, top, n, OWN, block.taps, block.bias, value, row, buffers.levels.numpy()
-            )
+            layers.depthwise_gate(x, top, n, depthwise, value, buffers.levels.numpy())
             buffers.mix(block, h[top * width : (top + n) * width])
 
     def decode(
@@ -201,8 +193,9 @@ class CpuCoder:
         table = np.empty((positions.size, RADIX), np.float32)
         digits = np.empty(positions.size, np.int32)
         copied = COPIED[: self.sizes.copies]
+        limits, coded = triple(window), (table, digits)
         high_depth.encode_tables(
-            outputs, base, centred, triple(window), positions, copied, *self.tables, table, digits
+            outputs, base, centred, limits, positions, copied, self.tables, coded
         )
         return encode_digits(digits, table)
 

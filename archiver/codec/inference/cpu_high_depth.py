@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from archiver.codec.entropy import RADIX, DigitDecoder
-from archiver.codec.inference import wavefront
 from archiver.codec.inference.cpu_wavefront import CpuWavefront, Network
 from archiver.codec.inference.kernels import high_depth
-from archiver.codec.inference.kernels.rounding import Float32
+from archiver.codec.inference.kernels.arrays import Float32, Place
 from archiver.codec.inference.matmul import SKEWED_STRICT
+from archiver.codec.inference.wavefront import RING
 from archiver.codec.model import causal, mgcf
 from archiver.codec.model.high_depth import Values, Window
 
@@ -33,7 +33,7 @@ class HighDepthWavefront(CpuWavefront):
         self._windows = np.stack([triple(window) for window in windows])
         self._middles = self._windows[:, 1].astype(np.int32)
         self._digits_each = windows[0].digits
-        ring = (wavefront.RING, causal.ABOVE + self._height, len(shapes))
+        ring = (RING, causal.ABOVE + self._height, len(shapes))
         self._ring = np.zeros(ring, np.int32)
         self._near = SKEWED_STRICT[self._copied]
         self._mixtures64 = np.empty(self._mixtures.shape)
@@ -43,22 +43,22 @@ class HighDepthWavefront(CpuWavefront):
         tiles = self._decode(streams, np.int32)
         return [tile[..., 0] for tile in tiles]
 
-    def _base(self, group: int, first: int, rows: int, seen: torch.Tensor) -> Float32:
+    def _base(self, place: Place, rows: int, seen: torch.Tensor) -> Float32:
         ring, base = self._ring, np.empty((rows, len(self._shapes)), np.float32)
         high_depth.base_of_ring(
-            ring, group, first, SKEWED_STRICT, self._port.mantissas, self._windows[:, 2], base
+            ring, place, SKEWED_STRICT, self._port.mantissas, self._windows[:, 2], base
         )
         return base.reshape(-1, 1)
 
-    def _clear_ended(self, group: int, first: int) -> None:
-        super()._clear_ended(group, first)
-        column = self._ring[group % wavefront.RING]
-        column[causal.ABOVE + max(0, first - wavefront.RING) : causal.ABOVE + first] = 0
+    def _clear_ended(self, place: Place) -> None:
+        super()._clear_ended(place)
+        group, first = place
+        column = self._ring[group % RING]
+        column[causal.ABOVE + max(0, first - RING) : causal.ABOVE + first] = 0
 
     def _samples(
         self,
-        group: int,
-        first: int,
+        place: Place,
         outputs: Float32,
         base: Float32,
         seen: torch.Tensor,
@@ -67,20 +67,15 @@ class HighDepthWavefront(CpuWavefront):
     ) -> NDArray[np.int32]:
         grid = base.reshape(inside.shape)
         mixtures, table = self._mixtures64[: len(base)], self._table[: len(base)]
-        inverse, weights, sigmoid = self._tables
         high_depth.mixtures_of_group(
-            outputs, grid, self._ring, group, first, self._near, self._windows, inverse, weights,
-            mixtures,
-        )  # fmt: skip
+            outputs, grid, self._ring, place, self._near, self._windows, self._tables, mixtures
+        )
         values = np.zeros(len(base), np.int64)
         for digit in range(self._digits_each - 1, -1, -1):
             step = RADIX**digit
-            high_depth.group_tables(values, step, self._windows, mixtures, sigmoid, table)
+            high_depth.group_tables(values, step, self._windows, mixtures, self._tables[2], table)
             values += self._digits(decoders, table, inside).astype(np.int64) * step
         samples = values.reshape(inside.shape).astype(np.int32)
         centred = samples - self._middles
-        planes = self._planes
-        high_depth.write_ring(
-            self._ring, planes, group, first, centred, grid, self._windows, inside
-        )
+        high_depth.write_ring(self._ring, self._planes, place, centred, grid, self._windows, inside)
         return samples[..., None]

@@ -10,14 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from archiver.codec.entropy import RADIX, DigitDecoder
-from archiver.codec.inference import wavefront as scan
 from archiver.codec.inference.kernels import counts, layers, wavefront
-from archiver.codec.inference.kernels.rounding import Float32
+from archiver.codec.inference.kernels.arrays import Float32, Place, Tables
 from archiver.codec.inference.matmul import SKEWED_OWN, SKEWED_STRICT, SUMS, Block, Buffers, Port
+from archiver.codec.inference.wavefront import RING, group_rows
 from archiver.codec.model import causal, mgcf
 
 Uint8 = NDArray[np.uint8]
-Tables = tuple[Float32, Float32, Float32]  # of inverse scales, weights, the sigmoid
 
 
 class Network(Protocol):
@@ -40,7 +39,7 @@ class CpuWavefront:
         self._shapes = shapes
         self._height = max(height for height, _ in shapes)
         self._width = max(width for _, width in shapes)
-        tiles, ring = len(shapes), (scan.RING, causal.ABOVE + self._height, len(shapes))
+        tiles, ring = len(shapes), (RING, causal.ABOVE + self._height, len(shapes))
         self._rings = [np.zeros((*ring, dim), np.float32) for _ in network.blocks]
         self._planes = np.zeros((*ring, mgcf.n_planes(channels)), np.int8)
         lanes = tiles * min(self._height, (self._width + 1) // 2)  # rows of one group at most
@@ -49,7 +48,6 @@ class CpuWavefront:
         self._h = np.empty((lanes, dim), np.float32)
         self._outputs = np.empty((lanes, len(self._port.head.bias)), np.float32)
         self._sums = torch.empty(self._outputs.shape, dtype=SUMS[network.kind])
-        self._row = np.empty(dim, np.float32)
         self._copied = [causal.tap_index(*at) for at in mgcf.COPIED[: network.sizes.copies]]
         n_components = network.sizes.mixtures + len(self._copied)
         self._mixtures = np.empty((lanes, 3, n_components), np.float32)
@@ -64,27 +62,27 @@ class CpuWavefront:
         decoders = [DigitDecoder(payload) for payload in payloads]
         tiles = [np.empty((*shape, self._channels), kind) for shape in self._shapes]
         for group in range(self._width + 2 * (self._height - 1)):
-            first, end = scan.group_rows(group, self._height, self._width)
+            first, end = group_rows(group, self._height, self._width)
             if first == end:  # tiles one column wide have no pixel in odd groups
                 continue
             samples = self._step(group, first, end, decoders)
             for i, (tile, (height, width)) in enumerate(zip(tiles, self._shapes, strict=True)):
-                start, stop = scan.group_rows(group, height, width)
+                start, stop = group_rows(group, height, width)
                 rows = np.arange(max(start, first), min(stop, end))
                 tile[rows, group - 2 * rows] = samples[rows - first, i]
         return tiles
 
     def _step(self, group: int, first: int, end: int, decoders: list[DigitDecoder]) -> NDArray[Any]:
         """Decode one group: returns (rows, tiles, C) samples, rubbish outside of tiles."""
-        rows, tiles = end - first, len(decoders)
+        rows, tiles, place = end - first, len(decoders), (group, first)
         inside = self._inside(group, first, end)
-        self._clear_ended(group, first)
+        self._clear_ended(place)
         lanes = rows * tiles
         seen, room, h = self._seen[:lanes], self._room.first(lanes), self._h[:lanes]
         wavefront.gather_ring(
-            self._planes, group, first, SKEWED_STRICT, seen.numpy().reshape(rows, tiles, -1)
+            self._planes, place, SKEWED_STRICT, seen.numpy().reshape(rows, tiles, -1)
         )
-        base = self._base(group, first, rows, seen)
+        base = self._base(place, rows, seen)
         embed = self._port.embed
         embed.into(room.sums, seen)
         layers.scaled(room.sums.numpy(), embed.scale, embed.bias, h)
@@ -92,25 +90,23 @@ class CpuWavefront:
             layers.snap_rows(h, room.levels.numpy())
             both = block.attend_value
             both.into(room.features, room.levels)
-            features = room.features.numpy(), both.scale, both.bias
-            wavefront.features_ring(*features, ring, group, first, inside)
-            wavefront.depthwise_gate_ring(
-                ring, group, first, SKEWED_OWN, block.taps, block.bias, *features,
-                self._row, room.levels.numpy(),
-            )  # fmt: skip
+            sums = room.features.numpy(), both.scale, both.bias
+            wavefront.features_ring(sums, ring, place, inside)
+            depthwise = SKEWED_OWN, block.taps, block.bias
+            wavefront.depthwise_gate_ring(ring, place, depthwise, sums, room.levels.numpy())
             room.mix(block, h)
         layers.snap_rows(h, room.levels.numpy())
-        head, outputs, sums = self._port.head, self._outputs[:lanes], self._sums[:lanes]
-        head.into(sums, room.levels)
-        layers.scaled(sums.numpy(), head.scale, head.bias, outputs)
-        return self._samples(group, first, outputs, base, seen, decoders, inside)
+        head, outputs, totals = self._port.head, self._outputs[:lanes], self._sums[:lanes]
+        head.into(totals, room.levels)
+        layers.scaled(totals.numpy(), head.scale, head.bias, outputs)
+        return self._samples(place, outputs, base, seen, decoders, inside)
 
-    def _clear_ended(self, group: int, first: int) -> None:
+    def _clear_ended(self, place: Place) -> None:
         """Make the rows that ended read as outside."""
         for ring in (self._planes, *self._rings):
-            wavefront.clear_ended(ring, group, first)
+            wavefront.clear_ended(ring, place)
 
-    def _base(self, group: int, first: int, rows: int, seen: torch.Tensor) -> Float32:
+    def _base(self, place: Place, rows: int, seen: torch.Tensor) -> Float32:
         """Return the base predictions (lanes, C) of a group."""
         base = np.empty((len(seen), self._channels), np.float32)
         wavefront.base_of(seen.numpy(), self._planes.shape[3], self._port.base, base)
@@ -118,8 +114,7 @@ class CpuWavefront:
 
     def _samples(
         self,
-        group: int,
-        first: int,
+        place: Place,
         outputs: Float32,
         base: Float32,
         seen: torch.Tensor,
@@ -130,12 +125,12 @@ class CpuWavefront:
         taps = seen.numpy().reshape(len(base), -1, self._planes.shape[3])
         neighbours = taps[:, self._copied, : self._channels].astype(np.float32)
         samples = self._decode_samples(outputs, base, neighbours, decoders, inside)
-        wavefront.write_planes(self._planes, group, first, samples, base, inside)
+        wavefront.write_planes(self._planes, place, samples, base, inside)
         return samples
 
     def _inside(self, group: int, first: int, end: int) -> NDArray[np.bool_]:
         """Return which lanes (rows, tiles) are pixels of their tile."""
-        ranges = [scan.group_rows(group, height, width) for height, width in self._shapes]
+        ranges = [group_rows(group, height, width) for height, width in self._shapes]
         row = np.arange(first, end)[:, None]
         starts, stops = np.array(ranges).T
         return np.ascontiguousarray((starts <= row) & (row < stops))
@@ -156,9 +151,9 @@ class CpuWavefront:
         kept = self._mixtures[:lanes], self._cumulative[:lanes]
         table = self._table[:lanes]
         for channel in range(channels):
-            counts.high_tables(outputs, base, *seen, channel, *self._tables, *kept, table)
+            counts.high_tables(outputs, base, seen, channel, self._tables, kept, table)
             high = self._digits(decoders, table, inside)
-            counts.low_tables(high, self._tables[2], *kept, table)
+            counts.low_tables(high, self._tables[2], kept, table)
             low = self._digits(decoders, table, inside)
             samples[:, channel] = high * RADIX + low
             centred[:, channel] = samples[:, channel].astype(np.float32) - mgcf.MID

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from archiver.codec.inference import wavefront
 from archiver.codec.inference.kernels import layers
-from archiver.codec.inference.kernels.rounding import Float32
+from archiver.codec.inference.kernels.arrays import Float32
 from archiver.codec.model import causal, grid, mgcf
 
 SUMS = {torch.int8: torch.int32, torch.float32: torch.float32}  # of products of such levels

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from archiver.codec.entropy import RADIX
-from archiver.codec.inference.kernels.rounding import Float32, snap
-from archiver.codec.model import frequencies as tables
-from archiver.codec.model import mgcf, mixture
+from archiver.codec.inference.kernels.arrays import Float32, Tables
+from archiver.codec.inference.kernels.rounding import snap
+from archiver.codec.model import frequencies, mgcf, mixture
 from archiver.compiled import compiled
 
 _f32, _u32 = np.float32, np.uint32
@@ -24,37 +24,39 @@ SCALE_MIDDLE = _f32((mixture.MIN_SCALE + mixture.MAX_SCALE) / 2)
 SCALE_REACH = _f32((mixture.MAX_SCALE - mixture.MIN_SCALE) / 2)
 MIN_SCALE = _f32(mixture.MIN_SCALE)
 START = _f32((mgcf.MID + 0.5) * mixture.MEAN_UNIT)
-REACH = _f32(tables.SIGMOID_STEPS * tables.SIGMOID_REACH)
+REACH = _f32(frequencies.SIGMOID_STEPS * frequencies.SIGMOID_REACH)
+
+
+class Components(NamedTuple):
+    """The mixture of one channel of one pixel, (K + J,) each."""
+
+    centres: Float32
+    inverse: Float32  # scales
+    weights: Float32
 
 
 @compiled
-def mixture_of(
-    outputs: Float32,
-    base: Float32,
-    centred: Float32,
-    neighbours: Float32,
-    channel: int,
-    inverse_table: Float32,
-    weight_table: Float32,
-    centres: Float32,
-    inverse: Float32,
-    weights: Float32,
-) -> None:
-    """Fill the last three, (K + J,) each, with the mixture of one channel of one pixel.
+def fill_components(
+    outputs: Float32, base: Float32, centred: Float32, copied: Float32, channel: int,
+    tables: Tables, components: Components,
+) -> None:  # fmt: skip
+    """Fill in the mixture of one channel of one pixel.
 
-    ``outputs`` is (n_outputs,), ``base`` and ``centred`` (C,), ``neighbours`` (J, C); of
-    ``centred`` only earlier channels are read.
+    ``outputs`` is (n_outputs,), ``base`` and ``centred`` (C,), of which only earlier channels are
+    read, ``copied`` (J, C) the neighbours' samples.
     """
-    copies, channels = len(neighbours), len(base)
+    inverse_table, weight_table, _ = tables
+    centres, inverse, weights = components
+    copies, channels = len(copied), len(base)
     n = len(centres) - copies
     first = channel * (channel - 1) // 2
-    own = n * (3 * channels + channels * (channels - 1) // 2)
+    end = n * (3 * channels + channels * (channels - 1) // 2)  # of those that are not copied
     largest = -LOGIT_LIMIT
     for k in range(n):
         weights[k] = snap(outputs[channel * n + k], LOGIT_LIMIT)
         largest = max(largest, weights[k])
     for j in range(copies):
-        weights[n + j] = snap(outputs[own + channel * copies + j], LOGIT_LIMIT)
+        weights[n + j] = snap(outputs[end + channel * copies + j], LOGIT_LIMIT)
         largest = max(largest, weights[n + j])
     for k in range(n):
         mean = snap(outputs[(channels + channel) * n + k] * MEAN_GAIN, MEAN_LIMIT)
@@ -67,11 +69,11 @@ def mixture_of(
         scale = snap(outputs[(2 * channels + channel) * n + k] - SCALE_MIDDLE, SCALE_REACH)
         inverse[k] = inverse_table[_u32(scale + SCALE_MIDDLE - MIN_SCALE)]
     for j in range(copies):
-        copy = neighbours[j, channel]
+        copy = copied[j, channel]
         if channel > 0:
-            copy += centred[channel - 1] - neighbours[j, channel - 1]
+            copy += centred[channel - 1] - copied[j, channel - 1]
         centres[n + j] = copy * MEAN_UNIT + START
-        scale = outputs[own + (channels + channel) * copies + j]
+        scale = outputs[end + (channels + channel) * copies + j]
         scale = snap(scale - SCALE_MIDDLE, SCALE_REACH)
         inverse[n + j] = inverse_table[_u32(scale + SCALE_MIDDLE - MIN_SCALE)]
     for k in range(n + copies):
@@ -82,9 +84,7 @@ def mixture_of(
 def cumulate(
     first: np.float32,
     step: np.float32,
-    centres: Float32,
-    inverse: Float32,
-    weights: Float32,
+    components: Components,
     sigmoid: Float32,
     at: Any,
     inner: Float32,
@@ -93,6 +93,7 @@ def cumulate(
 
     ``at`` (16,) int32 is room for the places in the ``sigmoid`` table.
     """
+    centres, inverse, weights = components
     for e in range(RADIX):
         inner[e] = ZERO
     for k in range(len(centres)):
@@ -105,7 +106,7 @@ def cumulate(
 
 
 @compiled
-def frequencies(start: np.float32, end: np.float32, inner: Float32, out: Float32) -> None:
+def write_frequencies(start: np.float32, end: np.float32, inner: Float32, out: Float32) -> None:
     """Write the 16 digit frequencies between counts ``start`` and ``end``, edges ``inner``."""
     before = start
     for e in range(RADIX - 1):
@@ -116,105 +117,86 @@ def frequencies(start: np.float32, end: np.float32, inner: Float32, out: Float32
 
 @compiled
 def encode_tables(
-    outputs: Float32,
-    base: Float32,
-    tile: Any,
-    positions: Any,
-    copied: Any,
-    inverse_table: Float32,
-    weight_table: Float32,
-    sigmoid: Float32,
-    table: Float32,
-    digits: Any,
-) -> None:
+    outputs: Float32, base: Float32, tile: Any, positions: Any, offsets: Any, tables: Tables,
+    coded: tuple[Float32, Any],
+) -> None:  # fmt: skip
     """Write the frequency rows and digits of all pixels to their places in the tile's stream.
 
     ``outputs`` (H * W, n_outputs), ``base`` (H * W, C), ``tile`` (H, W, C) uint8, ``positions``
-    (H * W, C, 2), ``copied`` (J, 2) the offsets of the neighbours that may be copied.
+    (H * W, C, 2), ``offsets`` (J, 2) of the neighbours that may be copied; ``coded`` are the rows
+    (H * W * C * 2, 16) and the digits.
     """
+    table, digits = coded
     height, width, channels = tile.shape
     samples = tile.reshape(height * width, channels)
-    own = outputs.shape[1] - 2 * len(copied) * channels
-    n = own // (3 * channels + channels * (channels - 1) // 2) + len(copied)
-    one = _f32(sigmoid[-1])
+    copies, sigmoid = len(offsets), tables[2]
+    predicted = outputs.shape[1] - 2 * copies * channels
+    n = predicted // (3 * channels + channels * (channels - 1) // 2) + copies
+    certain = _f32(sigmoid[-1])
     inner, at = np.empty(RADIX, _f32), np.empty(RADIX, np.int32)
-    centred, neighbours = np.empty(channels, _f32), np.empty((len(copied), channels), _f32)
-    centres, inverse, weights = np.empty(n, _f32), np.empty(n, _f32), np.empty(n, _f32)
+    centred, copied = np.empty(channels, _f32), np.empty((copies, channels), _f32)
+    components = Components(np.empty(n, _f32), np.empty(n, _f32), np.empty(n, _f32))
     for i in range(len(samples)):
-        for j in range(len(copied)):
-            row, column = i // width + copied[j, 0], i % width + copied[j, 1]
+        for j in range(copies):
+            row, column = i // width + offsets[j, 0], i % width + offsets[j, 1]
             for channel in range(channels):
                 inside = row >= 0 and column >= 0
-                neighbours[j, channel] = _f32(tile[row, column, channel]) - MID if inside else ZERO
+                copied[j, channel] = _f32(tile[row, column, channel]) - MID if inside else ZERO
         for channel in range(channels):
             centred[channel] = _f32(samples[i, channel]) - MID
-            mixture_of(
-                outputs[i], base[i], centred, neighbours, channel, inverse_table, weight_table,
-                centres, inverse, weights,
-            )  # fmt: skip
+            fill_components(outputs[i], base[i], centred, copied, channel, tables, components)
             total = ZERO
             for k in range(n):
-                total += weights[k]
+                total += components.weights[k]
             high = samples[i, channel] // RADIX
             place = positions[i, channel, 0]
-            cumulate(ZERO, _f32(RADIX), centres, inverse, weights, sigmoid, at, inner)
+            cumulate(ZERO, _f32(RADIX), components, sigmoid, at, inner)
             start = inner[high - 1] if high > 0 else ZERO
-            end = inner[high] if high < RADIX - 1 else total * one
-            frequencies(ZERO, total * one, inner, table[place])
+            end = inner[high] if high < RADIX - 1 else total * certain
+            write_frequencies(ZERO, total * certain, inner, table[place])
             digits[place] = high
             place = positions[i, channel, 1]
-            first = _f32(high) * _f32(RADIX)
-            cumulate(first, ONE, centres, inverse, weights, sigmoid, at, inner)
-            frequencies(start, end, inner, table[place])
+            cumulate(_f32(high) * _f32(RADIX), ONE, components, sigmoid, at, inner)
+            write_frequencies(start, end, inner, table[place])
             digits[place] = samples[i, channel] % RADIX
 
 
 @compiled
 def high_tables(
-    outputs: Float32,
-    base: Float32,
-    centred: Float32,
-    neighbours: Float32,
-    channel: int,
-    inverse_table: Float32,
-    weight_table: Float32,
-    sigmoid: Float32,
-    mixtures: Float32,
-    cumulative: Float32,
-    table: Float32,
-) -> None:
+    outputs: Float32, base: Float32, seen: tuple[Float32, Float32], channel: int, tables: Tables,
+    kept: tuple[Float32, Float32], table: Float32,
+) -> None:  # fmt: skip
     """Write the frequencies (M, 16) of the high digit of one channel of M pixels.
 
-    ``centred`` is (M, C), ``neighbours`` (M, J, C).
-    Keeps the ``mixtures`` (M, 3, K + J) and the ``cumulative`` counts (M, 17) for the low digit.
+    ``seen`` are the samples so far (M, C) and those that may be copied (M, J, C), all centred;
+    ``kept`` for the low digit are the mixtures (M, 3, K + J) and the cumulative counts (M, 17).
     """
-    one = _f32(sigmoid[-1])
+    centred, copied = seen
+    mixtures, cumulative = kept
+    sigmoid = tables[2]
+    certain = _f32(sigmoid[-1])
     inner, at = np.empty(RADIX, _f32), np.empty(RADIX, np.int32)
     for i in range(len(outputs)):
-        centres, inverse, weights = mixtures[i, 0], mixtures[i, 1], mixtures[i, 2]
-        mixture_of(
-            outputs[i], base[i], centred[i], neighbours[i], channel, inverse_table, weight_table,
-            centres, inverse, weights,
-        )  # fmt: skip
-        cumulate(ZERO, _f32(RADIX), centres, inverse, weights, sigmoid, at, inner)
+        components = Components(mixtures[i, 0], mixtures[i, 1], mixtures[i, 2])
+        fill_components(outputs[i], base[i], centred[i], copied[i], channel, tables, components)
+        cumulate(ZERO, _f32(RADIX), components, sigmoid, at, inner)
         total = ZERO
-        for k in range(len(weights)):
-            total += weights[k]
+        for k in range(len(components.weights)):
+            total += components.weights[k]
         cumulative[i, 0] = ZERO
         for e in range(RADIX - 1):
             cumulative[i, e + 1] = inner[e]
-        cumulative[i, RADIX] = total * one
-        frequencies(ZERO, total * one, inner, table[i])
+        cumulative[i, RADIX] = total * certain
+        write_frequencies(ZERO, total * certain, inner, table[i])
 
 
 @compiled
-def low_tables(
-    high: Any, sigmoid: Float32, mixtures: Float32, cumulative: Float32, table: Float32
-) -> None:
+def low_tables(high: Any, sigmoid: Float32, kept: tuple[Float32, Float32], table: Float32) -> None:
     """Write the frequencies (M, 16) of the low digit, given the decoded ``high`` (M,)."""
+    mixtures, cumulative = kept
     inner, at = np.empty(RADIX, _f32), np.empty(RADIX, np.int32)
     for i in range(len(high)):
         digit = high[i]
-        first = _f32(digit) * _f32(RADIX)
-        cumulate(first, ONE, mixtures[i, 0], mixtures[i, 1], mixtures[i, 2], sigmoid, at, inner)
-        frequencies(cumulative[i, digit], cumulative[i, digit + 1], inner, table[i])
+        components = Components(mixtures[i, 0], mixtures[i, 1], mixtures[i, 2])
+        cumulate(_f32(digit) * _f32(RADIX), ONE, components, sigmoid, at, inner)
+        write_frequencies(cumulative[i, digit], cumulative[i, digit + 1], inner, table[i])

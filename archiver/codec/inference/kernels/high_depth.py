@@ -7,15 +7,17 @@ levels in int8, outputs are float32.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from archiver.codec.entropy import RADIX
-from archiver.codec.inference.kernels.rounding import Float32
+from archiver.codec.inference.kernels.arrays import Float32, Place, Tables
 from archiver.codec.model import causal, frequencies, mgcf, mixture
 from archiver.compiled import compiled
 
+Float64 = NDArray[np.float64]
 _f64, _i64, _f32 = np.float64, np.int64, np.float32
 ABOVE, SIDE = causal.ABOVE, causal.SIDE
 LEVEL, BASE_LIMIT = _f64(127), _f64(mgcf.HIGH_DEPTH_LIMIT)
@@ -81,9 +83,10 @@ def base_and_planes(
 
 @compiled
 def base_of_ring(
-    ring: Any, group: int, first: int, taps: Any, weight: Any, shifts: Any, base: Float32
+    ring: Any, place: Place, taps: Any, weight: Any, shifts: Any, base: Float32
 ) -> None:
     """Do the first half of :func:`base_and_planes` for one group: ``base`` (rows, tiles)."""
+    group, first = place
     kept = ring.shape[0]
     for r in range(base.shape[0]):
         for tile in range(base.shape[1]):
@@ -96,38 +99,41 @@ def base_of_ring(
 
 @compiled
 def write_ring(
-    ring: Any, planes: Any, group: int, first: int, centred: Any, base: Float32, windows: Any,
-    inside: Any,
-) -> None:  # fmt: skip
+    ring: Any, planes: Any, place: Place, centred: Any, base: Float32, windows: Any, inside: Any
+) -> None:
     """Write a group's decoded pixels (rows, tiles) and their planes; nothing outside a tile."""
-    own, seen = ring[group % ring.shape[0]], planes[group % planes.shape[0]]
+    group, first = place
+    pixels, seen = ring[group % ring.shape[0]], planes[group % planes.shape[0]]
     for r in range(inside.shape[0]):
         for tile in range(inside.shape[1]):
+            row = ABOVE + first + r
             if not inside[r, tile]:
-                own[ABOVE + first + r, tile] = 0
-                seen[ABOVE + first + r, tile, :] = 0
+                pixels[row, tile] = 0
+                seen[row, tile, :] = 0
                 continue
-            own[ABOVE + first + r, tile] = centred[r, tile]
-            place = seen[ABOVE + first + r, tile]
-            _put_planes(centred[r, tile], _f64(base[r, tile]), windows[tile, 2], place)
+            pixels[row, tile] = centred[r, tile]
+            _put_planes(centred[r, tile], _f64(base[r, tile]), windows[tile, 2], seen[row, tile])
+
+
+class Components(NamedTuple):
+    """The mixture of one pixel, (K + J,) each."""
+
+    centres: Float64
+    inverse: Float64  # scales
+    weights: Float64
 
 
 @compiled
-def mixture_of(
-    outputs: Float32,
-    base: np.float64,
-    copied: Any,
-    shift: int,
-    inverse_table: Float32,
-    weight_table: Float32,
-    centres: Any,
-    inverse: Any,
-    weights: Any,
-) -> None:
-    """Fill the last three, (K + J,) float64 each, with the mixture of one pixel.
+def fill_components(
+    outputs: Float32, base: np.float64, copied: Any, shift: int, tables: Tables,
+    components: Components,
+) -> None:  # fmt: skip
+    """Fill in the mixture of one pixel.
 
     ``copied`` (J,) are the neighbours that may be copied, in steps from the middle.
     """
+    inverse_table, weight_table, _ = tables
+    centres, inverse, weights = components
     copies = len(copied)
     n = len(centres) - copies
     largest = -LOGIT_LIMIT
@@ -148,15 +154,16 @@ def mixture_of(
 
 
 @compiled
-def count(x: int, window: Any, centres: Any, inverse: Any, weights: Any, sigmoid: Float32) -> Any:
+def count(x: int, window: Any, components: Components, sigmoid: Float32) -> Any:
     """Return F(x), a whole number: the count of all numbers below ``x``."""
+    centres, inverse, weights = components
     if x <= 0:
         return _i64(0)
     total = _i64(0)
-    one = _i64(sigmoid[2 * REACH])
+    certain = _i64(sigmoid[2 * REACH])
     if x > window[0]:
         for k in range(len(weights)):
-            total += _i64(weights[k]) * one
+            total += _i64(weights[k]) * certain
         return total
     edge = (_f64(2 * (x - window[1]) - 1) * MEAN_UNIT / 2) * _grain(window[2])
     for k in range(len(weights)):
@@ -173,55 +180,45 @@ def count(x: int, window: Any, centres: Any, inverse: Any, weights: Any, sigmoid
 
 @compiled
 def digit_table(
-    start: Any, step: Any, window: Any, centres: Any, inverse: Any, weights: Any, sigmoid: Float32,
-    out: Float32,
-) -> None:  # fmt: skip
+    start: Any, step: Any, window: Any, components: Components, sigmoid: Float32, out: Float32
+) -> None:
     """Write the frequencies (16,) of a digit worth ``step``, given the digits before, ``start``."""
-    before = count(start, window, centres, inverse, weights, sigmoid)
+    before = count(start, window, components, sigmoid)
     for e in range(RADIX):
         end = start + (e + 1) * step
-        after = count(end, window, centres, inverse, weights, sigmoid)
+        after = count(end, window, components, sigmoid)
         out[e] = _f32(after - before + 1)
         before = after
 
 
 @compiled
 def encode_tables(
-    outputs: Float32,
-    base: Float32,
-    centred: Any,
-    window: Any,
-    positions: Any,
-    copied: Any,
-    inverse_table: Float32,
-    weight_table: Float32,
-    sigmoid: Float32,
-    table: Float32,
-    digits: Any,
-) -> None:
+    outputs: Float32, base: Float32, centred: Any, window: Any, positions: Any, offsets: Any,
+    tables: Tables, coded: tuple[Float32, Any],
+) -> None:  # fmt: skip
     """Write the frequency rows and digits of all pixels to their places in the tile's stream.
 
     ``outputs`` (H * W, n_outputs), ``base`` (H, W), ``centred`` (H + 3, W + 6), ``window`` (3,),
-    ``positions`` (H * W, n_digits), ``copied`` (J, 2) offsets of neighbours.
+    ``positions`` (H * W, n_digits), ``offsets`` (J, 2) of neighbours; ``coded`` are the rows
+    (H * W * n_digits, 16) and the digits.
     """
+    table, digits = coded
     height, width = base.shape
-    copies, n_digits = len(copied), positions.shape[1]
+    copies, n_digits = len(offsets), positions.shape[1]
     n = (outputs.shape[1] - 2 * copies) // 3 + copies
-    near = np.empty(copies, np.int32)
-    centres, inverse, weights = np.empty(n, _f64), np.empty(n, _f64), np.empty(n, _f64)
+    copied = np.empty(copies, np.int32)
+    components = Components(np.empty(n, _f64), np.empty(n, _f64), np.empty(n, _f64))
     for i in range(height * width):
         r, c = ABOVE + i // width, SIDE + i % width
         for j in range(copies):
-            near[j] = centred[r + copied[j, 0], c + copied[j, 1]]
-        mixture_of(
-            outputs[i], _f64(base[i // width, i % width]), near, window[2], inverse_table,
-            weight_table, centres, inverse, weights,
-        )  # fmt: skip
+            copied[j] = centred[r + offsets[j, 0], c + offsets[j, 1]]
+        predicted = _f64(base[i // width, i % width])
+        fill_components(outputs[i], predicted, copied, window[2], tables, components)
         value = _i64(centred[r, c]) + window[1]
         start, step = _i64(0), _i64(1) << (4 * (n_digits - 1))
         for d in range(n_digits):
             place = positions[i, d]
-            digit_table(start, step, window, centres, inverse, weights, sigmoid, table[place])
+            digit_table(start, step, window, components, tables[2], table[place])
             digits[place] = (value - start) // step
             start += digits[place] * step
             step //= RADIX
@@ -229,31 +226,23 @@ def encode_tables(
 
 @compiled
 def mixtures_of_group(
-    outputs: Float32,
-    base: Float32,
-    ring: Any,
-    group: int,
-    first: int,
-    copied: Any,
-    windows: Any,
-    inverse_table: Float32,
-    weight_table: Float32,
-    mixtures: Any,
-) -> None:
-    """Fill ``mixtures`` (rows * tiles, 3, K + J) for one group; ``copied`` (J, 2) skewed taps."""
+    outputs: Float32, base: Float32, ring: Any, place: Place, offsets: Any, windows: Any,
+    tables: Tables, mixtures: Any,
+) -> None:  # fmt: skip
+    """Fill ``mixtures`` (rows * tiles, 3, K + J) for one group; ``offsets`` (J, 2) are skewed."""
+    group, first = place
     rows, tiles = base.shape
-    kept, copies = ring.shape[0], len(copied)
-    near = np.empty(copies, np.int32)
+    kept, copies = ring.shape[0], len(offsets)
+    copied = np.empty(copies, np.int32)
     for r in range(rows):
         for tile in range(tiles):
             i = r * tiles + tile
             for j in range(copies):
-                row = ABOVE + first + r + copied[j, 0]
-                near[j] = ring[(group + copied[j, 1]) % kept, row, tile]
-            mixture_of(
-                outputs[i], _f64(base[r, tile]), near, windows[tile, 2], inverse_table,
-                weight_table, mixtures[i, 0], mixtures[i, 1], mixtures[i, 2],
-            )  # fmt: skip
+                row = ABOVE + first + r + offsets[j, 0]
+                copied[j] = ring[(group + offsets[j, 1]) % kept, row, tile]
+            components = Components(mixtures[i, 0], mixtures[i, 1], mixtures[i, 2])
+            predicted = _f64(base[r, tile])
+            fill_components(outputs[i], predicted, copied, windows[tile, 2], tables, components)
 
 
 @compiled
@@ -263,5 +252,5 @@ def group_tables(
     """Write the frequencies (rows * tiles, 16) of one digit of a group."""
     tiles = len(windows)
     for i in range(len(starts)):
-        m, window = mixtures[i], windows[i % tiles]
-        digit_table(starts[i], step, window, m[0], m[1], m[2], sigmoid, table[i])
+        components = Components(mixtures[i, 0], mixtures[i, 1], mixtures[i, 2])
+        digit_table(starts[i], step, windows[i % tiles], components, sigmoid, table[i])

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from archiver.codec.inference.kernels.rounding import Float32, snap
+from archiver.codec.inference.kernels.arrays import Depthwise, Float32, Sums
+from archiver.codec.inference.kernels.rounding import snap
 from archiver.codec.model import causal, grid, mgcf
 from archiver.compiled import compiled
 
@@ -114,10 +115,9 @@ def gather(planes: Any, top: int, n_rows: int, taps: Any, out: Any) -> None:
 
 
 @compiled
-def features(
-    z: Any, scale: Float32, bias: Float32, x: Float32, top: int, n_rows: int, value: Float32
-) -> None:
+def features(sums: Sums, x: Float32, top: int, n_rows: int, value: Float32) -> None:
     """Split scaled sums (n_rows * W, 2 dim): activated to ``x`` (H + 3, W + 6, dim), ``value``."""
+    z, scale, bias = sums
     width, dim = x.shape[1] - 2 * SIDE, x.shape[2]
     for r in range(n_rows):
         for c in range(width):
@@ -130,22 +130,15 @@ def features(
 
 @compiled
 def depthwise_gate(
-    x: Float32,
-    top: int,
-    n_rows: int,
-    taps: Any,
-    weight: Float32,
-    bias: Float32,
-    value: Float32,
-    row: Float32,
-    out: Any,
+    x: Float32, top: int, n_rows: int, depthwise: Depthwise, value: Float32, out: Any
 ) -> None:
     """Convolve rows ``top ...`` of ``x`` (H + 3, W + 6, dim) and gate the values with the result.
 
-    ``weight`` is (taps, dim), ``value`` (H * W, dim); ``out`` (n_rows * W, dim) is snapped.
-    ``row`` (dim,) is room to sum in.
+    ``value`` is (H * W, dim); ``out`` (n_rows * W, dim) is snapped.
     """
+    taps, weight, bias = depthwise
     width, dim = x.shape[1] - 2 * SIDE, x.shape[2]
+    row = np.empty(dim, _f32)
     for r in range(n_rows):
         for c in range(width):
             for k in range(dim):

@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from archiver.compiled import compiled
-
-Float32 = NDArray[np.float32]
 
 
 @compiled

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from archiver.codec.inference.kernels.arrays import Depthwise, Float32, Place, Sums
 from archiver.codec.inference.kernels.layers import (
     BASE_LIMIT,
     COARSE,
@@ -22,7 +23,7 @@ from archiver.codec.inference.kernels.layers import (
     ZERO,
     swish,
 )
-from archiver.codec.inference.kernels.rounding import Float32, snap
+from archiver.codec.inference.kernels.rounding import snap
 from archiver.codec.model import causal
 from archiver.compiled import compiled
 
@@ -31,11 +32,12 @@ ABOVE = causal.ABOVE
 
 
 @compiled
-def gather_ring(ring: Any, group: int, first: int, taps: Any, out: Any) -> None:
+def gather_ring(ring: Any, place: Place, taps: Any, out: Any) -> None:
     """Copy what ``taps`` (row, group offsets) see: out (rows, tiles, taps * n_planes).
 
     ``ring`` is (groups kept, 3 + height, tiles, n_planes).
     """
+    group, first = place
     kept, n_planes = ring.shape[0], ring.shape[3]
     for r in range(out.shape[0]):
         for tile in range(out.shape[1]):
@@ -47,8 +49,9 @@ def gather_ring(ring: Any, group: int, first: int, taps: Any, out: Any) -> None:
 
 
 @compiled
-def clear_ended(ring: Any, group: int, first: int) -> None:
+def clear_ended(ring: Any, place: Place) -> None:
     """Make rows that ended within the groups kept read as outside."""
+    group, first = place
     column = ring[group % ring.shape[0]]
     for r in range(ABOVE + max(0, first - ring.shape[0]), ABOVE + first):
         column[r] = 0
@@ -74,10 +77,9 @@ def base_of(seen: Any, n_planes: int, weight: Float32, base: Float32) -> None:
 
 
 @compiled
-def write_planes(
-    ring: Any, group: int, first: int, samples: Any, base: Float32, inside: Any
-) -> None:
+def write_planes(ring: Any, place: Place, samples: Any, base: Float32, inside: Any) -> None:
     """Write a group's decoded ``samples`` (rows, tiles, C) as planes; nothing outside a tile."""
+    group, first = place
     column = ring[group % ring.shape[0]]
     rows, tiles, channels = samples.shape
     for r in range(rows):
@@ -96,10 +98,10 @@ def write_planes(
 
 
 @compiled
-def features_ring(
-    z: Any, scale: Float32, bias: Float32, ring: Float32, group: int, first: int, inside: Any
-) -> None:
+def features_ring(sums: Sums, ring: Float32, place: Place, inside: Any) -> None:
     """Write the activated first half of scaled sums (rows * tiles, 2 dim) to the ring."""
+    z, scale, bias = sums
+    group, first = place
     column = ring[group % ring.shape[0]]
     rows, tiles = inside.shape
     dim = ring.shape[3]
@@ -115,20 +117,14 @@ def features_ring(
 
 @compiled
 def depthwise_gate_ring(
-    ring: Float32,
-    group: int,
-    first: int,
-    taps: Any,
-    weight: Float32,
-    bias: Float32,
-    z: Any,
-    z_scale: Float32,
-    z_bias: Float32,
-    row: Float32,
-    out: Any,
+    ring: Float32, place: Place, depthwise: Depthwise, sums: Sums, out: Any
 ) -> None:
-    """Do :func:`depthwise_gate` for one group; the values are the second half of ``z``."""
+    """Do :func:`depthwise_gate` for one group; the values are the second half of ``sums``."""
+    group, first = place
+    taps, weight, bias = depthwise
+    z, scale, shift = sums
     kept, tiles, dim = ring.shape[0], ring.shape[2], ring.shape[3]
+    row = np.empty(dim, _f32)
     for i in range(out.shape[0]):
         r, tile = i // tiles, i % tiles
         for k in range(dim):
@@ -139,5 +135,5 @@ def depthwise_gate_ring(
             for k in range(dim):
                 row[k] += seen[k] * w[k]
         for k in range(dim):
-            value = _f32(z[i, dim + k]) * z_scale[dim + k] + z_bias[dim + k]
+            value = _f32(z[i, dim + k]) * scale[dim + k] + shift[dim + k]
             out[i, k] = snap(row[k] * value * UNIT_STEP, LEVEL)
