@@ -50,7 +50,6 @@ def tune(
     name: str,
     device: str = "cpu",
     threads: int | None = None,
-    seed: int = 0,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> bytes | None:
     """Return a model file for data like ``tiles``, of ``bits`` code lengths.
@@ -61,7 +60,7 @@ def tune(
     file = model_file.ModelFile.from_bytes(model)
     with devices.training(threads):
         run = _Run(file, budget, device)
-        crops = _Crops(tiles, bits, seed)
+        crops = _Crops(tiles, bits)
         while run.progress < 1.0:
             loss = run.step(crops.draw())
             on_step(run.steps, loss)
@@ -164,8 +163,8 @@ class _Run:
 class _Crops:
     """Batches of crops: of one kind at a time, where the bits are."""
 
-    def __init__(self, tiles: Sequence[Shown], bits: Sequence[float], seed: int) -> None:
-        self._rng = np.random.default_rng(seed)
+    def __init__(self, tiles: Sequence[Shown], bits: Sequence[float]) -> None:
+        self._rng = np.random.default_rng(0)
         self._pools: dict[str, tuple[list[Shown], NDArray[np.float64]]] = {}
         for kind in sorted({tile.kind for tile in tiles}):
             mine = [i for i, tile in enumerate(tiles) if tile.kind == kind]

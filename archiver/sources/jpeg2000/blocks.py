@@ -8,7 +8,7 @@ a block has one code, but for the bytes in which an encoder ends it.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +83,27 @@ _H, _V, _D = 1, 4, 16
 _ZERO = np.array([[_zero_context(near, band) for near in range(5 * _D)] for band in Band], np.int64)
 
 
+class Block(NamedTuple):
+    """A block (h, w), and what is known of it so far, with one row and column of nothing around."""
+
+    values: Ints
+    magnitude: Ints
+    band: int
+    style: int
+    sign: NDArray[np.int8]  # 1 or -1 of what is significant
+    near: Bytes  # significant neighbours, as `_ZERO` counts them
+    done: Bytes  # (h, w): 1 coded in this plane, 2 refined before
+
+
+class Coder(NamedTuple):
+    """The MQ coder (annex C.2)."""
+
+    registers: NDArray[np.int64]
+    states: NDArray[np.int64]  # of every context
+    likely: NDArray[np.int64]  # symbol of every context
+    out: Bytes
+
+
 def encode(values: Ints, band: Band, style: int, planes: int, passes: int) -> bytes:
     """Return the first ``passes`` of the code of a block (h, w), ended as annex C.2.9 says.
 
@@ -97,36 +118,34 @@ def encode(values: Ints, band: Band, style: int, planes: int, passes: int) -> by
 def _encode(values: Ints, band: int, style: int, planes: int, passes: int, out: Bytes) -> Any:
     """Write the code of a block from ``out[1]`` on; return its size."""
     height, width = values.shape
-    magnitude = np.abs(values)
-    # one row and column of nothing around; the sign, 1 or -1, of what is significant
     sign = np.zeros((height + 2, width + 2), np.int8)
     near = np.zeros((height + 2, width + 2), np.uint8)
-    done = np.zeros((height, width), np.uint8)  # 1 coded in this plane, 2 refined before
-    coder = np.array([0x8000, 0, 12, 0])
-    states, likely = _first_states()
+    done = np.zeros((height, width), np.uint8)
+    block = Block(values, np.abs(values), band, style, sign, near, done)
+    states, likely = np.zeros(_CONTEXTS, np.int64), np.zeros(_CONTEXTS, np.int64)
+    coder = Coder(np.array([0x8000, 0, 12, 0]), states, likely, out)
+    _reset(coder)
     for number in range(2, passes + 2):  # the first plane has its last pass only
         plane, kind = planes - 1 - number // 3, number % 3
-        told = (plane, sign, near, done, coder, states, likely, out)
         if kind == 0:
-            _significance(magnitude, values, band, style, *told)
+            _significance(block, plane, coder)
         elif kind == 1:
-            _refinement(magnitude, *told)
+            _refinement(block, plane, coder)
         else:
-            _cleanup(magnitude, values, band, style, *told)
+            _cleanup(block, plane, coder)
             if style & SYMBOLS:
                 for bit in (1, 0, 1, 0):
-                    _code(coder, states, likely, out, _UNIFORM, bit)
+                    _code(coder, _UNIFORM, bit)
         if style & RESET:
-            states, likely = _first_states()
-    return _flush(coder, out)
+            _reset(coder)
+    return _flush(coder)
 
 
 @compiled
-def _first_states() -> Any:
-    """Return state and likelier symbol of every context (table D.7)."""
-    states, likely = np.zeros(_CONTEXTS, np.int64), np.zeros(_CONTEXTS, np.int64)
-    states[0], states[_RUN], states[_UNIFORM] = 4, 3, 46
-    return states, likely
+def _reset(coder: Coder) -> None:
+    """Set state and likelier symbol of every context to the first ones (table D.7)."""
+    coder.states[:], coder.likely[:] = 0, 0
+    coder.states[0], coder.states[_RUN], coder.states[_UNIFORM] = 4, 3, 46
 
 
 @compiled
@@ -144,11 +163,9 @@ def _mark(near: Any, row: int, column: int, above: bool) -> None:
 
 
 @compiled
-def _code_sign(
-    values: Ints, i: int, j: int, sign: Any, near: Any, style: int, coder: Any, states: Any,
-    likely: Any, out: Bytes,
-) -> None:  # fmt: skip
+def _code_sign(block: Block, i: int, j: int, coder: Coder) -> None:
     """Code the sign of a coefficient, which is significant from now on (tables D.2 and D.3)."""
+    sign, style = block.sign, block.style
     row, column = i + 1, j + 1
     below = not (style & CAUSAL and i % _STRIPE == _STRIPE - 1)
     h = min(1, max(-1, sign[row, column - 1] + sign[row, column + 1]))
@@ -160,19 +177,17 @@ def _code_sign(
     if flip:
         h, v = -h, -v
     context = _SIGN + (3 + v if h else v)
-    negative = values[i, j] < 0
-    _code(coder, states, likely, out, context, int(negative != flip))
+    negative = block.values[i, j] < 0
+    _code(coder, context, int(negative != flip))
     sign[row, column] = -1 if negative else 1
-    _mark(near, row, column, not (style & CAUSAL and i % _STRIPE == 0))
+    _mark(block.near, row, column, not (style & CAUSAL and i % _STRIPE == 0))
 
 
 @compiled
-def _significance(
-    magnitude: Ints, values: Ints, band: int, style: int, plane: int, sign: Any, near: Any,
-    done: Any, coder: Any, states: Any, likely: Any, out: Bytes,
-) -> None:  # fmt: skip
+def _significance(block: Block, plane: int, coder: Coder) -> None:
     """Code those beside a significant coefficient (annex D.3.1)."""
-    height, width = values.shape
+    sign, near, done = block.sign, block.near, block.done
+    height, width = block.values.shape
     for top in range(0, height, _STRIPE):
         end = min(top + _STRIPE, height)
         for j in range(width):
@@ -182,20 +197,18 @@ def _significance(
                 around = near[i + 1, j + 1]
                 if around == 0:
                     continue
-                bit = (magnitude[i, j] >> plane) & 1
-                _code(coder, states, likely, out, _ZERO[band, around], bit)
+                bit = (block.magnitude[i, j] >> plane) & 1
+                _code(coder, _ZERO[block.band, around], bit)
                 if bit:
-                    _code_sign(values, i, j, sign, near, style, coder, states, likely, out)
+                    _code_sign(block, i, j, coder)
                 done[i, j] = done[i, j] | 1
 
 
 @compiled
-def _refinement(
-    magnitude: Ints, plane: int, sign: Any, near: Any, done: Any, coder: Any, states: Any,
-    likely: Any, out: Bytes,
-) -> None:  # fmt: skip
+def _refinement(block: Block, plane: int, coder: Coder) -> None:
     """Code the next bit of those that were significant before this plane (annex D.3.3)."""
-    height, width = magnitude.shape
+    sign, near, done = block.sign, block.near, block.done
+    height, width = block.values.shape
     for top in range(0, height, _STRIPE):
         end = min(top + _STRIPE, height)
         for j in range(width):
@@ -205,37 +218,35 @@ def _refinement(
                 context = _REFINE + 2
                 if not done[i, j] & 2:
                     context = _REFINE + int(near[i + 1, j + 1] > 0)
-                _code(coder, states, likely, out, context, (magnitude[i, j] >> plane) & 1)
+                _code(coder, context, (block.magnitude[i, j] >> plane) & 1)
                 done[i, j] = done[i, j] | 3
 
 
 @compiled
-def _cleanup(
-    magnitude: Ints, values: Ints, band: int, style: int, plane: int, sign: Any, near: Any,
-    done: Any, coder: Any, states: Any, likely: Any, out: Bytes,
-) -> None:  # fmt: skip
+def _cleanup(block: Block, plane: int, coder: Coder) -> None:
     """Code all that is left, four zeros at once where nothing is near (annex D.3.4)."""
-    height, width = values.shape
+    sign, near, done = block.sign, block.near, block.done
+    height, width = block.values.shape
     for top in range(0, height, _STRIPE):
         end = min(top + _STRIPE, height)
         for j in range(width):
             i = top
             if end - top == _STRIPE and _is_quiet(sign, near, done, top, j):
-                while i < end and not (magnitude[i, j] >> plane) & 1:
+                while i < end and not (block.magnitude[i, j] >> plane) & 1:
                     i += 1
-                _code(coder, states, likely, out, _RUN, int(i < end))
+                _code(coder, _RUN, int(i < end))
                 if i == end:
                     continue
-                _code(coder, states, likely, out, _UNIFORM, (i - top) >> 1)
-                _code(coder, states, likely, out, _UNIFORM, (i - top) & 1)
-                _code_sign(values, i, j, sign, near, style, coder, states, likely, out)
+                _code(coder, _UNIFORM, (i - top) >> 1)
+                _code(coder, _UNIFORM, (i - top) & 1)
+                _code_sign(block, i, j, coder)
                 i += 1
             while i < end:
                 if not (sign[i + 1, j + 1] or done[i, j] & 1):
-                    bit = (magnitude[i, j] >> plane) & 1
-                    _code(coder, states, likely, out, _ZERO[band, near[i + 1, j + 1]], bit)
+                    bit = (block.magnitude[i, j] >> plane) & 1
+                    _code(coder, _ZERO[block.band, near[i + 1, j + 1]], bit)
                     if bit:
-                        _code_sign(values, i, j, sign, near, style, coder, states, likely, out)
+                        _code_sign(block, i, j, coder)
                 i += 1
     done[:] = done & np.uint8(2)
 
@@ -253,64 +264,66 @@ def _is_quiet(sign: Any, near: Any, done: Any, top: int, column: int) -> Any:
 
 
 @compiled
-def _code(coder: Any, states: Any, likely: Any, out: Bytes, context: int, bit: int) -> None:
+def _code(coder: Coder, context: int, bit: int) -> None:
+    registers, states = coder.registers, coder.states
     state = states[context]
     qe = _QE[state]
-    coder[_A] -= qe
-    if bit == likely[context]:
-        if coder[_A] & 0x8000:
-            coder[_C] += qe
+    registers[_A] -= qe
+    if bit == coder.likely[context]:
+        if registers[_A] & 0x8000:
+            registers[_C] += qe
             return
-        if coder[_A] < qe:
-            coder[_A] = qe
+        if registers[_A] < qe:
+            registers[_A] = qe
         else:
-            coder[_C] += qe
+            registers[_C] += qe
         states[context] = _MORE[state]
     else:
-        if coder[_A] < qe:
-            coder[_C] += qe
+        if registers[_A] < qe:
+            registers[_C] += qe
         else:
-            coder[_A] = qe
+            registers[_A] = qe
         if _SWITCHES[state]:
-            likely[context] = 1 - likely[context]
+            coder.likely[context] = 1 - coder.likely[context]
         states[context] = _LESS[state]
     while True:
-        coder[_A] <<= 1
-        coder[_C] <<= 1
-        coder[_CT] -= 1
-        if coder[_CT] == 0:
-            _byte_out(coder, out)
-        if coder[_A] & 0x8000:
+        registers[_A] <<= 1
+        registers[_C] <<= 1
+        registers[_CT] -= 1
+        if registers[_CT] == 0:
+            _byte_out(registers, coder.out)
+        if registers[_A] & 0x8000:
             break
 
 
 @compiled
-def _byte_out(coder: Any, out: Bytes) -> None:
-    at = coder[_AT]
+def _byte_out(registers: Any, out: Bytes) -> None:
+    at = registers[_AT]
     if at + 2 >= out.size:
-        coder[_CT] = 8
+        registers[_CT] = 8
         return
     stuffed = out[at] == 0xFF
-    if not stuffed and coder[_C] >= 0x8000000:  # a carry
+    if not stuffed and registers[_C] >= 0x8000000:  # a carry
         out[at] += 1
         if out[at] == 0xFF:
-            coder[_C] &= 0x7FFFFFF
+            registers[_C] &= 0x7FFFFFF
             stuffed = True
     shift = 20 if stuffed else 19
-    coder[_AT] = at + 1
-    out[at + 1] = (coder[_C] >> shift) & 0xFF
-    coder[_C] &= (1 << shift) - 1
-    coder[_CT] = 7 if stuffed else 8
+    registers[_AT] = at + 1
+    out[at + 1] = (registers[_C] >> shift) & 0xFF
+    registers[_C] &= (1 << shift) - 1
+    registers[_CT] = 7 if stuffed else 8
 
 
 @compiled
-def _flush(coder: Any, out: Bytes) -> Any:
+def _flush(coder: Coder) -> Any:
     """End the code; return its size."""
-    most = coder[_C] + coder[_A]
-    coder[_C] |= 0xFFFF
-    if coder[_C] >= most:
-        coder[_C] -= 0x8000
+    registers, out = coder.registers, coder.out
+    most = registers[_C] + registers[_A]
+    registers[_C] |= 0xFFFF
+    if registers[_C] >= most:
+        registers[_C] -= 0x8000
     for _ in range(2):
-        coder[_C] <<= coder[_CT]
-        _byte_out(coder, out)
-    return coder[_AT] - int(out[coder[_AT]] == 0xFF)
+        registers[_C] <<= registers[_CT]
+        _byte_out(registers, out)
+    return registers[_AT] - int(out[registers[_AT]] == 0xFF)

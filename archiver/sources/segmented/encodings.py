@@ -173,7 +173,7 @@ def decode(compression: Compression, stored: bytes, n_bytes: int) -> tuple[bytes
 
 
 @dataclass(frozen=True)
-class Found:
+class Match:
     """The recipe of a segment, how many bytes it gives, and the plan that it needs, if any."""
 
     recipe: Recipe
@@ -183,10 +183,10 @@ class Found:
 
 def find(
     compression: Compression, rows: Bytes, stored: bytes, used: int, hint: Recipe | None
-) -> Found | None:
+) -> Match | None:
     """Return the recipe that turns rows (R, bytes) into the start of ``stored``."""
     if compression is Compression.NONE:
-        return Found(PLAIN, used) if rows.tobytes() == stored[:used] else None
+        return Match(PLAIN, used) if rows.tobytes() == stored[:used] else None
     if compression in ORDERS:
         return _ordered(compression, rows, stored)
     if compression in _CANDIDATES:
@@ -194,7 +194,7 @@ def find(
         for recipe in sorted(candidates, key=lambda recipe: recipe != hint):
             encoded = _ENCODERS[recipe.encoding](rows)
             if encoded and stored.startswith(encoded):
-                return Found(recipe, len(encoded))
+                return Match(recipe, len(encoded))
         return _runs(runs.find_strip(rows, stored)) if compression is Compression.PACKBITS else None
     if compression in RLE:
         return _runs(runs.find_frame(rows, stored, RLE[compression]))
@@ -205,13 +205,13 @@ def find(
             if hint is None:  # the first segment tells what the others are
                 raise
             return None
-        return Found(JPEG_2000, len(stored), plan) if plan else None
+        return Match(JPEG_2000, len(stored), plan) if plan else None
     if compression in ZSTD:
         frame = zstd.make(rows.tobytes(), stored)
-        return Found(Recipe(Encoding.ZSTD), frame.used, frame.plan) if frame else None
+        return Match(Recipe(Encoding.ZSTD), frame.used, frame.plan) if frame else None
     if compression is Compression.LZMA:
         stream = xz.make(rows.tobytes(), stored)
-        return Found(Recipe(Encoding.LZMA), stream.used, stream.plan) if stream else None
+        return Match(Recipe(Encoding.LZMA), stream.used, stream.plan) if stream else None
     if compression in LERC:
         try:
             segment = lerc.make(rows, stored, LERC[compression])
@@ -219,24 +219,24 @@ def find(
             if hint is None:  # the first segment tells what the others are
                 raise
             return None
-        return Found(Recipe(Encoding.LERC), segment.used, segment.plan) if segment else None
+        return Match(Recipe(Encoding.LERC), segment.used, segment.plan) if segment else None
     made = deflate.find(rows.tobytes(), stored[:used], hint.settings if hint else None)
     if made is None:
         return None
     encoding = Encoding.PLANNED if made.plan else Encoding.ZLIB
-    return Found(Recipe(encoding, made.settings), used, made.plan)
+    return Match(Recipe(encoding, made.settings), used, made.plan)
 
 
-def _ordered(compression: Compression, rows: Bytes, stored: bytes) -> Found | None:
+def _ordered(compression: Compression, rows: Bytes, stored: bytes) -> Match | None:
     order, recipe = ORDERS[compression]
     plan = orders.plan(order, stored, rows.size)
     encoded = orders.encode(order, rows, plan)
     own = stored[orders.LEAD_BYTES[order] :]
-    return Found(recipe, len(encoded), plan) if encoded == own else None
+    return Match(recipe, len(encoded), plan) if encoded == own else None
 
 
-def _runs(found: tuple[bytes, int] | None) -> Found | None:
-    return Found(RUNS, found[1], found[0]) if found else None
+def _runs(found: tuple[bytes, int] | None) -> Match | None:
+    return Match(RUNS, found[1], found[0]) if found else None
 
 
 def replay(recipe: Recipe, rows: Bytes, told: bytes = b"") -> bytes:

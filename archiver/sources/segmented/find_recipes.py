@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,9 +15,10 @@ from archiver.sources.contract import Fidelity, Held, Split, Unsupported
 from archiver.sources.deflate import settings as deflate
 from archiver.sources.segmented import encodings, jpeg_frames
 from archiver.sources.segmented.asides import BREAK_BYTES, pack_breaks, pack_plan
-from archiver.sources.segmented.encodings import Compression, Encoding, Found, Recipe
+from archiver.sources.segmented.encodings import Compression, Encoding, Match, Recipe
 from archiver.sources.segmented.geometry import Box, Geometry
 from archiver.sources.segmented.planes import Volume, joined_tiny, small_strips
+from archiver.sources.segmented.rows import from_rows, to_rows
 from archiver.sources.segmented.segments import (
     BROKEN,
     EDGE,
@@ -52,17 +53,17 @@ _AGAIN = {
 def split(path: Path | Held, pages: Sequence[Page], *, fidelity: Fidelity) -> Split:
     """Find all recipes; Unsupported if too much of the file cannot be rebuilt from samples."""
     pages = joined_tiny(path, pages)
-    scan = _Scan(path, pages, fidelity)
-    scan.run()
-    achieved = Fidelity.SAMPLES if scan.encoded_again else Fidelity.BYTES
+    recipes = _Pass(path, pages, fidelity)
+    recipes.run()
+    achieved = Fidelity.SAMPLES if recipes.encoded_again else Fidelity.BYTES
     reader = PageReader(path, pages)
-    return Split(reader.images(), scan.table.pack(), achieved, scan.note, reader.forget)
+    return Split(reader.images(), recipes.table.pack(), achieved, recipes.note, reader.forget)
 
 
 def split_volume(path: Path | Held, volume: Volume, *, fidelity: Fidelity) -> Split:
     """Split a file of one volume without compression; Unsupported if it ends too early."""
-    found = split(path, volume.pages(path), fidelity=fidelity)
-    return replace(found, images=volume.neighbours(found.images))
+    parts = split(path, volume.pages(path), fidelity=fidelity)
+    return replace(parts, images=volume.neighbours(parts.images))
 
 
 def cut_plain(page: Page) -> Page:
@@ -84,7 +85,17 @@ def cut_plain(page: Page) -> Page:
     return Page(new, page.compression, offsets, np.where(present, lengths, 0))
 
 
-class _Scan:
+@dataclass(frozen=True)
+class _Segment:
+    """A strip, tile or frame as the file has it."""
+
+    page: Page
+    number: int  # of the page
+    index: int
+    stored: bytes
+
+
+class _Pass:
     """One pass in the order of the file."""
 
     def __init__(self, path: Path | Held, pages: Sequence[Page], wanted: Fidelity) -> None:
@@ -111,7 +122,7 @@ class _Scan:
             for number, index, offset, length in _in_file_order(self._pages, size):
                 self._fill_gap(file, offset)
                 file.seek(offset)
-                self._segment(number, index, file.read(length))
+                self._segment(_Segment(self._pages[number], number, index, file.read(length)))
             self._fill_gap(file, size)
         if self._kept_bytes * _KEPT_SHARE > self._kept_bytes + self._found_bytes:
             raise Unsupported("encoder parameters of strips or tiles not found")
@@ -127,59 +138,57 @@ class _Scan:
         self._gap_bytes += n_bytes
         self._at = end
 
-    def _segment(self, number: int, index: int, stored: bytes) -> None:
+    def _segment(self, segment: _Segment) -> None:
         """Add a segment, or leave its bytes to the next gap if no recipe gives them."""
-        page = self._pages[number]
-        box = page.geometry.box(index)
+        page, stored = segment.page, segment.stored
+        box = page.geometry.box(segment.index)
         stream = page.stream(stored)
         if page.is_jpeg:
             check_jpeg(page, box, stream)
-            self._add(page, number, index, encodings.JPEG, stored, len(stream))
+            self._add(segment, encodings.JPEG, len(stream))
             return
         if page.compression in encodings.FRAMES:
-            self._frame(page, number, index, stored)
+            self._frame(segment)
             return
         n_bytes = page.geometry.n_rows(box) * page.geometry.row_bytes
         raw, used = encodings.decode(page.compression, stream, n_bytes)
         rows = np.frombuffer(raw, np.uint8).reshape(-1, page.geometry.row_bytes)
-        found = encodings.find(page.compression, rows, stream, used, self._hints.get(number))
-        again = found is None and self._wanted is Fidelity.SAMPLES
+        hint = self._hints.get(segment.number)
+        match = encodings.find(page.compression, rows, stream, used, hint)
+        again = match is None and self._wanted is Fidelity.SAMPLES
         if again:
-            found = _encode_again(page.compression, rows, len(stored))
-        if found is None:
+            match = _encode_again(page.compression, rows, len(stored))
+        if match is None:
             self._keep(len(stored))
             return
-        self._hints[number] = found.recipe
-        flags = self._padding(page.geometry, rows, page.geometry.from_rows(raw, box))
-        told = pack_plan(found.plan) if found.plan else b""
-        self._add(page, number, index, found.recipe, stored, found.used, told=told, flags=flags)
+        self._hints[segment.number] = match.recipe
+        flags = self._padding(page.geometry, rows, from_rows(page.geometry, raw, box))
+        told = pack_plan(match.plan) if match.plan else b""
+        self._add(segment, match.recipe, match.used, told=told, flags=flags)
         if again:
-            self._blank(len(stored) - found.used)
+            self._blank(len(stored) - match.used)
 
-    def _frame(self, page: Page, number: int, index: int, stored: bytes) -> None:
+    def _frame(self, segment: _Segment) -> None:
         """Add a JPEG whose header goes to the gap, and whose scan is encoded again."""
-        stream = page.stream(stored)
+        page, stream = segment.page, segment.page.stream(segment.stored)
         header = stream[: jpeg_frames.Header.of(stream).size]
-        n_bytes = page.geometry.n_rows(page.geometry.box(index)) * page.geometry.row_bytes
+        box = page.geometry.box(segment.index)
+        n_bytes = page.geometry.n_rows(box) * page.geometry.row_bytes
         raw, _ = encodings.decode(page.compression, stream, n_bytes)
         rows = np.frombuffer(raw, np.uint8).reshape(-1, page.geometry.row_bytes)
         encoded = jpeg_frames.encode(rows, jpeg_frames.header_in(header))
         if not stream[len(header) :].startswith(encoded):
-            self._keep(len(stored))
+            self._keep(len(segment.stored))
             return
-        used = len(header) + len(encoded)
-        how, told, first = encodings.JPEG_SCAN, header, len(header)
+        recipe, told, first = encodings.JPEG_SCAN, header, len(header)
         if any(at < len(header) for at in page.breaks):  # then it cannot stand in the gap
-            how, told, first = encodings.JPEG_FRAME, pack_plan(header), 0
-        self._add(page, number, index, how, stored, used, told=told, first=first)
+            recipe, told, first = encodings.JPEG_FRAME, pack_plan(header), 0
+        self._add(segment, recipe, len(header) + len(encoded), told=told, first=first)
 
     def _add(
         self,
-        page: Page,
-        number: int,
-        index: int,
+        segment: _Segment,
         recipe: Recipe,
-        stored: bytes,
         used: int,
         *,
         told: bytes = b"",
@@ -191,25 +200,28 @@ class _Scan:
         ``told`` is what the recipe needs to know, which goes to the gap; the segment's ``first``
         bytes are in it.
         """
-        inside = [at for i, at in enumerate(page.breaks) if at - BREAK_BYTES * i < used]
+        interrupting = (
+            at for i, at in enumerate(segment.page.breaks) if at - BREAK_BYTES * i < used
+        )
         breaks = [
-            (at - BREAK_BYTES * i - first, stored[at : at + BREAK_BYTES])
-            for i, at in enumerate(inside)
+            (at - BREAK_BYTES * i - first, segment.stored[at : at + BREAK_BYTES])
+            for i, at in enumerate(interrupting)
         ]
         before = told + (pack_breaks(breaks) if breaks else b"")
         self.table.gaps += before
         flags |= BROKEN if breaks else 0
-        self.table.add(number, index, self._gap_bytes + len(before), recipe, flags)
+        gap_bytes = self._gap_bytes + len(before)
+        self.table.add(segment.number, segment.index, gap_bytes, recipe, flags)
         size = used + BREAK_BYTES * len(breaks)
         self._found_bytes += size
         self._gap_bytes, self._at = 0, self._at + size
 
     def _padding(self, geometry: Geometry, rows: Bytes, samples: Samples) -> int:
         """Return the flags that say how padding is made, with a patch where no rule fits."""
-        computed = geometry.to_rows(samples, edge=False)
+        computed = to_rows(geometry, samples, edge=False)
         if np.array_equal(computed, rows):
             return 0
-        if geometry.tiled and np.array_equal(geometry.to_rows(samples, edge=True), rows):
+        if geometry.tiled and np.array_equal(to_rows(geometry, samples, edge=True), rows):
             return EDGE
         if rows.size + len(self.table.patches) > _MAX_RESIDUE:
             raise Unsupported("too much padding that is not zero")
@@ -254,15 +266,15 @@ def check_jpeg(page: Page, box: Box, stored: bytes) -> None:
         raise Unsupported(f"a JPEG tile of {height} x {width} x {channels} samples")
 
 
-def _encode_again(compression: Compression, rows: Bytes, limit: int) -> Found | None:
-    """Return our own recipe if what it writes fits into the place of the original."""
+def _encode_again(compression: Compression, rows: Bytes, limit: int) -> Match | None:
+    """Return a recipe if what it writes fits into the place of the original."""
     recipe = _AGAIN.get(compression)
     if recipe is None:
         return None
     encoded = encodings.replay(recipe, rows)
     if encodings.decode(compression, encoded, rows.size)[0] != rows.tobytes():
         return None
-    return Found(recipe, len(encoded)) if len(encoded) <= limit else None
+    return Match(recipe, len(encoded)) if len(encoded) <= limit else None
 
 
 def _in_file_order(pages: Sequence[Page], size: int) -> Iterator[tuple[int, int, int, int]]:

@@ -1,7 +1,4 @@
-"""The cutting of a raster into segments (strips, tiles) and the bytes of each before encoding.
-
-samples (h, w, C)  ->  flip, reorder  ->  pad to the segment  ->  predictor  ->  rows of bytes
-"""
+"""The cutting of a raster into segments: strips, tiles, or frames."""
 
 from __future__ import annotations
 
@@ -10,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from archiver.image import Samples
-from archiver.sources.bit_packing import Bytes, pack_bits, pack_odd, unpack_bits, unpack_odd
 from archiver.sources.contract import MAX_SIDE, MAX_WHOLE_BYTES
 from archiver.sources.cursor import Cursor
 
@@ -21,7 +16,7 @@ _FLAGS = (
     "floating",
 )
 _MAX_CHANNELS = 1 << 16
-_ODD = (3, 5, 6, 7, *range(9, 16))  # bits of which no whole number fills a byte
+ODD_BITS = (3, 5, 6, 7, *range(9, 16))  # bits of which no whole number fills a byte
 
 
 @dataclass(frozen=True)
@@ -97,10 +92,10 @@ class Geometry:
         return (
             all(1 <= side <= MAX_SIDE for side in sides)
             and 1 <= self.channels <= _MAX_CHANNELS
-            and self.bits in (1, 2, 4, 8, *_ODD, 16, 32, 64)
+            and self.bits in (1, 2, 4, 8, *ODD_BITS, 16, 32, 64)
             and self.row_align in (1, 4)
             and (self.bits >= 8 or not self.predictor)
-            and not (self.bits in _ODD and (self.predictor or self.signed or self.floating))
+            and not (self.bits in ODD_BITS and (self.predictor or self.signed or self.floating))
             and (self.bits >= 16 or not self.floating)
             and not (self.floating and self.signed and not self.predictor)
             and (self.tiled or self.segment_width == self.width)
@@ -164,78 +159,3 @@ class Geometry:
     def n_rows(self, box: Box) -> int:
         """Rows of bytes in the segment of ``box``."""
         return self.segment_height if self.tiled else box.height
-
-    def to_rows(self, samples: Samples, *, edge: bool) -> Bytes:
-        """Turn the samples of a segment (h, w, c) into rows of bytes (R, row_bytes).
-
-        Padding of tiles is zero, or repeats the last row and column if ``edge``.
-        """
-        ordered = samples[::-1] if self.bottom_up else samples
-        ordered = ordered[..., ::-1] if self.reversed else ordered
-        full = self._pad(ordered, edge=edge).view(self._unsigned)
-        if self.splits_bytes:
-            return self._to_split_bytes(full)
-        if self.predictor:
-            full = np.diff(full, axis=1, prepend=full.dtype.type(0))
-        plain = self._to_bytes(full)
-        if plain.shape[1] == self.row_bytes:
-            return plain
-        return np.pad(plain, ((0, 0), (0, self.row_bytes - plain.shape[1])))
-
-    def from_rows(self, raw: bytes, box: Box) -> Samples:
-        """Turn the bytes of a segment into the samples of ``box``, (h, w, c)."""
-        rows = np.frombuffer(raw, np.uint8).reshape(self.n_rows(box), self.row_bytes)
-        values = self.segment_width * self.segment_channels
-        full: Samples
-        if self.bits in _ODD:
-            full = unpack_odd(rows, self.bits, values).astype(self._unsigned)
-        elif self.bits < 8:
-            full = unpack_bits(rows, self.bits, values)
-        elif self.splits_bytes:
-            full = self._from_split_bytes(rows)
-        else:
-            used = np.ascontiguousarray(rows[:, : values * self.bits // 8])
-            full = used.view(self._stored).astype(self._unsigned, copy=False)
-        full = full.reshape(len(rows), self.segment_width, self.segment_channels)
-        if self.predictor and not self.splits_bytes:
-            full = np.cumsum(full, axis=1, dtype=full.dtype)
-        cut = full.view(self.dtype)[: box.height, : box.width]
-        cut = cut[::-1] if self.bottom_up else cut
-        return cut[..., ::-1] if self.reversed else cut
-
-    @property
-    def _unsigned(self) -> np.dtype[np.generic]:
-        return np.dtype(f"u{self.dtype.itemsize}")
-
-    @property
-    def _stored(self) -> np.dtype[np.generic]:
-        return self._unsigned.newbyteorder(">" if self.big_endian else "<")
-
-    def _pad(self, samples: Samples, *, edge: bool) -> Samples:
-        rows = (self.segment_height if self.tiled else samples.shape[0]) - samples.shape[0]
-        columns = self.segment_width - samples.shape[1]
-        if rows == columns == 0:
-            return np.ascontiguousarray(samples)
-        return np.pad(samples, ((0, rows), (0, columns), (0, 0)), "edge" if edge else "constant")
-
-    def _to_split_bytes(self, full: Samples) -> Bytes:
-        """Return rows of samples (R, w, c) as differences of their bytes, the highest first."""
-        n, size = len(full), full.dtype.itemsize
-        high_first = full.astype(full.dtype.newbyteorder(">")).view(np.uint8).reshape(n, -1, size)
-        planes = high_first.transpose(0, 2, 1).reshape(n, -1, self.segment_channels)
-        return np.diff(planes, axis=1, prepend=np.uint8(0)).reshape(n, -1)
-
-    def _from_split_bytes(self, rows: Bytes) -> Samples:
-        """Return the samples (R, w * c) of rows that `_to_split_bytes` gives."""
-        n, size = len(rows), self.dtype.itemsize
-        steps = rows.reshape(n, -1, self.segment_channels)
-        planes = np.cumsum(steps, axis=1, dtype=np.uint8).reshape(n, size, -1)
-        high_first = np.ascontiguousarray(planes.transpose(0, 2, 1)).view(f">u{size}")
-        return high_first.reshape(n, -1).astype(self._unsigned)
-
-    def _to_bytes(self, full: Samples) -> Bytes:
-        if self.bits in _ODD:
-            return pack_odd(full.reshape(len(full), -1).astype(np.uint16), self.bits)
-        if self.bits < 8:
-            return pack_bits(full.reshape(len(full), -1).astype(np.uint8), self.bits)
-        return full.astype(self._stored).reshape(len(full), -1).view(np.uint8)

@@ -29,6 +29,7 @@ from archiver.sources.segmented.asides import broken, joined, take_breaks, take_
 from archiver.sources.segmented.encodings import Compression, Encoding, Recipe
 from archiver.sources.segmented.geometry import Box, Geometry
 from archiver.sources.segmented.jpeg_tile import JpegTile
+from archiver.sources.segmented.rows import from_rows, to_rows
 
 MAX_SEGMENTS = 1 << 22
 EDGE, PATCHED, BROKEN = 1, 2, 4
@@ -154,7 +155,7 @@ class PageReader:
                 f"{self._path}: segment {index} of image {page}: expected decodable bytes, found"
                 f" {error}; if the file changed meanwhile, pack it again"
             ) from error
-        return geometry.from_rows(raw, box)
+        return from_rows(geometry, raw, box)
 
     def _stored(self, file: BinaryIO, page: int, index: int) -> bytes:
         """Read the encoded bytes of a segment."""
@@ -244,7 +245,7 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
         if how.encoding is Encoding.JPEG:
             yield from broken(_jpeg_segment(cursor, images[page], geometries[page].box(at)), breaks)
             continue
-        rows = geometries[page].to_rows(bands.read(page, at), edge=bool(flags[i] & EDGE))
+        rows = to_rows(geometries[page], bands.read(page, at), edge=bool(flags[i] & EDGE))
         if flags[i] & PATCHED:
             rows = rows ^ np.frombuffer(patches.take(rows.size), np.uint8).reshape(rows.shape)
         yield from broken(encodings.replay(how, rows, told), breaks)

@@ -18,7 +18,7 @@ from archiver.sources import nearest
 from archiver.sources.contract import LAYOUT_VERSION, Unsupported
 from archiver.sources.cursor import Cursor, pack_blob
 from archiver.sources.xz import symbols
-from archiver.sources.xz.symbols import Bytes, Numbers
+from archiver.sources.xz.symbols import Bytes, Linked, Numbers, Sides
 
 MAGIC = b"\xfd7zXZ\0"
 _MAX_BYTES = 256 << 20
@@ -187,14 +187,14 @@ class _Walk:
         if self.said is None:
             data = self.data[self.at : self.at + n_bytes]
             symbols.start_reading(data, 0, self.reader)
-            sides = (data, self.reader, self.coded, self.writer)
+            sides = Sides(data, self.reader, self.coded, self.writer)
         else:
             self.writer[symbols.WRITE_AT] = 0
             symbols.start_writing(self.writer)
-            sides = (self.said, self.reader, self.coded, self.writer)
+            sides = Sides(self.said, self.reader, self.coded, self.writer)
         is_stream = self.said is None
         fits = symbols.chunk(
-            *(self.raw, self.links, start, start + n, self.properties),
+            *(Linked(self.raw, self.links), start, start + n, self.properties),
             *(self.coder, self.probabilities, sides, is_stream),
         )
         if not fits:

@@ -6,7 +6,7 @@ is read, a stream becomes a plan; with literals on the side that is written, a p
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,22 @@ _TOP, _FULL = 1 << 24, (1 << 32) - 1
 STATE, DISTANCES, POSITION = 0, 1, 5
 N_CODER = 6
 _LEAST = 2  # bytes of a match
-Sides = tuple[Bytes, Numbers, Bytes, Numbers]  # bytes and state of what is read and what is written
+
+
+class Sides(NamedTuple):
+    """What is read and what is written: bytes, and the state of their range coder."""
+
+    data: Bytes
+    reader: Numbers
+    out: Bytes
+    writer: Numbers
+
+
+class Linked(NamedTuple):
+    """Bytes that are not coded, and where each stood last."""
+
+    raw: Bytes
+    links: Links
 
 
 @compiled
@@ -135,8 +150,8 @@ def _bit(probabilities: Numbers, i: int, sides: Sides) -> Any:
 
 
 @compiled
-def _one(probabilities: Numbers, i: int, bit: int, sides: Sides, is_read: bool) -> Any:
-    """Read a bit, or write the one that is known, and learn it."""
+def _known(probabilities: Numbers, i: int, bit: int, sides: Sides, is_read: bool) -> Any:
+    """Read a bit, or write the bit that is known, and learn it."""
     data, reader, out, writer = sides
     if is_read:
         bit = _get(probabilities[i], data, reader)
@@ -147,8 +162,8 @@ def _one(probabilities: Numbers, i: int, bit: int, sides: Sides, is_read: bool) 
 
 
 @compiled
-def _one_even(bit: int, sides: Sides, is_read: bool) -> Any:
-    """Read a bit that has no probability, or write the one that is known."""
+def _known_even(bit: int, sides: Sides, is_read: bool) -> Any:
+    """Read a bit that has no probability, or write the bit that is known."""
     data, reader, out, writer = sides
     if is_read:
         reader[RANGE] >>= 1
@@ -184,23 +199,23 @@ def _length(probabilities: Numbers, first: int, place: int, sides: Sides) -> Any
 
 
 @compiled
-def _one_tree(
+def _known_tree(
     probabilities: Numbers, first: int, n: int, value: int, sides: Sides, is_read: bool
 ) -> Any:
     """Read or write a number of ``n`` bits, the highest first."""
     node = 1
     for i in range(n - 1, -1, -1):
-        node = node << 1 | _one(probabilities, first + node, value >> i & 1, sides, is_read)
+        node = node << 1 | _known(probabilities, first + node, value >> i & 1, sides, is_read)
     return node - (1 << n)
 
 
 @compiled
-def _one_tree_from_lowest(
+def _known_tree_from_lowest(
     probabilities: Numbers, first: int, n: int, value: int, sides: Sides, is_read: bool
 ) -> Any:
     node, out = 1, 0
     for i in range(n):
-        bit = _one(probabilities, first + node, value >> i & 1, sides, is_read)
+        bit = _known(probabilities, first + node, value >> i & 1, sides, is_read)
         node = node << 1 | bit
         out |= bit << i
     return out
@@ -222,7 +237,7 @@ def _coded(probabilities: Numbers, length: int, distance: int, sides: Sides, is_
         n = _width(distance) - 1
         slot = 2 * n + (distance >> n - 1 & 1)
     first = _SLOTS + 64 * min(length - _LEAST, 3)
-    slot = _one_tree(probabilities, first, 6, slot, sides, is_read)
+    slot = _known_tree(probabilities, first, 6, slot, sides, is_read)
     if slot < 4:
         return slot
     n = (slot >> 1) - 1
@@ -230,11 +245,11 @@ def _coded(probabilities: Numbers, length: int, distance: int, sides: Sides, is_
     low = distance - base
     if slot < 14:
         first = _SPECIAL + base - slot
-        return base + _one_tree_from_lowest(probabilities, first, n, low, sides, is_read)
+        return base + _known_tree_from_lowest(probabilities, first, n, low, sides, is_read)
     high = 0
     for i in range(n - 1, 3, -1):
-        high |= _one_even(low >> i & 1, sides, is_read) << i
-    return base + high + _one_tree_from_lowest(probabilities, _ALIGN, 4, low, sides, is_read)
+        high |= _known_even(low >> i & 1, sides, is_read) << i
+    return base + high + _known_tree_from_lowest(probabilities, _ALIGN, 4, low, sides, is_read)
 
 
 @compiled
@@ -243,12 +258,12 @@ def _told(
 ) -> Any:
     """Read or write a distance less 1 as a plan has it: the ``guess``, or another."""
     flag = _NEAREST + min(length - _LEAST, _FLAGS - 1)
-    if not _one(probabilities, flag, int(distance != guess), sides, is_read):
+    if not _known(probabilities, flag, int(distance != guess), sides, is_read):
         return guess
-    n = _one_tree(probabilities, _WIDTHS, 6, _width(distance), sides, is_read)
+    n = _known_tree(probabilities, _WIDTHS, 6, _width(distance), sides, is_read)
     value = 1 if n else 0
     for i in range(n - 2, -1, -1):
-        value = value << 1 | _one_even(distance >> i & 1, sides, is_read)
+        value = value << 1 | _known_even(distance >> i & 1, sides, is_read)
     return value
 
 
@@ -280,22 +295,17 @@ def _literal(
 
 @compiled
 def _match(
-    probabilities: Numbers,
-    coder: Numbers,
-    place: int,
-    where: tuple[Bytes, Links, int, int],
-    sides: Sides,
-    is_stream: bool,
-) -> Any:
+    linked: Linked, at: int, base: int, coder: Numbers, place: int, probabilities: Numbers,
+    sides: Sides, is_stream: bool,
+) -> Any:  # fmt: skip
     """Read and write a match, after the bit that says so; return its length.
 
-    ``where`` are the bytes, their links, where the match begins, and the dictionary.
+    It begins ``at`` that place, the dictionary at ``base``.
     """
-    raw, linked, at, base = where
     state, later = coder[STATE], 0
     if not _bit(probabilities, _IS_REP + state, sides):
         length = _length(probabilities, _LENGTHS, place, sides)
-        guess = nearest(raw, linked, at, length, 1, at - base) - 1
+        guess = nearest(linked.raw, linked.links, at, length, 1, at - base) - 1
         if is_stream:
             distance = _coded(probabilities, length, 0, sides, True)
             _told(probabilities, length, distance, guess, sides, False)
@@ -322,20 +332,14 @@ def _match(
 
 @compiled
 def chunk(
-    raw: Bytes,
-    linked: Links,
-    start: int,
-    end: int,
-    properties: int,
-    coder: Numbers,
-    probabilities: Numbers,
-    sides: Sides,
-    is_stream: bool,
-) -> Any:
-    """Turn the chunk of the bytes from ``start`` to ``end`` of ``raw``; False: it is none.
+    linked: Linked, start: int, end: int, properties: int, coder: Numbers, probabilities: Numbers,
+    sides: Sides, is_stream: bool,
+) -> Any:  # fmt: skip
+    """Turn the chunk of the bytes from ``start`` to ``end`` of ``linked``; False: it is none.
 
     ``is_stream`` says that literals are on the side that is read.
     """
+    raw = linked.raw
     context, low_places, places = properties % 9, properties // 9 % 5, properties // 45
     at, base = start, start - coder[POSITION]
     while at < end:
@@ -354,13 +358,13 @@ def chunk(
             coder[STATE] = 0 if state < 4 else state - 3 if state < 10 else state - 6
             length = 1
         else:
-            where = (raw, linked, at, base)
-            length = _match(probabilities, coder, place, where, sides, is_stream)
+            length = _match(linked, at, base, coder, place, probabilities, sides, is_stream)
             if length == 0:
                 return False
         at += length
         coder[POSITION] += length
-        if sides[1][READ_AT] > sides[0].size + 5 or sides[3][WRITE_AT] > sides[2].size:
+        has_room = sides.writer[WRITE_AT] <= sides.out.size
+        if not has_room or sides.reader[READ_AT] > sides.data.size + 5:
             return False
     return at == end
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,22 @@ _LITERAL_BASE, _MATCH_BASE = _bases(_LITERAL_BITS, 0), _bases(_MATCH_BITS, 3)
 _NO_TABLE: Table = np.zeros((0, 3), np.int64)
 
 
+class _Source(NamedTuple):
+    """Sequences as a frame has them, or a plan: then with flags of the distances it states."""
+
+    bits: Bytes
+    flags: Bytes
+    is_plan: bool
+
+
+class _Walked(NamedTuple):
+    """Room for what sequences say."""
+
+    lengths: Lengths
+    fields: Lengths  # values and widths of numbers, as the other one has them
+    odd: Bytes  # of a frame: which distances a plan states
+
+
 @dataclass
 class Reader:
     """Read sections of one frame: a block may use the tables of the block before it."""
@@ -66,26 +82,27 @@ class Reader:
 
     def reduced(self, stream: Bytes, n: int, where: Where) -> tuple[Lengths, bytes, bytes]:
         """Return the lengths of ``n`` sequences, their bits as a plan has them, and its flags."""
-        walked = self._walk(stream, np.zeros(0, np.uint8), n, where, is_plan=False)
-        lengths, values, widths, flags = walked
+        source = _Source(stream, np.zeros(0, np.uint8), is_plan=False)
+        lengths, values, widths, flags = self._walk(source, n, where)
         return lengths, _forward(values, widths), np.packbits(flags, bitorder="little").tobytes()
 
     def whole(self, bits: Bytes, flags: Bytes, n: int, where: Where) -> tuple[Lengths, bytes]:
         """Return the lengths of ``n`` sequences, and their stream."""
-        lengths, values, widths, _ = self._walk(bits, flags, n, where, is_plan=True)
+        source = _Source(bits, flags, is_plan=True)
+        lengths, values, widths, _ = self._walk(source, n, where)
         return lengths, _backward(values, widths)
 
     def _walk(
-        self, bits: Bytes, flags: Bytes, n: int, where: Where, *, is_plan: bool
+        self, source: _Source, n: int, where: Where
     ) -> tuple[Lengths, Lengths, Lengths, Bytes]:
         lengths, fields = np.zeros((n, 2), np.int64), np.zeros((2, 6 * n + 3), np.int64)
-        odd = np.zeros(n, np.uint8)
+        walked = _Walked(lengths, fields, np.zeros(n, np.uint8))
         codes = (_LITERAL_BITS, _LITERAL_BASE, _MATCH_BITS, _MATCH_BASE)
-        tables_ = (self._tables[0], self._tables[1], self._tables[2])
-        count = _walk(bits, flags, tables_, codes, where, is_plan, lengths, fields, odd)
+        decoders = (self._tables[0], self._tables[1], self._tables[2])
+        count = _walk(source, decoders, codes, where, walked)
         if count < 0:
             raise Unsupported("sequences that do not end where their bits do")
-        return lengths, fields[0, :count], fields[1, :count], odd
+        return lengths, fields[0, :count], fields[1, :count], walked.odd
 
     def _take_table(self, data: Bytes, kind: int, mode: int) -> int:
         """Set the table of a kind; return how many bytes describe it."""
@@ -147,20 +164,15 @@ def _place(values: Lengths, widths: Lengths, at: Lengths, out: Bytes) -> None:
 
 @compiled
 def _walk(
-    bits: Bytes,
-    flags: Bytes,
-    decoders: tuple[Table, Table, Table],
-    codes: tuple[Lengths, Lengths, Lengths, Lengths],
-    where: Where,
-    is_plan: bool,
-    lengths: Lengths,
-    fields: Lengths,
-    odd: Bytes,
-) -> Any:
-    """Read sequences as a frame or a plan has them; fill in fields as the other one has them.
+    source: _Source, decoders: tuple[Table, Table, Table],
+    codes: tuple[Lengths, Lengths, Lengths, Lengths], where: Where, walked: _Walked,
+) -> Any:  # fmt: skip
+    """Read sequences as a frame or a plan has them; fill in fields as the other has them.
 
     Return the number of fields; -1 unless all bits were needed.
     """
+    bits, flags, is_plan = source
+    lengths, fields, odd = walked
     raw, linked, at_raw = where
     literal_bits, literal_base, match_bits, match_base = codes
     at = 0 if is_plan else last_bit(bits)

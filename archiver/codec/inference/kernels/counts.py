@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -27,26 +27,18 @@ START = _f32((mgcf.MID + 0.5) * mixture.MEAN_UNIT)
 REACH = _f32(frequencies.SIGMOID_STEPS * frequencies.SIGMOID_REACH)
 
 
-class Components(NamedTuple):
-    """The mixture of one channel of one pixel, (K + J,) each."""
-
-    centres: Float32
-    inverse: Float32  # scales
-    weights: Float32
-
-
 @compiled
 def fill_components(
     outputs: Float32, base: Float32, centred: Float32, copied: Float32, channel: int,
-    tables: Tables, components: Components,
+    tables: Tables, components: Float32,
 ) -> None:  # fmt: skip
-    """Fill in the mixture of one channel of one pixel.
+    """Fill ``components`` (3, K + J): centres, inverse scales and weights of a channel of a pixel.
 
     ``outputs`` is (n_outputs,), ``base`` and ``centred`` (C,), of which only earlier channels are
     read, ``copied`` (J, C) the neighbours' samples.
     """
     inverse_table, weight_table, _ = tables
-    centres, inverse, weights = components
+    centres, inverse, weights = components[0], components[1], components[2]
     copies, channels = len(copied), len(base)
     n = len(centres) - copies
     first = channel * (channel - 1) // 2
@@ -84,7 +76,7 @@ def fill_components(
 def cumulate(
     first: np.float32,
     step: np.float32,
-    components: Components,
+    components: Float32,
     sigmoid: Float32,
     at: Any,
     inner: Float32,
@@ -93,7 +85,7 @@ def cumulate(
 
     ``at`` (16,) int32 is room for the places in the ``sigmoid`` table.
     """
-    centres, inverse, weights = components
+    centres, inverse, weights = components[0], components[1], components[2]
     for e in range(RADIX):
         inner[e] = ZERO
     for k in range(len(centres)):
@@ -135,7 +127,7 @@ def encode_tables(
     certain = _f32(sigmoid[-1])
     inner, at = np.empty(RADIX, _f32), np.empty(RADIX, np.int32)
     centred, copied = np.empty(channels, _f32), np.empty((copies, channels), _f32)
-    components = Components(np.empty(n, _f32), np.empty(n, _f32), np.empty(n, _f32))
+    components = np.empty((3, n), _f32)
     for i in range(len(samples)):
         for j in range(copies):
             row, column = i // width + offsets[j, 0], i % width + offsets[j, 1]
@@ -147,7 +139,7 @@ def encode_tables(
             fill_components(outputs[i], base[i], centred, copied, channel, tables, components)
             total = ZERO
             for k in range(n):
-                total += components.weights[k]
+                total += components[2, k]
             high = samples[i, channel] // RADIX
             place = positions[i, channel, 0]
             cumulate(ZERO, _f32(RADIX), components, sigmoid, at, inner)
@@ -177,12 +169,12 @@ def high_tables(
     certain = _f32(sigmoid[-1])
     inner, at = np.empty(RADIX, _f32), np.empty(RADIX, np.int32)
     for i in range(len(outputs)):
-        components = Components(mixtures[i, 0], mixtures[i, 1], mixtures[i, 2])
+        components = mixtures[i]
         fill_components(outputs[i], base[i], centred[i], copied[i], channel, tables, components)
         cumulate(ZERO, _f32(RADIX), components, sigmoid, at, inner)
         total = ZERO
-        for k in range(len(components.weights)):
-            total += components.weights[k]
+        for k in range(len(components[2])):
+            total += components[2, k]
         cumulative[i, 0] = ZERO
         for e in range(RADIX - 1):
             cumulative[i, e + 1] = inner[e]
@@ -197,6 +189,5 @@ def low_tables(high: Any, sigmoid: Float32, kept: tuple[Float32, Float32], table
     inner, at = np.empty(RADIX, _f32), np.empty(RADIX, np.int32)
     for i in range(len(high)):
         digit = high[i]
-        components = Components(mixtures[i, 0], mixtures[i, 1], mixtures[i, 2])
-        cumulate(_f32(digit) * _f32(RADIX), ONE, components, sigmoid, at, inner)
+        cumulate(_f32(digit) * _f32(RADIX), ONE, mixtures[i], sigmoid, at, inner)
         write_frequencies(cumulative[i, digit], cumulative[i, digit + 1], inner, table[i])

@@ -7,7 +7,7 @@ levels in int8, outputs are float32.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,25 +115,17 @@ def write_ring(
             _put_planes(centred[r, tile], _f64(base[r, tile]), windows[tile, 2], seen[row, tile])
 
 
-class Components(NamedTuple):
-    """The mixture of one pixel, (K + J,) each."""
-
-    centres: Float64
-    inverse: Float64  # scales
-    weights: Float64
-
-
 @compiled
 def fill_components(
     outputs: Float32, base: np.float64, copied: Any, shift: int, tables: Tables,
-    components: Components,
+    components: Float64,
 ) -> None:  # fmt: skip
-    """Fill in the mixture of one pixel.
+    """Fill ``components`` (3, K + J): centres, inverse scales and weights of one pixel.
 
     ``copied`` (J,) are the neighbours that may be copied, in steps from the middle.
     """
     inverse_table, weight_table, _ = tables
-    centres, inverse, weights = components
+    centres, inverse, weights = components[0], components[1], components[2]
     copies = len(copied)
     n = len(centres) - copies
     largest = -LOGIT_LIMIT
@@ -154,9 +146,9 @@ def fill_components(
 
 
 @compiled
-def count(x: int, window: Any, components: Components, sigmoid: Float32) -> Any:
+def count(x: int, window: Any, components: Float64, sigmoid: Float32) -> Any:
     """Return F(x), a whole number: the count of all numbers below ``x``."""
-    centres, inverse, weights = components
+    centres, inverse, weights = components[0], components[1], components[2]
     if x <= 0:
         return _i64(0)
     total = _i64(0)
@@ -180,7 +172,7 @@ def count(x: int, window: Any, components: Components, sigmoid: Float32) -> Any:
 
 @compiled
 def digit_table(
-    start: Any, step: Any, window: Any, components: Components, sigmoid: Float32, out: Float32
+    start: Any, step: Any, window: Any, components: Float64, sigmoid: Float32, out: Float32
 ) -> None:
     """Write the frequencies (16,) of a digit worth ``step``, given the digits before, ``start``."""
     before = count(start, window, components, sigmoid)
@@ -207,7 +199,7 @@ def encode_tables(
     copies, n_digits = len(offsets), positions.shape[1]
     n = (outputs.shape[1] - 2 * copies) // 3 + copies
     copied = np.empty(copies, np.int32)
-    components = Components(np.empty(n, _f64), np.empty(n, _f64), np.empty(n, _f64))
+    components = np.empty((3, n), _f64)
     for i in range(height * width):
         r, c = ABOVE + i // width, SIDE + i % width
         for j in range(copies):
@@ -240,9 +232,8 @@ def mixtures_of_group(
             for j in range(copies):
                 row = ABOVE + first + r + offsets[j, 0]
                 copied[j] = ring[(group + offsets[j, 1]) % kept, row, tile]
-            components = Components(mixtures[i, 0], mixtures[i, 1], mixtures[i, 2])
-            predicted = _f64(base[r, tile])
-            fill_components(outputs[i], predicted, copied, windows[tile, 2], tables, components)
+            predicted, shift = _f64(base[r, tile]), windows[tile, 2]
+            fill_components(outputs[i], predicted, copied, shift, tables, mixtures[i])
 
 
 @compiled
@@ -252,5 +243,4 @@ def group_tables(
     """Write the frequencies (rows * tiles, 16) of one digit of a group."""
     tiles = len(windows)
     for i in range(len(starts)):
-        components = Components(mixtures[i, 0], mixtures[i, 1], mixtures[i, 2])
-        digit_table(starts[i], step, windows[i % tiles], components, sigmoid, table[i])
+        digit_table(starts[i], step, windows[i % tiles], mixtures[i], sigmoid, table[i])
