@@ -104,8 +104,8 @@ _CODES = {  # the worst first
 
 def worst_code(verdicts: Iterable[Verdict]) -> int:
     """Return the exit code of a job whose files ended so, 0 if none did."""
-    found = set(verdicts)
-    return next((code for verdict, code in _CODES.items() if verdict in found), 0)
+    seen = set(verdicts)
+    return next((code for verdict, code in _CODES.items() if verdict in seen), 0)
 
 
 def verdict_of(error: Exception | None) -> Verdict:

@@ -66,7 +66,7 @@ def _size(bits: _Bits) -> tuple[int, int]:
 
 def jpeg_pixels(data: bytes) -> int:
     """Return the most that any frame header declares, wherever it is: libjxl allocates for each."""
-    sides = (map(int.from_bytes, found.groups()) for found in _JPEG_FRAME.finditer(data))
+    sides = (map(int.from_bytes, match.groups()) for match in _JPEG_FRAME.finditer(data))
     return max((height * width for height, width in sides), default=0)
 
 

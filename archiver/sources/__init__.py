@@ -153,14 +153,14 @@ def _recognise(head: bytes) -> Format:
         return Format.NIFTI
     if jpeg_ls.is_jpeg_ls(head):
         return Format.JPEG_LS
-    found = next((format for magic, format in _MAGIC if head.startswith(magic)), None)
-    if found is None and metaimage.is_metaimage(head):
+    format = next((format for magic, format in _MAGIC if head.startswith(magic)), None)
+    if format is None and metaimage.is_metaimage(head):
         return Format.METAIMAGE
-    if found is None and dicom_header.is_dicom(head):
+    if format is None and dicom_header.is_dicom(head):
         return Format.DICOM
-    if found is None and mgh.is_mgh(head):
+    if format is None and mgh.is_mgh(head):
         return Format.MGH
-    return found or Format.OPAQUE
+    return format or Format.OPAQUE
 
 
 def _parse_as(
@@ -176,19 +176,19 @@ def _parse_as(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = split(path, fidelity=fidelity)
-            rebuilt, _ = _digest(rebuild(format, found.residue, found.images))
-            found.forget()
-        if rebuilt != digest and found.fidelity is Fidelity.BYTES:
+            parts = split(path, fidelity=fidelity)
+            rebuilt, _ = _digest(rebuild(format, parts.residue, parts.images))
+            parts.forget()
+        if rebuilt != digest and parts.fidelity is Fidelity.BYTES:
             raise Unsupported(f"{format.name}: rebuilt file differs")
     except Exception as error:  # whatever a decoder raises on damaged content
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the system; decoders raise OSError, too
         note = notes.of(error, format.name, str(path))
         return ParsedFile(Format.OPAQUE, (), b"", note, digest, size, digest, Fidelity.BYTES)
-    note = notes.steady(found.note, str(path))
+    note = notes.steady(parts.note, str(path))
     return ParsedFile(
-        format, found.images, found.residue, note, digest, size, rebuilt, found.fidelity
+        format, parts.images, parts.residue, note, digest, size, rebuilt, parts.fidelity
     )
 
 

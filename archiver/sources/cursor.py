@@ -52,10 +52,10 @@ class Cursor:
         if self._at != len(self._data):
             raise self.damaged("its end", f"{len(self._data) - self._at} more bytes")
 
-    def damaged(self, expected: object, found: object) -> IntegrityError:
+    def damaged(self, expected: object, got: object) -> IntegrityError:
         """Build the error for a value that a writer never wrote."""
         return IntegrityError(
-            f"{self._what}: expected {expected}, found {found};"
+            f"{self._what}: expected {expected}, found {got};"
             " the archive is damaged, run `archiver verify` on it"
         )
 

@@ -65,23 +65,23 @@ def find(path: Path) -> Described | None:
     for name in _candidates(path, stem[0] or stem[2]):
         read, most = _DETACHED[Path(name).suffix]
         with contextlib.suppress(Exception):  # of a header that describes something else
-            found = read(_head(path, name, most))
-            if found and found[0].removeprefix("./") == path.name:
-                return Described.by_text(found[1])
+            described = read(_head(path, name, most))
+            if described and described[0].removeprefix("./") == path.name:
+                return Described.by_text(described[1])
     return None
 
 
 def _candidates(path: Path, stem: str) -> Iterator[str]:
     """Yield the names of headers that may describe a file: of its own name first."""
-    own = [stem + suffix for suffix in _DETACHED]
-    yield from own
+    named_alike = [stem + suffix for suffix in _DETACHED]
+    yield from named_alike
     if not path.name.removesuffix(".gz").lower().endswith(_DATA):
         return
     with os.scandir(path.parent) as entries:
         names = [entry.name for _, entry in zip(range(_MOST_NAMES + 1), entries, strict=False)]
     if len(names) <= _MOST_NAMES:  # else what is found depends on the order of the file system
         others = sorted(name for name in names if name.endswith(tuple(_DETACHED)))
-        yield from (name for name in others[:_MOST_HEADERS] if name not in own)
+        yield from (name for name in others[:_MOST_HEADERS] if name not in named_alike)
 
 
 def _head(path: Path, name: str, most: int) -> bytes:

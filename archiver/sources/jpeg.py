@@ -73,8 +73,8 @@ def _page(data: bytes) -> Page | None:
     try:
         [expected] = decode(data)
         for converts in (True, False):
-            found = JpegTile.of_segment(data, b"", converts=converts).samples()
-            if found.shape == expected.shape and np.array_equal(found, expected):
+            decoded = JpegTile.of_segment(data, b"", converts=converts).samples()
+            if decoded.shape == expected.shape and np.array_equal(decoded, expected):
                 break
         else:
             return None

@@ -70,12 +70,12 @@ def _read(head: bytes) -> tuple[Mapping[str, str], int]:
     fields: dict[str, str] = {}
     at = 0
     while "elementdatafile" not in fields:
-        found = _LINE.match(head, at)
-        if found is None:
+        line = _LINE.match(head, at)
+        if line is None:
             break
-        name, value = (part.decode("utf-8", "replace") for part in found.groups())
+        name, value = (field.decode("utf-8", "replace") for field in line.groups())
         fields[name.lower()] = value
-        at = found.end()
+        at = line.end()
     return fields, at
 
 

@@ -73,9 +73,9 @@ def _read(head: bytes) -> tuple[Mapping[str, Any], int]:
     """Return the fields that matter, and where the header ends."""
     import nrrd
 
-    found = _END.search(head)
-    end = found.end() if found else len(head)
-    magic, *lines = head[: found.start() if found else end].splitlines()
+    blank = _END.search(head)
+    end = blank.end() if blank else len(head)
+    magic, *lines = head[: blank.start() if blank else end].splitlines()
     wanted = [line.decode("ascii", "replace") for line in lines if _FIELDS.match(line)]
     fields = nrrd.read_header([magic.decode("ascii", "replace"), *wanted])
     return {name.lower(): value for name, value in fields.items()}, end

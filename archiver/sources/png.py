@@ -156,9 +156,9 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
 def _check(
     cursor: Cursor, header: _Header, images: Sequence[Image], filters: bytes, padding: bytes
 ) -> None:
-    found = [image.shape for image in images]
-    if found != [(header.height, header.width, header.channels)]:
-        raise cursor.damaged(f"one image of {header}", found)
+    shapes = [image.shape for image in images]
+    if shapes != [(header.height, header.width, header.channels)]:
+        raise cursor.damaged(f"one image of {header}", shapes)
     if images[0].dtype != _dtype(header):
         raise cursor.damaged(f"samples of type {_dtype(header)}", images[0].dtype)
     rows = sum(header.pass_shape(step)[0] for step in header.passes)
@@ -246,9 +246,9 @@ def _unfilter_all(raw: bytes, header: _Header) -> tuple[Samples, bytes, bytes]:
         if kinds.max() > 4:
             raise Unsupported("PNG: unknown filter type")
         plain = _unfilter(raw[at:end], rows, n_bytes, header)
-        part = samples[step[0] :: step[2], step[1] :: step[3]]
-        part[...] = _to_samples(plain, part.shape[1], header)
-        paddings.append(_unused(plain, part.shape[1] * header.bits))
+        pixels = samples[step[0] :: step[2], step[1] :: step[3]]
+        pixels[...] = _to_samples(plain, pixels.shape[1], header)
+        paddings.append(_unused(plain, pixels.shape[1] * header.bits))
         filters.append(kinds.tobytes())
         at = end
     padding = b"".join(paddings)
@@ -284,10 +284,10 @@ def _filter_all(samples: Samples, header: _Header, filters: bytes, padding: byte
     pieces: list[bytes] = []
     row = 0
     for step in header.passes:
-        part = samples[step[0] :: step[2], step[1] :: step[3]]
-        rows = part.shape[0]
+        pixels = samples[step[0] :: step[2], step[1] :: step[3]]
+        rows = pixels.shape[0]
         kinds = np.frombuffer(filters, np.uint8)[row : row + rows]
-        plain = _to_bytes(part, header)
+        plain = _to_bytes(pixels, header)
         if padding:
             plain[:, -1] |= np.frombuffer(padding, np.uint8)[row : row + rows]
         pieces += _filter(plain, kinds, header.stride)
@@ -295,11 +295,11 @@ def _filter_all(samples: Samples, header: _Header, filters: bytes, padding: byte
     return b"".join(pieces)
 
 
-def _to_bytes(part: Samples, header: _Header) -> Bytes:
+def _to_bytes(pixels: Samples, header: _Header) -> Bytes:
     if header.bit_depth < 8:
-        return pack_bits(part[..., 0].astype(np.uint8), header.bit_depth)
-    ordered = np.array(part, dtype=_dtype(header).newbyteorder(">"), order="C")
-    return ordered.view(np.uint8).reshape(part.shape[0], -1)
+        return pack_bits(pixels[..., 0].astype(np.uint8), header.bit_depth)
+    ordered = np.array(pixels, dtype=_dtype(header).newbyteorder(">"), order="C")
+    return ordered.view(np.uint8).reshape(pixels.shape[0], -1)
 
 
 def _filter(plain: Bytes, kinds: Bytes, stride: int) -> Iterator[bytes]:

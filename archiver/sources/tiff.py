@@ -68,13 +68,13 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
     if not pages or (reasons and 2 * _payload(pages) < size):
         raise Unsupported(f"TIFF: {reasons[0] if reasons else 'no pages'}")
     try:
-        found = find_recipes.split(path, pages, fidelity=fidelity)
+        parts = find_recipes.split(path, pages, fidelity=fidelity)
     except Unsupported as reason:
         raise Unsupported(f"TIFF: {reason}") from reason
     skipped = f"{len(reasons)} pages kept as they are: {reasons[0]}" if reasons else ""
-    note = "; ".join(filter(None, (skipped, found.note)))
-    images = tuple(replace(image, neighbours=neighbours) for image in found.images)
-    return replace(found, images=images, note=note and f"TIFF: {note}")
+    note = "; ".join(filter(None, (skipped, parts.note)))
+    images = tuple(replace(image, neighbours=neighbours) for image in parts.images)
+    return replace(parts, images=images, note=note and f"TIFF: {note}")
 
 
 def _payload(pages: Sequence[Page]) -> int:

@@ -26,17 +26,17 @@ def with_frames(path: Path, pages: Sequence[Page], size: int) -> list[Page]:
     covered = sum(int(page.lengths.sum()) for page in pages)
     if not pages or size - covered < min(_frame_bytes(page) for page in pages):
         return list(pages)
-    stacks, found = _stacks(path), list[Page]()
+    stacks, all_pages = _stacks(path), list[Page]()
     shown = {int(page.offsets[0]) for page in pages}
     for page in pages:
-        found.append(page)
+        all_pages.append(page)
         first, n_bytes = int(page.offsets[0]), _frame_bytes(page)
         count = stacks.get(first, 1) if _is_plain(page) else 1
         if first + n_bytes in shown:  # by an IFD
             continue
-        if first + count * n_bytes <= size and len(found) + count <= planes.MAX_FRAMES:
-            found += (planes.frame(page.geometry, first + i * n_bytes) for i in range(1, count))
-    return found
+        if first + count * n_bytes <= size and len(all_pages) + count <= planes.MAX_FRAMES:
+            all_pages += (planes.frame(page.geometry, first + i * n_bytes) for i in range(1, count))
+    return all_pages
 
 
 def neighbours(tif: Any, count: int) -> tuple[int, ...]:
@@ -62,19 +62,19 @@ def _stacks(path: Path) -> dict[int, int]:
 
     The file is opened anew, since its pages would forget their tags.
     """
-    found = {}
+    stacks = {}
     try:
         with tifffile.TiffFile(path, _multifile=False) as tif:
             for series in tif.series:
                 offset, frame = series.dataoffset, series.keyframe.nbytes
                 n_bytes = math.prod(series.shape) * series.dtype.itemsize
                 if len(series._pages) == 1 and offset is not None and n_bytes > frame > 0:
-                    found[int(offset)] = n_bytes // frame
+                    stacks[int(offset)] = n_bytes // frame
     except Exception as error:  # whatever a description makes tifffile raise
         if isinstance(error, OSError) and error.errno is not None:
             raise
         return {}
-    return found
+    return stacks
 
 
 def _frame_bytes(page: Page) -> int:

@@ -76,8 +76,8 @@ class Voxels:
 def split(path: Path, voxels: Voxels, *, fidelity: Fidelity) -> Split:
     """Split a file of header and samples, or of samples alone; or raise Unsupported."""
     if not voxels.is_deflated:
-        found = split_plain(path, voxels, fidelity=fidelity)
-        return _wrapped(_PLAIN, found)
+        parts = split_plain(path, voxels, fidelity=fidelity)
+        return _wrapped(_PLAIN, parts)
     if path.stat().st_size > MAX_WHOLE_BYTES:
         raise Unsupported(f"{voxels.format.name}: too large to hold in memory")
     return _wrapped(_DEFLATED, _split_deflated(path, voxels, fidelity))
@@ -101,8 +101,8 @@ def _split_deflated(path: Path, voxels: Voxels, fidelity: Fidelity) -> Split:
     return stream.split(voxels.format, voxels.split, fidelity=fidelity)
 
 
-def _wrapped(how: int, found: Split) -> Split:
-    return replace(found, residue=bytes([LAYOUT_VERSION, how]) + found.residue)
+def _wrapped(how: int, parts: Split) -> Split:
+    return replace(parts, residue=bytes([LAYOUT_VERSION, how]) + parts.residue)
 
 
 def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:

@@ -201,7 +201,7 @@ def test_any_coefficients_come_back(
     plane = np.zeros((32, 64, 8, 8), np.int64)
     plane[..., 0, 0] = np.resize(np.r_[-1023:1024], (32, 64)).clip(-dc, dc)
     steps[0, 0] += not is_standard
-    found = traces.Found(
+    found = traces.Trace(
         Coefficients(Mode.GREY, (plane,), (steps, steps)), 0, 0, np.ones((256, 512), np.bool_)
     )
     monkeypatch.setattr(traces, "find", lambda tile: [found])

@@ -106,12 +106,12 @@ class CpuCoder:
         outputs = np.empty((len(h), len(port.head.bias)), np.float32)
         sums = torch.empty(size, outputs.shape[1], dtype=SUMS[self.kind])
         for start in range(0, len(h), size):
-            part = slice(start, min(start + size, len(h)))
-            n = part.stop - start
+            pixels = slice(start, min(start + size, len(h)))
+            n = pixels.stop - start
             levels = room.levels[:n]
-            layers.snap_rows(h[part], levels.numpy())
+            layers.snap_rows(h[pixels], levels.numpy())
             port.head.into(sums[:n], levels)
-            layers.scaled(sums[:n].numpy(), port.head.scale, port.head.bias, outputs[part])
+            layers.scaled(sums[:n].numpy(), port.head.scale, port.head.bias, outputs[pixels])
         return outputs
 
     def _stream(self, port: Port, planes: NDArray[np.int8], room: Buffers) -> Float32:
@@ -137,8 +137,8 @@ class CpuCoder:
         for top, n in parts:
             layers.gather(planes, top, n, STRICT, seen.numpy())
             port.embed.into(sums[: n * width], seen[: n * width])
-            part = h[top * width : (top + n) * width]
-            layers.scaled(sums[: n * width].numpy(), port.embed.scale, port.embed.bias, part)
+            chunk = h[top * width : (top + n) * width]
+            layers.scaled(sums[: n * width].numpy(), port.embed.scale, port.embed.bias, chunk)
         return h
 
     def _advance(

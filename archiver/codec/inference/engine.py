@@ -180,11 +180,11 @@ class Engine:
         kinds = [(*shape, window.digits) for shape, window in zip(shapes, windows, strict=True)]
         with _computing(self.threads):
             for indices in _wavefronts(kinds, DECODE_PIXELS["cpu"]):
-                own = [windows[i] for i in indices]
+                chosen = [windows[i] for i in indices]
                 decoded = coder.decode_high_depth(
-                    [streams[i] for i in indices], [shapes[i] for i in indices], own
+                    [streams[i] for i in indices], [shapes[i] for i in indices], chosen
                 )
-                for i, values, window in zip(indices, decoded, own, strict=True):
+                for i, values, window in zip(indices, decoded, chosen, strict=True):
                     if values.max() > window.top:
                         raise IntegrityError("deep tile: a number above the largest one")
                     tiles[i] = window.samples(values)

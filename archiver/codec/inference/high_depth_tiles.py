@@ -34,15 +34,16 @@ def decode(payloads: Sequence[bytes], shapes: Sequence[Shape], engine: Engine) -
     """Return the tiles (H, W, C), uint16; IntegrityError if a payload does not decode."""
     if payloads and engine.deep is None:
         raise IntegrityError(f"deep tile: model {engine.name} has no port for more than 8 bits")
-    parts = [_split(data, shape[2]) for data, shape in zip(payloads, shapes, strict=True)]
+    split = [_split(data, shape[2]) for data, shape in zip(payloads, shapes, strict=True)]
     sides = [shape[:2] for shape in shapes for _ in range(shape[2])]
-    planes = iter(engine.decode_high_depth([one for each in parts for one in each], sides))
-    return [np.stack([next(planes) for _ in each], -1) for each in parts]
+    streams = [stream for channels in split for stream in channels]
+    planes = iter(engine.decode_high_depth(streams, sides))
+    return [np.stack([next(planes) for _ in channels], -1) for channels in split]
 
 
 def _join(channels: Sequence[bytes]) -> bytes:
     *first, last = channels
-    return b"".join([_LENGTH.pack(len(one)) + one for one in first] + [last])
+    return b"".join([_LENGTH.pack(len(stream)) + stream for stream in first] + [last])
 
 
 def _split(payload: bytes, channels: int) -> list[bytes]:

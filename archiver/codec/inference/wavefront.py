@@ -101,7 +101,7 @@ def predict(net: mgcf.MGCF, samples: Tensor) -> tuple[Tensor, Tensor]:
     """Do what ``net(samples)`` does, pointwise layers in chunks that fit the cache."""
     levels, base = features(net, samples)
     flat, head = levels.view(-1, levels.shape[-1]), net.port(samples.shape[-1]).head
-    outputs = torch.cat([head(part) for part in flat.split(_chunk(levels))])
+    outputs = torch.cat([head(chunk) for chunk in flat.split(_chunk(levels))])
     return outputs.view(*levels.shape[:-1], -1), base
 
 
@@ -122,13 +122,13 @@ def _advance(block: mgcf.Block, h: Tensor) -> None:
     flat, x, value = h.view(-1, h.shape[-1]), torch.empty_like(h), torch.empty_like(h)
     size = _chunk(h)
     pairs = zip(x.view_as(flat).split(size), value.view_as(flat).split(size), strict=True)
-    for part, (x_part, value_part) in zip(flat.split(size), pairs, strict=True):
-        features, values = block.features(part)
-        x_part.copy_(features)
-        value_part.copy_(values)
+    for chunk, (x_chunk, value_chunk) in zip(flat.split(size), pairs, strict=True):
+        features, values = block.features(chunk)
+        x_chunk.copy_(features)
+        value_chunk.copy_(values)
     gate = block.depthwise(x).contiguous().view_as(flat).split(size)
-    for part, g, v in zip(flat.split(size), gate, value.view_as(flat).split(size), strict=True):
-        part.copy_(block.mix(part, g, v))
+    for chunk, g, v in zip(flat.split(size), gate, value.view_as(flat).split(size), strict=True):
+        chunk.copy_(block.mix(chunk, g, v))
 
 
 def _chunk(x: Tensor) -> int:
@@ -146,10 +146,10 @@ def _encode_tile(
     seen = mixture.copyable(samples - mgcf.MID, net.architecture).flatten(1, 2)
     outputs, base = outputs.flatten(0, 1), base.flatten(0, 1)
     for start in range(0, len(centred), causal.CACHED_PIXELS):
-        part = slice(start, start + causal.CACHED_PIXELS)
-        p = mixture.parameters(outputs[part], samples.shape[-1], net.architecture)
-        pixels = p, base[part], centred[part], seen[:, part]
-        _fill_tables(*pixels, positions[part], table, digits)
+        chunk = slice(start, start + causal.CACHED_PIXELS)
+        p = mixture.parameters(outputs[chunk], samples.shape[-1], net.architecture)
+        pixels = p, base[chunk], centred[chunk], seen[:, chunk]
+        _fill_tables(*pixels, positions[chunk], table, digits)
     return encode_digits(digits, table)
 
 

@@ -110,25 +110,25 @@ class Header:
         if n != len(self.components) or len(body) != 4 + 2 * n or body[-3:] != b"\0\x3f\0":
             raise ValueError("scan of another kind")
         for i, (id, tables) in enumerate(struct.iter_unpack("BB", body[1 : 1 + 2 * n])):
-            one = self.components[i]
-            if one.id != id:
+            component = self.components[i]
+            if component.id != id:
                 raise ValueError("components out of order")
-            known = one.id, one.across, one.down, one.steps
+            known = component.id, component.across, component.down, component.steps
             self.components[i] = Component(*known, tables >> 4, tables & 15)
 
     def _check(self) -> None:
-        each = [one.across * one.down for one in self.components]
-        factors = [f for one in self.components for f in (one.across, one.down)]
-        good = 1 <= len(each) <= 4 and min(factors) >= 1 and max(factors) <= _MOST_FACTOR
-        good = good and (len(each) == 1 or sum(each) <= _MOST_BLOCKS)
+        n_blocks = [component.across * component.down for component in self.components]
+        factors = [f for component in self.components for f in (component.across, component.down)]
+        good = 1 <= len(n_blocks) <= 4 and min(factors) >= 1 and max(factors) <= _MOST_FACTOR
+        good = good and (len(n_blocks) == 1 or sum(n_blocks) <= _MOST_BLOCKS)
         good = good and self.height * self.width > 0
         if not good or sum(64 * n * m for n, m in self.shapes) > MAX_COEFFICIENTS:
             raise ValueError("frame of another kind")
-        for one in self.components:
-            steps = self.steps[one.steps]
+        for component in self.components:
+            steps = self.steps[component.steps]
             if len(steps) != 64 or not steps.all():
                 raise ValueError("steps of zero")
-            if not {one.dc, 16 + one.ac} <= set(self.codes):
+            if not {component.dc, 16 + component.ac} <= set(self.codes):
                 raise ValueError("no Huffman table")
 
     @property
@@ -136,7 +136,7 @@ class Header:
         """Rows and columns of blocks that an MCU has of each component."""
         if len(self.components) == 1:
             return [(1, 1)]
-        return [(one.down, one.across) for one in self.components]
+        return [(component.down, component.across) for component in self.components]
 
     @property
     def mcus(self) -> tuple[int, int]:
@@ -153,13 +153,13 @@ class Header:
     @property
     def of_mcu(self) -> Ints:
         """The component of each block of an MCU."""
-        each = [down * across for down, across in self.factors]
-        return np.repeat(np.arange(len(each)), each)
+        n_blocks = [down * across for down, across in self.factors]
+        return np.repeat(np.arange(len(n_blocks)), n_blocks)
 
     @property
     def tables(self) -> list[Ints]:
         """The steps of each component, zigzag order."""
-        return [self.steps[one.steps] for one in self.components]
+        return [self.steps[component.steps] for component in self.components]
 
 
 Planes = list[Blocks]  # of each component (rows, columns, 64), zigzag order
@@ -182,7 +182,7 @@ class Parts:
         stop = end.start() if end else len(data)
         scan = np.frombuffer(data, np.uint8)[header.size : stop]
         rows, columns = header.mcus
-        tables = [np.stack(part) for part in zip(*_lookups(header), strict=True)]
+        tables = [np.stack(of_components) for of_components in zip(*_lookups(header), strict=True)]
         blocks = huffman.read(scan, rows * columns, header.restart, header.of_mcu, *tables)
         if blocks is None or _scan_of(blocks, header) != scan.tobytes():
             raise ValueError("a scan that would not come back")
@@ -196,8 +196,10 @@ class Parts:
 
 def _scan_of(blocks: Blocks, header: Header) -> bytes:
     rows, columns = header.mcus
-    dc = np.stack([huffman.codes(*header.codes[one.dc]) for one in header.components])
-    ac = np.stack([huffman.codes(*header.codes[16 + one.ac]) for one in header.components])
+    dc = np.stack([huffman.codes(*header.codes[component.dc]) for component in header.components])
+    ac = np.stack(
+        [huffman.codes(*header.codes[16 + component.ac]) for component in header.components]
+    )
     scan = huffman.write(blocks, rows * columns, header.restart, header.of_mcu, dc, ac)
     if not scan.size:
         raise ValueError("no Huffman code for a coefficient")
@@ -205,8 +207,11 @@ def _scan_of(blocks: Blocks, header: Header) -> bytes:
 
 
 def _lookups(header: Header) -> Iterator[tuple[Ints, Ints]]:
-    for one in header.components:
-        yield huffman.lookup(*header.codes[one.dc]), huffman.lookup(*header.codes[16 + one.ac])
+    for component in header.components:
+        yield (
+            huffman.lookup(*header.codes[component.dc]),
+            huffman.lookup(*header.codes[16 + component.ac]),
+        )
 
 
 def _markers(data: bytes) -> Iterator[tuple[int, bytes, int]]:
@@ -233,11 +238,13 @@ def _markers(data: bytes) -> Iterator[tuple[int, bytes, int]]:
 def _planes(blocks: Blocks, header: Header) -> Planes:
     """Return the blocks of each component in their places."""
     rows, columns = header.mcus
-    each = blocks.reshape(rows, columns, -1, 64)
+    of_mcus = blocks.reshape(rows, columns, -1, 64)
     planes, at = [], 0
     for down, across in header.factors:
-        part = each[:, :, at : at + down * across].reshape(rows, columns, down, across, 64)
-        ordered = part.transpose(0, 2, 1, 3, 4)
+        of_component = of_mcus[:, :, at : at + down * across].reshape(
+            rows, columns, down, across, 64
+        )
+        ordered = of_component.transpose(0, 2, 1, 3, 4)
         planes.append(np.ascontiguousarray(ordered).reshape(rows * down, columns * across, 64))
         at += down * across
     return planes
@@ -248,6 +255,6 @@ def _blocks(planes: Planes, header: Header) -> Blocks:
     rows, columns = header.mcus
     parts = []
     for plane, (down, across) in zip(planes, header.factors, strict=True):
-        part = plane.reshape(rows, down, columns, across, 64).transpose(0, 2, 1, 3, 4)
-        parts.append(part.reshape(rows, columns, down * across, 64))
+        of_component = plane.reshape(rows, down, columns, across, 64).transpose(0, 2, 1, 3, 4)
+        parts.append(of_component.reshape(rows, columns, down * across, 64))
     return np.ascontiguousarray(np.concatenate(parts, 2).reshape(-1, 64))

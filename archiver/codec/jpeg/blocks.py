@@ -114,7 +114,7 @@ def _code_number(
     Class c > 0 has the magnitudes from 2^(c-1) + 1 to 2^c, class 0 has 1.
     """
     stage = SIGN if k > 0 and k == scene.facts[END] else ZERO
-    sign, bits, left, found = 1, 0, 0, 0
+    sign, bits, left, size = 1, 0, 0, 0
     while left >= 0:
         node = _node(stage, bits, left)
         contexts.align(scene, stage, sign)
@@ -133,11 +133,11 @@ def _code_number(
         elif stage == CLASS:
             bits += bit
             if bit == 0 or bits == _MOST_CLASS:
-                left, found, stage = bits - 2, min(bits, 1), MANTISSA
+                left, size, stage = bits - 2, min(bits, 1), MANTISSA
         else:
-            found = 2 * found + bit
+            size = 2 * size + bit
             left -= 1
-    return sign * (found + 1)
+    return sign * (size + 1)
 
 
 @compiled

@@ -73,7 +73,7 @@ class ContextState(NamedTuple):
 
     def copy(self) -> ContextState:
         """Return a memory that learns apart from this one."""
-        return ContextState(*(part.copy() for part in self))  # type: ignore[arg-type]
+        return ContextState(*(array.copy() for array in self))  # type: ignore[arg-type]
 
 
 class Coder(NamedTuple):
@@ -96,7 +96,7 @@ class Coder(NamedTuple):
 
     def finished(self) -> bytes | None:
         """Return what was written, and as few bytes as end it; None if there was no room for it."""
-        low, high, _, size, _ = (int(part) for part in self.state)
+        low, high, _, size, _ = (int(number) for number in self.state)
         if size > len(self.buffer):
             return None
         for n in range(5):
@@ -140,16 +140,16 @@ def decide(bit: int, n: int, state: ContextState, coder: Coder, desk: Desk) -> A
     _gather(n, state, desk)
     logit = _mix(used, state, desk)
     first, second = desk.choice[1], desk.choice[2]
-    knot, part = (logit + 2048) >> 7, (logit + 2048) & 127
-    one, other = state.curves[0, first], state.curves[1, second]
-    corrected = (one[knot] * (128 - part) + one[knot + 1] * part) >> 7
-    corrected += (other[knot] * (128 - part) + other[knot + 1] * part) >> 7
+    knot, beyond = (logit + 2048) >> 7, (logit + 2048) & 127
+    first_curve, second_curve = state.curves[0, first], state.curves[1, second]
+    corrected = (first_curve[knot] * (128 - beyond) + first_curve[knot + 1] * beyond) >> 7
+    corrected += (second_curve[knot] * (128 - beyond) + second_curve[knot + 1] * beyond) >> 7
     chance = (2 * SQUASH[logit + _LOGIT] + corrected) >> 2
     bit = _code(bit, min(max(chance, _LEAST), _MOST), coder)
     target = bit << 16
-    near = knot + (part >> 6)
-    one[near] += (target - one[near]) >> 6
-    other[near] += (target - other[near]) >> 6
+    near = knot + (beyond >> 6)
+    first_curve[near] += (target - first_curve[near]) >> 6
+    second_curve[near] += (target - second_curve[near]) >> 6
     _learn(target, logit, used, state, desk)
     _remember(target, n, state, desk)
     return bit

@@ -102,11 +102,11 @@ def _take(state: Any, bits: int) -> Any:
 def _symbol(scan: Bytes, state: Any, table: Any) -> Any:
     """Return the next symbol, -1 if there is none."""
     _fill(scan, state)
-    found = table[(state[0] >> (state[1] - 16)) & 0xFFFF]
-    if found < 0:
+    entry = table[(state[0] >> (state[1] - 16)) & 0xFFFF]
+    if entry < 0:
         return -1
-    state[1] -= found >> 8
-    return found & 255
+    state[1] -= entry >> 8
+    return entry & 255
 
 
 @compiled
@@ -150,7 +150,7 @@ def _block(scan: Bytes, state: Any, dc: Any, ac: Any, last: int, block: Any) -> 
 @compiled
 def _read(scan: Bytes, n: int, restart: int, of_mcu: Any, dc: Any, ac: Any, blocks: Any) -> bool:
     state, last = np.zeros(4, np.int64), np.zeros(4, np.int64)  # bits, how many, where, made up
-    each = of_mcu.size
+    n_blocks = of_mcu.size
     for mcu in range(n):
         if restart and mcu and mcu % restart == 0:
             at = state[2]
@@ -159,9 +159,9 @@ def _read(scan: Bytes, n: int, restart: int, of_mcu: Any, dc: Any, ac: Any, bloc
             state[:] = 0
             state[2] = at + 2
             last[:] = 0
-        for i in range(each):
+        for i in range(n_blocks):
             component = of_mcu[i]
-            block = blocks[mcu * each + i]
+            block = blocks[mcu * n_blocks + i]
             if not _block(scan, state, dc[component], ac[component], last[component], block):
                 return False
             last[component] = block[0]
@@ -233,7 +233,7 @@ def _write_block(state: Any, out: Bytes, block: Any, last: int, dc: Any, ac: Any
 def _write(blocks: Any, n: int, restart: int, of_mcu: Any, dc: Any, ac: Any, out: Bytes) -> Any:
     """Write a scan; return its size, 0 if a symbol has no code."""
     state, last = np.zeros(3, np.int64), np.zeros(4, np.int64)
-    each = of_mcu.size
+    n_blocks = of_mcu.size
     for mcu in range(n):
         if restart and mcu and mcu % restart == 0:
             if state[1]:
@@ -242,9 +242,9 @@ def _write(blocks: Any, n: int, restart: int, of_mcu: Any, dc: Any, ac: Any, out
             out[state[2] + 1] = 0xD0 + (mcu // restart - 1) % 8
             state[2] += 2
             last[:] = 0
-        for i in range(each):
+        for i in range(n_blocks):
             component = of_mcu[i]
-            block = blocks[mcu * each + i]
+            block = blocks[mcu * n_blocks + i]
             if not _write_block(state, out, block, last[component], dc[component], ac[component]):
                 return 0
             last[component] = int(block[0])

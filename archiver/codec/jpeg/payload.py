@@ -62,9 +62,9 @@ def decode(payload: bytes, state: ContextState) -> bytes:
     head = head_of(payload)
     before, after = _segments(head)
     header = _header(before)
-    found = planes.decode(payload[len(head) :], header, state)
+    decoded = planes.decode(payload[len(head) :], header, state)
     try:
-        return Parts(before, header, found, after).to_bytes()
+        return Parts(before, header, decoded, after).to_bytes()
     except ValueError as error:
         raise IntegrityError(f"JPEG tile: {error}") from error
 

@@ -82,11 +82,11 @@ def encode_coefficients(tile: Samples, state: ContextState | None = None) -> byt
     It is primed if there is a ``memory``, which then learns from it.
     """
     data = tile.tobytes()
-    found = coded.encode(data[_HEADER:], ContextState.fresh() if state is None else state)
-    if found is None:
+    streams = coded.encode(data[_HEADER:], ContextState.fresh() if state is None else state)
+    if streams is None:
         return b""
     form = Form.COEFFICIENTS if state is None else Form.AFTER_KEYS
-    return bytes([form]) + data[:_HEADER] + b"".join(found)
+    return bytes([form]) + data[:_HEADER] + b"".join(streams)
 
 
 def _transcoded(tile: Samples) -> bytes:

@@ -272,4 +272,4 @@ def _decode(stream: bytes, codes: list[int], shapes: list[tuple[int, int]]) -> l
             raise IntegrityError("adapter: a value is out of range")
         flat[np.repeat(codes, lengths) > 0] = values
     parts = np.split(flat.astype(np.int8), np.cumsum(lengths)[:-1])
-    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+    return [factor.reshape(shape) for factor, shape in zip(parts, shapes, strict=True)]

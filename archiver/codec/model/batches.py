@@ -47,8 +47,8 @@ class Shown:
 
     def crop(self, top: int, left: int, height: int, width: int) -> Shown:
         """Return a part of it."""
-        part = self.samples[top : top + height, left : left + width]
-        return replace(self, samples=np.ascontiguousarray(part))
+        crop = self.samples[top : top + height, left : left + width]
+        return replace(self, samples=np.ascontiguousarray(crop))
 
     def cut(self, side: int) -> Iterator[Shown]:
         """Yield parts of ``side``, smaller at its end."""
@@ -72,8 +72,8 @@ class Batch:
     @classmethod
     def of(cls, parts: Sequence[Shown]) -> Batch:
         """Stack parts of one kind and shape."""
-        samples = torch.from_numpy(np.stack([part.samples for part in parts]).astype(np.float32))
-        windows = [part.window for part in parts if part.window]
+        samples = torch.from_numpy(np.stack([tile.samples for tile in parts]).astype(np.float32))
+        windows = [tile.window for tile in parts if tile.window]
         if not windows:
             return cls(parts[0].kind, samples)
         ends = np.stack([window.units(np.array([0, window.top])) for window in windows])

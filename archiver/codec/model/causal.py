@@ -83,10 +83,10 @@ def depthwise_exact(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     out = bias.expand_as(x).clone(memory_format=torch.contiguous_format)
     step = max(1, CACHED_PIXELS // (tiles * width)) if x.device.type == "cpu" else height
     for top in range(0, height, step):
-        part = out[:, top : top + step]
-        rows = part.shape[1]
+        strip = out[:, top : top + step]
+        rows = strip.shape[1]
         for (r, c), tap in zip(taps(strict=False), weights, strict=True):
-            part.addcmul_(padded[:, top + r : top + r + rows, c : c + width], tap)
+            strip.addcmul_(padded[:, top + r : top + r + rows, c : c + width], tap)
     return out
 
 

@@ -50,18 +50,18 @@ class Lookup:
 def table_values() -> tuple[list[int], list[int], list[float]]:
     """Compute T, W and S in decimal arithmetic, so that they are the same on every machine."""
     with decimal.localcontext(decimal.Context(prec=40, rounding=decimal.ROUND_HALF_EVEN)):
-        one, two = decimal.Decimal(1), decimal.Decimal(2)
-        decay, power = (-one / SIGMOID_STEPS).exp(), one
+        unit, two = decimal.Decimal(1), decimal.Decimal(2)
+        decay, power = (-unit / SIGMOID_STEPS).exp(), unit
         upper = []  # T[i / 256] for i = 0, 1, ...; the other half is its mirror image
         for _ in range(_LIMIT + 1):
-            upper.append(int((SIGMOID_ONE / (one + power)).to_integral_value()))
+            upper.append(int((SIGMOID_ONE / (unit + power)).to_integral_value()))
             power *= decay
         weight = [
-            int((WEIGHT_ONE * two ** (-one * i / mixture.OCTAVE)).to_integral_value())
+            int((WEIGHT_ONE * two ** (-unit * i / mixture.OCTAVE)).to_integral_value())
             for i in range(2 * int(mixture.LOGIT_LIMIT) + 1)
         ]
         inverse = [
-            _round_bits(SIGMOID_STEPS * two ** (-one * s / mixture.OCTAVE) / mixture.MEAN_UNIT)
+            _round_bits(SIGMOID_STEPS * two ** (-unit * s / mixture.OCTAVE) / mixture.MEAN_UNIT)
             for s in range(mixture.MIN_SCALE, mixture.MAX_SCALE + 1)
         ]
     return [SIGMOID_ONE - t for t in upper[:0:-1]] + upper, weight, inverse

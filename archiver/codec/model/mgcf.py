@@ -69,8 +69,8 @@ def n_couplings(channels: int) -> int:
 
 def n_outputs(channels: int, sizes: Architecture) -> int:
     """Return the head's outputs per pixel: see :func:`archiver.codec.model.mixture.parameters`."""
-    own = sizes.mixtures * (3 * channels + n_couplings(channels))
-    return own + 2 * sizes.copies * channels
+    predicted = sizes.mixtures * (3 * channels + n_couplings(channels))
+    return predicted + 2 * sizes.copies * channels
 
 
 def n_planes(channels: int) -> int:

@@ -55,10 +55,10 @@ def parameters(outputs: Tensor, channels: int, sizes: mgcf.Architecture) -> Para
     logits, C of scales.
     """
     n_rows, couplings_of = 3 * channels, mgcf.n_couplings(channels)
-    own, copied = outputs.movedim(-1, 0).split(
+    predicted, copied = outputs.movedim(-1, 0).split(
         [sizes.mixtures * (n_rows + couplings_of), 2 * channels * sizes.copies]
     )
-    logits, means, scales, couplings = own.unflatten(0, (-1, sizes.mixtures)).split(
+    logits, means, scales, couplings = predicted.unflatten(0, (-1, sizes.mixtures)).split(
         [channels, channels, channels, couplings_of]
     )
     copied_logits, copied_scales = copied.unflatten(0, (2, channels, sizes.copies))

@@ -111,8 +111,8 @@ def _added(frame: bytes, base: Tensors) -> Tensors:
         taken = 0
         for name in names:
             shape = base[name].shape
-            part = d[taken : taken + math.prod(shape)].reshape(shape)
-            tensors[name] = base[name] + part
+            steps = d[taken : taken + math.prod(shape)].reshape(shape)
+            tensors[name] = base[name] + steps
             taken += math.prod(shape)
     return {name: tensors[name] for name in base}
 

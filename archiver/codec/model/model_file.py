@@ -149,14 +149,15 @@ def unseal(data: bytes, *versions: int) -> tuple[dict[str, Any], bytes]:
 
     IntegrityError if it is damaged, FormatError if it is not ours or of another version.
     """
-    found = version_of(data)
+    version = version_of(data)
     kinds = dict.fromkeys((PLAIN_VERSION, VERSION), "a whole model")
     kinds[DELTA_VERSION] = "the difference to another model"
-    if found not in versions and found in kinds:
-        raise FormatError(f"model file: holds {kinds[found]}, expected {kinds[versions[0]]}")
-    if found not in versions:
+    if version not in versions and version in kinds:
+        raise FormatError(f"model file: holds {kinds[version]}, expected {kinds[versions[0]]}")
+    if version not in versions:
         raise FormatError(
-            f"model file: version {found}, this release reads 1 to {VERSION}; use a newer archiver"
+            f"model file: version {version}, this release reads 1 to {VERSION};"
+            " use a newer archiver"
         )
     (stored,) = struct.unpack_from("<I", data, len(data) - 4)
     computed = google_crc32c.value(data[:-4])
@@ -259,6 +260,6 @@ def _load_layer(model: ModelFile, name: str, layer: GridLayer) -> None:
 def _tensor(model: ModelFile, name: str, shape: torch.Size) -> torch.Tensor:
     array = model.tensors.get(name)
     if array is None or array.shape != tuple(shape):
-        found = None if array is None else array.shape
-        raise FormatError(f"model tensor {name}: expected shape {tuple(shape)}, found {found}")
+        held = None if array is None else array.shape
+        raise FormatError(f"model tensor {name}: expected shape {tuple(shape)}, found {held}")
     return torch.from_numpy(array.astype(np.float32))

@@ -76,7 +76,7 @@ def pixels_of(engine: Engine, patches: Sequence[Shown]) -> list[Pixels]:
         levels, base = (x.clone().flatten(0, -2) for x in engine.features(batch))
         coded = _flat(batch.to(levels.device).coded(engine.net.architecture))
         parts.setdefault(batch.kind, []).append(Pixels(batch.kind, levels, base, coded))
-    return [_joined(part) for part in parts.values()]
+    return [_joined(batches) for batches in parts.values()]
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def adapt(
     """
     rng = np.random.default_rng(seed)
     kept = _some(patches, rng)
-    n_pixels, n_kept = (sum(one.samples.size for one in some) for some in (patches, kept))
+    n_pixels, n_kept = (sum(tile.samples.size for tile in some) for some in (patches, kept))
     stands_for = n_pixels / max(1, n_kept)
     ranks, sizes = Ranks(0, 0, rank), engine.net.architecture
     with devices.training(engine.threads):
@@ -131,8 +131,8 @@ def adapt(
         if not before or before * stands_for > most_bits:
             return Learned({}, ranks, before * stands_for, 1.0, sizes)
         after = sum(run.learn(seconds) for run in runs)
-    found = {name: factor for run in runs for name, factor in run.factors.items()}
-    return Learned(found, ranks, before * stands_for, after / before, sizes)
+    learned = {name: factor for run in runs for name, factor in run.factors.items()}
+    return Learned(learned, ranks, before * stands_for, after / before, sizes)
 
 
 def _some(patches: Sequence[Shown], rng: np.random.Generator) -> list[Shown]:
@@ -226,7 +226,7 @@ def _flat(coded: mixture.Coded) -> mixture.Coded:
 
 def _joined(parts: Sequence[Pixels]) -> Pixels:
     """Return pixels of one kind in one piece."""
-    coded = [part.coded for part in parts]
+    coded = [batch.coded for batch in parts]
     grains = [c.grain for c in coded if isinstance(c.grain, Tensor)]
     whole = replace(
         coded[0],
@@ -236,5 +236,5 @@ def _joined(parts: Sequence[Pixels]) -> Pixels:
         is_least=torch.cat([c.is_least for c in coded]),
         is_most=torch.cat([c.is_most for c in coded]),
     )
-    levels = torch.cat([part.levels for part in parts])
-    return Pixels(parts[0].kind, levels, torch.cat([part.base for part in parts]), whole)
+    levels = torch.cat([batch.levels for batch in parts])
+    return Pixels(parts[0].kind, levels, torch.cat([batch.base for batch in parts]), whole)

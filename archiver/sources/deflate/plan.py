@@ -149,12 +149,12 @@ def _best_effort(raw: Bytes, read: _Stream) -> Effort | None:
     """
     start, n_bytes = _beginning(read)
     share = max(1.0, raw.size / max(1, n_bytes))
-    found: list[tuple[int, int, Effort]] = []
+    rated: list[tuple[int, int, Effort]] = []
     for effort in EFFORTS:
         compared = _compare(raw[: n_bytes + matches.MAX_MATCH], start, effort)
         if compared is not None and compared[2] * share <= most_work(raw.size):
-            found.append((_n_odd(*compared[:2]), compared[2], effort))
-    n_odd, _, best = min(found, default=(0, 0, None))
+            rated.append((_n_odd(*compared[:2]), compared[2], effort))
+    n_odd, _, best = min(rated, default=(0, 0, None))
     return best if n_odd * share * _EXCEPTION_BYTES < read.n_bytes else None
 
 
@@ -195,8 +195,8 @@ def _table(contexts: Contexts, kinds: Bytes) -> Bytes:
     """Return what most tokens of each context are: MATCH or LITERAL."""
     n_of = np.zeros((matches.N_CONTEXTS, 3), np.int64)
     for start in range(0, contexts.size, _TRIAL):  # bincount takes 8 bytes for each
-        part = slice(start, start + _TRIAL)
-        n_of += np.bincount(contexts[part] * 3 + kinds[part], minlength=n_of.size).reshape(-1, 3)
+        piece = slice(start, start + _TRIAL)
+        n_of += np.bincount(contexts[piece] * 3 + kinds[piece], minlength=n_of.size).reshape(-1, 3)
     return (n_of[:, matches.MATCH] > n_of[:, matches.LITERAL]).astype(np.uint8)
 
 

@@ -127,8 +127,8 @@ def find(raw: bytes, stream: bytes, hint: Settings | None = None) -> Made | None
 def _find_plan(raw: bytes, stream: bytes) -> Made | None:
     if stream[-_ADLER_BYTES:] != zlib.adler32(raw).to_bytes(_ADLER_BYTES, "big"):
         return None
-    found = plan.make(raw, stream[2:-_ADLER_BYTES])
-    return None if found is None else Made(Settings(Encoder.PLANNED, header=stream[:2]), found)
+    planned = plan.make(raw, stream[2:-_ADLER_BYTES])
+    return None if planned is None else Made(Settings(Encoder.PLANNED, header=stream[:2]), planned)
 
 
 def _find_settings(raw: bytes, stream: bytes, hint: Settings | None) -> Settings | None:

@@ -46,14 +46,14 @@ def split_elements(path: Path | Held, header: Header, *, fidelity: Fidelity) -> 
         raise Unsupported("DICOM: no pixel data")
     if not is_known or header.length != UNDEFINED:
         return find_recipes.split(path, dicom_native.find(path, header), fidelity=fidelity)
-    found = dicom_frames.find(path, header)
+    frames = dicom_frames.find(path, header)
     try:
-        return _noted(find_recipes.split(path, found.pages, fidelity=fidelity), found.note)
+        return _noted(find_recipes.split(path, frames.pages, fidelity=fidelity), frames.note)
     except Unsupported:
-        if found.pages[0].compression is not Compression.JPEG:
+        if frames.pages[0].compression is not Compression.JPEG:
             raise
-    found = dicom_frames.decodable(path, found.pages)
-    return _noted(find_recipes.split(path, found.pages, fidelity=fidelity), found.note)
+    frames = dicom_frames.decodable(path, frames.pages)
+    return _noted(find_recipes.split(path, frames.pages, fidelity=fidelity), frames.note)
 
 
 def _noted(split: Split, note: str) -> Split:

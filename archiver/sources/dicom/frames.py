@@ -102,7 +102,7 @@ def _told(faults: Sequence[str], n: int) -> str:
 
 def _fragments(file: BinaryIO, offset: int) -> list[Fragment]:
     """Return offset and length of every item of encapsulated pixel data."""
-    found: list[Fragment] = []
+    fragments: list[Fragment] = []
     for _ in range(planes.MAX_FRAMES + 1):
         file.seek(offset)
         item = file.read(BREAK_BYTES)
@@ -110,10 +110,10 @@ def _fragments(file: BinaryIO, offset: int) -> list[Fragment]:
             raise Unsupported("DICOM: pixel data that ends too early")
         *tag, length = struct.unpack("<HHI", item)
         if tuple(tag) == _SEQUENCE_END:
-            return found
+            return fragments
         if tuple(tag) != _ITEM or length == UNDEFINED:
             raise Unsupported("DICOM: damaged fragments")
-        found.append((offset + BREAK_BYTES, length))
+        fragments.append((offset + BREAK_BYTES, length))
         offset += BREAK_BYTES + length
     raise Unsupported("DICOM: too many fragments")
 
@@ -125,9 +125,9 @@ def _grouped(
     n_frames = header.frames
     if n_frames == 1 and fragments:
         return [list(fragments)]
-    filled = [one for one in fragments if one[1]]
+    filled = [fragment for fragment in fragments if fragment[1]]
     if filled and len(filled) == n_frames:
-        return [[one] for one in filled]
+        return [[fragment] for fragment in filled]
     file.seek(table[0])
     basic = [n for (n,) in struct.iter_unpack("<I", file.read(table[1] // 4 * 4))]
     for offsets in (basic, header.frame_offsets):
@@ -145,12 +145,12 @@ def _grouped(
 def _cut(fragments: Sequence[Fragment], starts: set[int]) -> list[list[Fragment]]:
     """Return fragments in groups that begin at ``starts``; none if the first does not."""
     groups: list[list[Fragment]] = []
-    for one in fragments:
-        if one[0] in starts:
+    for fragment in fragments:
+        if fragment[0] in starts:
             groups.append([])
         if not groups:
             return []
-        groups[-1].append(one)
+        groups[-1].append(fragment)
     return groups
 
 

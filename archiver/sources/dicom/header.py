@@ -124,10 +124,12 @@ def read(file: BinaryIO, syntax: str = "") -> Header:
         return Header(Dataset(), syntax, big_endian=False, start=start)
     implicit, big_endian = _order(file, syntax)
     walk = _Walk(file, implicit=implicit, big_endian=big_endian)
-    kept = {one.tag: one for one in walk.elements() if one.tag >> 16 in (_IMAGE, _PIXEL)}
-    found = Dataset(kept)
+    kept = {
+        element.tag: element for element in walk.elements() if element.tag >> 16 in (_IMAGE, _PIXEL)
+    }
+    dataset = Dataset(kept)
     where = (walk.tag, walk.vr, walk.offset, walk.length)
-    return Header(found, syntax, big_endian, start, *where)
+    return Header(dataset, syntax, big_endian, start, *where)
 
 
 def _read_meta(file: BinaryIO) -> str:
@@ -145,7 +147,7 @@ def _read_meta(file: BinaryIO) -> str:
     elements = data_element_generator(
         file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != _META
     )
-    meta = Dataset({one.tag: one for one in elements})
+    meta = Dataset({element.tag: element for element in elements})
     return str(meta.get("TransferSyntaxUID", ""))
 
 

@@ -91,7 +91,7 @@ def _halved(header: Header) -> list[Page]:
     how, n = Compression.YBR_422, np.array([length], np.int64)
     starts = _whole(geometry, header, length)
     at = (np.array([start], np.int64) for start in starts)
-    return [Page(geometry, how, one, n, lead=lead, view=PLANES_VIEW) for one in at]
+    return [Page(geometry, how, offset, n, lead=lead, view=PLANES_VIEW) for offset in at]
 
 
 def _swapped(geometry: Geometry, header: Header) -> list[Page]:

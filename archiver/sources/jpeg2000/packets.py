@@ -262,7 +262,7 @@ class Tile:
             return _NO_BLOCKS
         rows = range(top >> height, _ceil(bottom, height))
         columns = range(left >> width, _ceil(right, width))
-        found = []
+        blocks = []
         for down in rows:
             for across in columns:
                 y, x = max(top, down << height), max(left, across << width)
@@ -271,9 +271,9 @@ class Tile:
                     min(right, (across + 1) << width),
                 )
                 place = (y - y0, x - x0, end_y - y, end_x - x)
-                found.append(Block(precinct.channel, resolution, band, *place))
+                blocks.append(Block(precinct.channel, resolution, band, *place))
         trees = (_TagTree(len(rows), len(columns)) for _ in range(2))
-        return _PrecinctBand(len(columns), found, *trees)
+        return _PrecinctBand(len(columns), blocks, *trees)
 
     def _band_box(self, resolution: int, band: Band) -> tuple[int, int, int, int]:
         """Return x0, y0, x1, y1 of a band of the tile (B.5)."""

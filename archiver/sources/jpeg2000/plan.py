@@ -56,22 +56,22 @@ class _Walk:
         check_counts(walk.header)
         at = header_size(data)
         walk._add(data[:at])
-        while part := tile_part(data, at):
-            at = walk._tile_part(data, at, part, whole=whole)
+        while head := tile_part(data, at):
+            at = walk._tile_part(data, at, head, whole=whole)
         walk._add(data[at:])
         return walk
 
     def _add(self, literal: bytes) -> None:
         self.parts.append((literal, None, 0))
 
-    def _tile_part(self, data: bytes, at: int, part: TilePart, *, whole: bool) -> int:
+    def _tile_part(self, data: bytes, at: int, head: TilePart, *, whole: bool) -> int:
         """Walk over a tile-part at ``at``; return where it ends."""
-        if part.tile >= self.header.across * self.header.down:
+        if head.tile >= self.header.across * self.header.down:
             raise Unsupported("JPEG 2000 with a tile outside the image")
-        number, end = part.tile, at + part.head
+        number, end = head.tile, at + head.head
         self._add(data[at:end])
         tile = self._tile(number)
-        left = part.size - part.head if part.size else -1
+        left = head.size - head.head if head.size else -1
         while left and not tile.is_done:
             start = end
             end, bodies = tile.packet(data, start)
@@ -85,8 +85,8 @@ class _Walk:
                 self.parts.append((body, key, n_bytes))
                 end += len(body)
                 size += n_bytes
-            left = left - size if part.size else left
-            if part.size and left < 0:
+            left = left - size if head.size else left
+            if head.size and left < 0:
                 raise Unsupported("JPEG 2000 whose tile-parts end within packets")
         if left > 0:
             raise Unsupported("JPEG 2000 with more than its packets in a tile")
@@ -154,11 +154,11 @@ class _Walk:
                 coded.setdefault(block.channel, []).append(block)
         left, top, right, bottom = header.tile(number)
         rows = slice(top - header.y0, bottom - header.y0)
-        part = samples[rows, left - header.x0 : right - header.x0]
+        region = samples[rows, left - header.x0 : right - header.x0]
         if coded and header.colour:
-            part = wavelet.decorrelated(part)
+            region = wavelet.decorrelated(region)
         for channel, blocks_of in coded.items():
-            yield wavelet.bands(part[..., channel], top, left, header.levels), blocks_of
+            yield wavelet.bands(region[..., channel], top, left, header.levels), blocks_of
 
 
 def _code(band: Ints, block: Block, style: int) -> bytes:

@@ -48,9 +48,9 @@ def check_encoder() -> None:
     i = np.arange(96 * 160, dtype=np.int64)
     probe = ((i * 2654435761 >> 16 & i >> 5 & 1023) - (i % 160) * 7).astype(np.int16)
     stream = bytes(imagecodecs.htj2k_encode(probe.reshape(96, 160)))
-    found = zlib.crc32(stream[stream.find(b"\xff\x90") :])
-    if found != _ANSWER:
+    answer = zlib.crc32(stream[stream.find(b"\xff\x90") :])
+    if answer != _ANSWER:
         raise ParityError(
             f"OpenJPH of imagecodecs: expected the bytes of version 0.26 ({_ANSWER:#010x}), found"
-            f" others ({found:#010x}); install imagecodecs 2026.3.6 to restore"
+            f" others ({answer:#010x}); install imagecodecs 2026.3.6 to restore"
         )

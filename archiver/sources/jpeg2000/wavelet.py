@@ -24,17 +24,17 @@ def bands(plane: Ints, top: int, left: int, levels: int) -> dict[tuple[int, Band
 
     Keys are the resolution, 0 the coarsest, and the band.
     """
-    found: dict[tuple[int, Band], Ints] = {}
+    sub_bands: dict[tuple[int, Band], Ints] = {}
     for resolution in range(levels, 0, -1):
         low_rows, high_rows = _split(plane, top)
-        low, horizontal = (part.T for part in _split(low_rows.T, left))
-        vertical, both = (part.T for part in _split(high_rows.T, left))
-        found[resolution, Band.HL] = horizontal
-        found[resolution, Band.LH] = vertical
-        found[resolution, Band.HH] = both
+        low, horizontal = (half.T for half in _split(low_rows.T, left))
+        vertical, both = (half.T for half in _split(high_rows.T, left))
+        sub_bands[resolution, Band.HL] = horizontal
+        sub_bands[resolution, Band.LH] = vertical
+        sub_bands[resolution, Band.HH] = both
         plane, top, left = low, (top + 1) // 2, (left + 1) // 2
-    found[0, Band.LL] = plane
-    return found
+    sub_bands[0, Band.LL] = plane
+    return sub_bands
 
 
 def _split(rows: Ints, first: int) -> tuple[Ints, Ints]:

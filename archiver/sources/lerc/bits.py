@@ -67,13 +67,13 @@ def put(value: float, kind: int, out: Bytes, at: int) -> Any:
     """Write a number of a type; return where it ends."""
     size = size_of(kind)
     if kind == F8:
-        one = np.empty(1, np.float64)
-        one[0] = value
-        out[at : at + 8] = one.view(np.uint8)
+        double = np.empty(1, np.float64)
+        double[0] = value
+        out[at : at + 8] = double.view(np.uint8)
     elif kind == F4:
-        half = np.empty(1, np.float32)
-        half[0] = value
-        out[at : at + 4] = half.view(np.uint8)
+        single = np.empty(1, np.float32)
+        single[0] = value
+        out[at : at + 4] = single.view(np.uint8)
     else:
         number = np.int64(value)
         for i in range(size):
@@ -86,13 +86,13 @@ def get(data: Bytes, kind: int, at: int) -> Any:
     """Return a number of a type; it lies inside ``data``."""
     size = size_of(kind)
     if kind == F8:
-        one = np.empty(1, np.float64)
-        one.view(np.uint8)[:] = data[at : at + 8]
-        return one[0]
+        double = np.empty(1, np.float64)
+        double.view(np.uint8)[:] = data[at : at + 8]
+        return double[0]
     if kind == F4:
-        half = np.empty(1, np.float32)
-        half.view(np.uint8)[:] = data[at : at + 4]
-        return np.float64(half[0])
+        single = np.empty(1, np.float32)
+        single.view(np.uint8)[:] = data[at : at + 4]
+        return np.float64(single[0])
     number = np.int64(0)
     for i in range(size):
         number |= np.int64(data[at + i]) << (8 * i)

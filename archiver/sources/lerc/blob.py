@@ -81,7 +81,7 @@ class Blob:
     @property
     def kind(self) -> int:
         """Number of the type of samples."""
-        return [np.dtype(one) for one in TYPES].index(self.dtype)
+        return [np.dtype(kind) for kind in TYPES].index(self.dtype)
 
 
 class _Cursor:

@@ -134,11 +134,11 @@ def expand(
 
 
 @compiled
-def _equal(stream: Bytes, at: int, part: Bytes, n: int) -> Any:
+def _equal(stream: Bytes, at: int, piece: Bytes, n: int) -> Any:
     if at + n > stream.size:
         return False
     same = 0
-    while same < n and stream[at + same] == part[same]:
+    while same < n and stream[at + same] == piece[same]:
         same += 1
     return same == n
 

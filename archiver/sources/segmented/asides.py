@@ -40,7 +40,8 @@ def broken(segment: bytes, breaks: Sequence[tuple[int, bytes]]) -> Iterator[byte
 
 def pack_breaks(breaks: Sequence[tuple[int, bytes]]) -> bytes:
     """Return what follows the gap before a broken segment."""
-    return b"".join(_BREAK.pack(*one) for one in breaks) + struct.pack("<H", len(breaks))
+    packed = b"".join(_BREAK.pack(at, held) for at, held in breaks)
+    return packed + struct.pack("<H", len(breaks))
 
 
 def pack_plan(plan: bytes) -> bytes:

@@ -231,12 +231,12 @@ def _ordered(compression: Compression, rows: Bytes, stored: bytes) -> Match | No
     order, recipe = ORDERS[compression]
     plan = orders.plan(order, stored, rows.size)
     encoded = orders.encode(order, rows, plan)
-    own = stored[orders.LEAD_BYTES[order] :]
-    return Match(recipe, len(encoded), plan) if encoded == own else None
+    following = stored[orders.LEAD_BYTES[order] :]
+    return Match(recipe, len(encoded), plan) if encoded == following else None
 
 
-def _runs(found: tuple[bytes, int] | None) -> Match | None:
-    return Match(RUNS, found[1], found[0]) if found else None
+def _runs(planned: tuple[bytes, int] | None) -> Match | None:
+    return Match(RUNS, planned[1], planned[0]) if planned else None
 
 
 def replay(recipe: Recipe, rows: Bytes, told: bytes = b"") -> bytes:
@@ -290,13 +290,13 @@ def check_encoder(encoding: Encoding) -> None:
     """Compare this machine's encoder with its stored known answer."""
     rows = np.frombuffer(deflate.probe(), np.uint8).reshape(256, 512)
     try:
-        found = zlib.crc32(_ENCODERS[encoding](rows))
+        answer = zlib.crc32(_ENCODERS[encoding](rows))
     except Exception as error:
         raise ParityError(f"{encoding.name}: expected an encoder, found none ({error})") from error
-    if found != _ANSWERS[encoding]:
+    if answer != _ANSWERS[encoding]:
         raise ParityError(
             f"{encoding.name}: expected the bytes of its first version"
-            f" ({_ANSWERS[encoding]:#010x}), found others ({found:#010x}); install imagecodecs"
+            f" ({_ANSWERS[encoding]:#010x}), found others ({answer:#010x}); install imagecodecs"
             " 2026.3.6 and Pillow 13.0 to restore"
         )
 

@@ -78,7 +78,7 @@ def _packed(samples: Bytes, n_lead: int, last: int) -> bytes:
     """Pack samples without the first ones; the unused bits are those of the ``last`` byte."""
     if n_lead > 7 or int(samples.max(initial=0)) > 1:
         raise ValueError(f"bits of {n_lead} samples before, or samples of more than a bit")
-    own = samples[n_lead:]
+    bits = samples[n_lead:]
     unused = np.unpackbits(np.array([last], np.uint8), bitorder="little")
-    rest = unused[len(own) % 8 :] if len(own) % 8 else unused[:0]
-    return np.packbits(np.concatenate([own, rest]), bitorder="little").tobytes()
+    rest = unused[len(bits) % 8 :] if len(bits) % 8 else unused[:0]
+    return np.packbits(np.concatenate([bits, rest]), bitorder="little").tobytes()

@@ -86,10 +86,12 @@ class Volume:
             if rough < least:
                 best, least = width, rough
         height = n_samples // best
-        one = replace(self.plane, height=height, width=best, segment_height=1, segment_width=best)
-        if not one.is_sound:
+        reshaped = replace(
+            self.plane, height=height, width=best, segment_height=1, segment_width=best
+        )
+        if not reshaped.is_sound:
             raise Unsupported(f"{self.n_planes} planes of {self.plane.height} x {self.plane.width}")
-        return frame(one, self.offset)
+        return frame(reshaped, self.offset)
 
     def _widths(self) -> Iterator[int]:
         for width in accumulate((self.plane.width, self.plane.height, *self.counts), mul):
@@ -136,16 +138,16 @@ def small_strips(geometry: Geometry) -> Geometry:
 
 def joined_tiny(path: Path | Held, pages: Sequence[Page]) -> list[Page]:
     """Return the pages of a file; many tiny ones of one kind that follow each other are one."""
-    found: list[Page] = []
+    all_pages: list[Page] = []
     for _, group in groupby(pages, _kind):
         members = list(group)
         first = members[0]
         if not _is_alone(first) or not _are_tiny(first.geometry, len(members)):
-            found += members
+            all_pages += members
             continue
         joined = _as_volume(path, members) or _stacked(members)
-        found.append(replace(joined, view=first.view))
-    return found
+        all_pages.append(replace(joined, view=first.view))
+    return all_pages
 
 
 def _kind(page: Page) -> tuple[object, ...]:
@@ -198,8 +200,8 @@ def _roughness(rows: Samples) -> float:
         x = np.nan_to_num(rows.astype(np.float64), posinf=0, neginf=0)
     else:
         x = rows.astype(np.int64)
-    own, left, above, corner = x[1:, 1:], x[1:, :-1], x[:-1, 1:], x[:-1, :-1]
-    if not own.size:
+    here, left, above, corner = x[1:, 1:], x[1:, :-1], x[:-1, 1:], x[:-1, :-1]
+    if not here.size:
         return math.inf
-    errors = (own - left, own - above, own - (3 * left + 3 * above - 2 * corner) / 4)
+    errors = (here - left, here - above, here - (3 * left + 3 * above - 2 * corner) / 4)
     return min(float(np.abs(error).mean()) for error in errors)

@@ -130,11 +130,11 @@ def _find(
     values, data, at = _planes(rows, len(places)), np.frombuffer(stored, np.uint8), 0
     before, controls = [], []
     for start in starts:
-        found, count, end = _packets(data, start, values.shape[1])
+        packets, count, end = _packets(data, start, values.shape[1])
         if end < 0 or start < at:
             return None
         before.append(stored[at:start])
-        controls.append(found[:count])
+        controls.append(packets[:count])
         at = end
     most = at // _SHARE + more
     plans = []

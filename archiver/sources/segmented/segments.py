@@ -294,8 +294,8 @@ class _Bands:
         box = geometry.box(index)
         plane = slice(box.plane, box.plane + geometry.segment_channels)
         if geometry.tiled:
-            part = self._images[page].window(box.row, box.column, box.height, box.width)
-            return part[..., plane]
+            samples = self._images[page].window(box.row, box.column, box.height, box.width)
+            return samples[..., plane]
         row_bytes = geometry.width * geometry.channels * geometry.dtype.itemsize
         strips = max(1, _BAND_BYTES // (row_bytes * geometry.segment_height))
         size = strips * geometry.segment_height
@@ -316,9 +316,9 @@ def _count(cursor: Cursor, layout: str, limit: int) -> int:
 
 def _check_images(cursor: Cursor, geometries: Sequence[Geometry], images: Sequence[Image]) -> None:
     expected = [((g.height, g.width, g.channels), g.dtype) for g in geometries]
-    found = [(image.shape, image.dtype) for image in images]
-    if expected != found:
-        raise cursor.damaged(f"images {expected[:4]}", found[:4])
+    given = [(image.shape, image.dtype) for image in images]
+    if expected != given:
+        raise cursor.damaged(f"images {expected[:4]}", given[:4])
 
 
 def _segments_in(

@@ -87,21 +87,21 @@ class Deflated:
         end = self.start + used
         if end + self.trailer > len(self.data):
             raise Unsupported("cut off, or too large to hold in memory")
-        found = split_inside(Held(raw, self.name), fidelity=Fidelity.BYTES)
+        content = split_inside(Held(raw, self.name), fidelity=Fidelity.BYTES)
         adler = struct.pack(">I", zlib.adler32(raw))
         made = deflate.find(raw, self.header + self.data[self.start : end] + adler)
-        note = found.note
+        note = content.note
         if made is None:
             if fidelity is not Fidelity.SAMPLES:
                 raise Unsupported("deflate parameters not found")
             made = deflate.Made(deflate.DEFAULT)
             note = "deflate parameters not found, compressed again"
             deflate.encode_again(raw)
-        parts = (self.data[: self.start], self.data[end:], found.residue)
+        parts = (self.data[: self.start], self.data[end:], content.residue)
         residue = bytes([LAYOUT_VERSION, inside]) + made.settings.pack()
         residue += b"".join(map(pack_blob, parts if not made.plan else (*parts, made.plan)))
-        achieved = Fidelity.BYTES if note == found.note else Fidelity.SAMPLES
-        return Split(found.images, residue, achieved, note, found.forget)
+        achieved = Fidelity.BYTES if note == content.note else Fidelity.SAMPLES
+        return Split(content.images, residue, achieved, note, content.forget)
 
     def _inflate(self, limit: int) -> tuple[bytes, int]:
         """Return at most ``limit`` bytes, and the length of the stream if that is all there is."""

@@ -214,12 +214,12 @@ class _Walk:
         self.done += n
         return self.raw[self.done - n : self.done]
 
-    def leave(self, part: bytes) -> None:
+    def leave(self, raw: bytes) -> None:
         """Leave out bytes that are raw ones, or put them back."""
         if self.said is not None:
-            self.out += part
-        elif self.data[self.at : self.at + len(part)].tobytes() == part:
-            self.at += len(part)
+            self.out += raw
+        elif self.data[self.at : self.at + len(raw)].tobytes() == raw:
+            self.at += len(raw)
         else:
             raise Unsupported("other bytes")
 

@@ -43,9 +43,9 @@ def encode(literals: Bytes, code: Code, *, single: bool) -> bytes:
     """Return one stream of the literals, or four of them and how long they are."""
     if (code[literals, 1] == 0).any():
         raise Unsupported("a literal without a code")
-    part = literals.size if single else (literals.size + _STREAMS - 1) // _STREAMS
-    starts = range(0, max(1, part if single else _STREAMS * part), max(1, part))
-    streams = [_stream(literals[start : start + part], code) for start in starts]
+    n = literals.size if single else (literals.size + _STREAMS - 1) // _STREAMS
+    starts = range(0, max(1, n if single else _STREAMS * n), max(1, n))
+    streams = [_stream(literals[start : start + n], code) for start in starts]
     if single:
         return streams[0]
     if max(len(stream) for stream in streams[:-1]) > 0xFFFF:

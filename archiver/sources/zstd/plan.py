@@ -232,17 +232,17 @@ class _Walk:
             raise Unsupported("more literals than there are")
         runs = np.append(lengths.reshape(-1), n_after)
         block = self.known(int(runs.sum()))
-        found: Bytes = block[np.repeat(np.arange(runs.size) % 2 == 0, runs)]
-        return found
+        plain: Bytes = block[np.repeat(np.arange(runs.size) % 2 == 0, runs)]
+        return plain
 
-    def stream(self, kind: int, found: Bytes, head: bytes, *, single: bool) -> bytes:
+    def stream(self, kind: int, plain: Bytes, head: bytes, *, single: bool) -> bytes:
         """Return the bytes that stand for literals in the frame."""
         if kind == _RAW:
-            return found.tobytes()
+            return plain.tobytes()
         if kind == _REPEATED:
-            if found.tobytes().strip(head):
+            if plain.tobytes().strip(head):
                 raise Unsupported("a literal that is not repeated")
             return b""
         if self.code is None:
             raise Unsupported("a Huffman tree that there is not")
-        return literals.encode(found, self.code, single=single)
+        return literals.encode(plain, self.code, single=single)

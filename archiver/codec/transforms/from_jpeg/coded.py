@@ -22,18 +22,20 @@ _HEAD = struct.Struct("<HHB")
 _HAS_CHROMA = 128
 
 
-def encode(found: Coefficients, state: ContextState) -> bytes:
+def encode(coefficients: Coefficients, state: ContextState) -> bytes:
     """Return what is stored of coefficients, b"" if their steps are no standard ones.
 
     ``memory`` learns from it.
     """
-    quality = _quality(found.tables)
+    quality = _quality(coefficients.tables)
     if not quality:
         return b""
-    room = len(stream.to_bytes(found))
-    ordered = stream.planes_of(found)
-    coded = planes.encode(ordered, _header(found.mode, found.shape, quality), state, room)
-    return b"" if coded is None else _HEAD.pack(*found.shape, quality) + coded
+    room = len(stream.to_bytes(coefficients))
+    ordered = stream.planes_of(coefficients)
+    coded = planes.encode(
+        ordered, _header(coefficients.mode, coefficients.shape, quality), state, room
+    )
+    return b"" if coded is None else _HEAD.pack(*coefficients.shape, quality) + coded
 
 
 def decode(data: bytes, mode: Mode, room: tuple[int, int], state: ContextState) -> Coefficients:
@@ -55,9 +57,9 @@ def decode(data: bytes, mode: Mode, room: tuple[int, int], state: ContextState) 
 
 
 def _tables(quality: int) -> tuple[Ints, Ints]:
-    other = t81.CHROMA if quality & _HAS_CHROMA else t81.LUMA
+    of_others = t81.CHROMA if quality & _HAS_CHROMA else t81.LUMA
     scale = quality & ~_HAS_CHROMA
-    return t81.steps(t81.LUMA, scale), t81.steps(other, scale)
+    return t81.steps(t81.LUMA, scale), t81.steps(of_others, scale)
 
 
 def _quality(tables: tuple[Ints, Ints]) -> int:
@@ -65,7 +67,7 @@ def _quality(tables: tuple[Ints, Ints]) -> int:
     for quality in t81.QUALITIES:
         for flag in (_HAS_CHROMA, 0):
             pair = zip(_tables(quality | flag), tables, strict=True)
-            if all(np.array_equal(one, other) for one, other in pair):
+            if all(np.array_equal(steps, known) for steps, known in pair):
                 return quality | flag
     return 0
 

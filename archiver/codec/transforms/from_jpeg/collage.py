@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from archiver.codec.jpeg.context_mixing import ContextState
 from archiver.codec.jpeg.t81 import SIDE
 from archiver.codec.transforms.from_jpeg import coded, pixels, stream, traces
-from archiver.codec.transforms.from_jpeg.fit import Found, Mask, Uint8
+from archiver.codec.transforms.from_jpeg.fit import Mask, Trace, Uint8
 from archiver.codec.transforms.from_jpeg.pixels import Coefficients, Mode
 from archiver.codec.transforms.from_jpeg.tile import FromJpeg
 from archiver.errors import IntegrityError
@@ -46,22 +46,22 @@ class Piece:
     holds: Mask
 
     @classmethod
-    def of(cls, found: Coefficients, row: int, column: int, payload: bytes) -> Piece:
+    def of(cls, coefficients: Coefficients, row: int, column: int, payload: bytes) -> Piece:
         """Return what coefficients decode to."""
-        unit = tuple(SIDE * factor for factor in found.mode.factors)
-        holds = np.kron(stream.units(found), np.ones(unit, np.bool_))
-        return cls(found.mode, row, column, payload, pixels.decode(found), holds)
+        unit = tuple(SIDE * factor for factor in coefficients.mode.factors)
+        holds = np.kron(stream.units(coefficients), np.ones(unit, np.bool_))
+        return cls(coefficients.mode, row, column, payload, pixels.decode(coefficients), holds)
 
     def place(self, tile: NDArray[Any]) -> NDArray[Any]:
         """Return the part of a tile that it lies in, a view; IntegrityError if it is too small."""
         height, width = self.samples.shape[:2]
-        part = tile[self.row : self.row + height, self.column : self.column + width]
-        if part.shape[:2] != (height, width):
+        covered = tile[self.row : self.row + height, self.column : self.column + width]
+        if covered.shape[:2] != (height, width):
             raise IntegrityError(
                 f"tile of JPEGs: {self.samples.shape} samples at {self.row}, {self.column} "
                 f"of {tile.shape}"
             )
-        return part
+        return covered
 
 
 @dataclass(frozen=True)
@@ -72,21 +72,21 @@ class FromJpegs:
     levels: bytes = bytes(3)
 
     @classmethod
-    def of(cls, tile: Samples, found: Sequence[Found]) -> FromJpegs | None:
+    def of(cls, tile: Samples, jpegs: Sequence[Trace]) -> FromJpegs | None:
         """Return what was found in a tile (H, W, C), None if it cannot be stored."""
         pieces, state = [], ContextState.fresh()
-        for one in found[:MOST_JPEGS]:
+        for trace in jpegs[:MOST_JPEGS]:
             trial = state.copy()
-            if payload := coded.encode(one.coefficients, trial):
-                pieces.append(Piece.of(one.coefficients, one.row, one.column, payload))
+            if payload := coded.encode(trace.coefficients, trial):
+                pieces.append(Piece.of(trace.coefficients, trace.row, trace.column, payload))
                 state = trial
         return cls(tuple(pieces))._levelled(tile) if pieces else None
 
     def _levelled(self, tile: Samples) -> FromJpegs:
         """Return it with the levels that leave no edges, if there is something to leave."""
         rest, is_left = self.rest(tile), np.ones(tile.shape[:2], np.bool_)
-        for one in self.pieces:
-            one.place(is_left)[one.holds] = False
+        for piece in self.pieces:
+            piece.place(is_left)[piece.holds] = False
         if (rest[~is_left] == 0).mean() > _EXACT and is_left.mean() < 1 - _FULL:
             return self
         around = tile[is_left] if is_left.any() else tile.reshape(-1, tile.shape[2])
@@ -96,26 +96,26 @@ class FromJpegs:
     def rest(self, tile: Samples) -> Uint8:
         """Return what is left of a tile: differences, modulo 256, and all that is around."""
         out = tile.astype(np.uint8)
-        for one in self.pieces:
-            one.place(out)[one.holds] -= self._above_level(one)
+        for piece in self.pieces:
+            piece.place(out)[piece.holds] -= self._above_level(piece)
         return out
 
     def plus(self, rest: Samples) -> Uint8:
         """Return the tile of which ``rest`` was left; IntegrityError if it is of another shape."""
         out = rest.astype(np.uint8)
-        for one in self.pieces:
-            one.place(out)[one.holds] += self._above_level(one)
+        for piece in self.pieces:
+            piece.place(out)[piece.holds] += self._above_level(piece)
         return out
 
-    def _above_level(self, one: Piece) -> Uint8:
-        level = np.frombuffer(self.levels, np.uint8)[: one.mode.channels]
-        above: Uint8 = (one.samples - level)[one.holds]
+    def _above_level(self, piece: Piece) -> Uint8:
+        level = np.frombuffer(self.levels, np.uint8)[: piece.mode.channels]
+        above: Uint8 = (piece.samples - level)[piece.holds]
         return above
 
     def to_bytes(self, codec: int) -> bytes:
         """Return what a payload begins with; that of ``codec`` for the rest follows."""
-        each = [_EACH.pack(p.mode, p.row, p.column, len(p.payload)) for p in self.pieces]
-        head = _HEAD.pack(len(self.pieces), self.levels) + b"".join(each)
+        heads = [_EACH.pack(p.mode, p.row, p.column, len(p.payload)) for p in self.pieces]
+        head = _HEAD.pack(len(self.pieces), self.levels) + b"".join(heads)
         return head + b"".join(p.payload for p in self.pieces) + bytes([codec])
 
     @classmethod
@@ -136,18 +136,18 @@ class FromJpegs:
             if mode not in Mode._value2member_map_ or Mode(mode).channels != shape[2]:
                 raise IntegrityError(f"tile of JPEGs: mode {mode} in a tile of {shape}")
             room, data = (shape[0] - row, shape[1] - column), payload[start : start + length]
-            found = coded.decode(data, Mode(mode), room, state)
-            pieces.append(Piece.of(found, row, column, data))
+            decoded = coded.decode(data, Mode(mode), room, state)
+            pieces.append(Piece.of(decoded, row, column, data))
             start += length
         return cls(tuple(pieces), levels), payload[end], payload[end + 1 :]
 
 
 def find(tile: Samples) -> FromJpeg | FromJpegs | None:
     """Return the JPEGs that a tile (H, W, C) of uint8, C 1 or 3, was decoded from, if any."""
-    found = traces.find(tile.astype(np.uint8, copy=False))
-    if len(found) == 1 and found[0].is_plain:
-        return FromJpeg.of(tile, found[0])
-    return FromJpegs.of(tile, found)
+    jpegs = traces.find(tile.astype(np.uint8, copy=False))
+    if len(jpegs) == 1 and jpegs[0].is_plain:
+        return FromJpeg.of(tile, jpegs[0])
+    return FromJpegs.of(tile, jpegs)
 
 
 def codec_of(payload: bytes) -> int:

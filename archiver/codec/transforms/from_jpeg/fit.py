@@ -31,7 +31,7 @@ _TO_CHROMA = np.linalg.pinv(_FROM_CHROMA)
 
 
 @dataclass(frozen=True)
-class Found:
+class Trace:
     """A JPEG in a tile: its coefficients, and where its first sample is.
 
     ``covers`` (H, W) says which samples of the tile are in units of it that are not all zero.
@@ -62,7 +62,7 @@ class Fit:
         self._unit = tuple(SIDE * factor for factor in mode.factors)
         sides = zip(tile.shape, place, self._unit, strict=False)
         self.height, self.width = ((n - start) // unit * unit for n, start, unit in sides)
-        self._part = self._inside(tile)
+        self._samples = self._inside(tile)
         self._wanted = self._inside(wanted)
 
     def _inside(self, whole: NDArray[Any]) -> NDArray[Any]:
@@ -73,27 +73,27 @@ class Fit:
         """Return the share of the samples wanted that come out exactly."""
         if not self._wanted.any():
             return 0.0
-        self._found = self._estimate(self._part.astype(np.float64))
-        return self._share(self._found)
+        self._fitted = self._estimate(self._samples.astype(np.float64))
+        return self._share(self._fitted)
 
-    def refined(self, free: Mask) -> Found | None:
+    def refined(self, free: Mask) -> Trace | None:
         """Return the best coefficients in what is ``free`` (H, W) of the tile, if there are any."""
-        best, found = self._share(self._found), self._found
+        best, fitted = self._share(self._fitted), self._fitted
         for _ in range(_ROUNDS):
-            shares = [(self._share(one), one) for one in self._again(found)]
-            share, found = max(shares, key=lambda pair: pair[0])
+            shares = [(self._share(other), other) for other in self._again(fitted)]
+            share, fitted = max(shares, key=lambda pair: pair[0])
             if share <= best:
                 break
-            best, self._found = share, found
-        holds = self._holds(self._found, self._inside(free))
+            best, self._fitted = share, fitted
+        holds = self._holds(self._fitted, self._inside(free))
         least = max(_LEAST_BLOCKS * SIDE**2, _LEAST_SHARE * free.size)
         if holds.sum() * self._unit[0] * self._unit[1] < least:
             return None
         return self._cut(holds)
 
-    def _holds(self, found: Coefficients, free: Mask) -> Mask:
+    def _holds(self, coefficients: Coefficients, free: Mask) -> Mask:
         """Return which units (rows, columns) come out, by and large."""
-        exact = self._by_unit((pixels.decode(found) == self._part).mean(-1)).mean((1, 3))
+        exact = self._by_unit((pixels.decode(coefficients) == self._samples).mean(-1)).mean((1, 3))
         near = around(exact, 1) / around(np.ones(exact.shape), 1)
         return (near >= _HOLDS) & self._by_unit(free).all((1, 3))
 
@@ -101,34 +101,34 @@ class Fit:
         down, across = self._unit
         return values.reshape(self.height // down, down, self.width // across, across)
 
-    def _cut(self, holds: Mask) -> Found | None:
+    def _cut(self, holds: Mask) -> Trace | None:
         """Return the JPEG of the units that hold, no more rows and columns than they take."""
         rows, columns = (np.flatnonzero(holds.any(axis)) for axis in (1, 0))
         place = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        planes = [self._kept(plane, holds[place], place) for plane in self._found.planes]
-        found = Coefficients(self._mode, tuple(planes), self._tables)
-        if not stream.is_codable(found):
+        planes = [self._kept(plane, holds[place], place) for plane in self._fitted.planes]
+        kept = Coefficients(self._mode, tuple(planes), self._tables)
+        if not stream.is_codable(kept):
             return None
         down, across = self._unit
         row, column = self._place[0] + down * rows[0], self._place[1] + across * columns[0]
         covers = np.zeros(self._shape, np.bool_)
-        covers[row : row + found.shape[0], column : column + found.shape[1]] = np.kron(
-            stream.units(found), np.ones(self._unit, np.bool_)
+        covers[row : row + kept.shape[0], column : column + kept.shape[1]] = np.kron(
+            stream.units(kept), np.ones(self._unit, np.bool_)
         )
-        return Found(found, int(row), int(column), covers)
+        return Trace(kept, int(row), int(column), covers)
 
     def _kept(self, plane: Ints, holds: Mask, place: tuple[slice, slice]) -> Ints:
         """Return the blocks of a component that are in a place, those that do not hold of zeros."""
         down, across = plane.shape[0] * self._unit[0], plane.shape[1] * self._unit[1]
         factors = down // self.height, across // self.width  # blocks in a unit
         rows, columns = (
-            slice(one.start * factor, one.stop * factor)
-            for one, factor in zip(place, factors, strict=True)
+            slice(extent.start * factor, extent.stop * factor)
+            for extent, factor in zip(place, factors, strict=True)
         )
         return plane[rows, columns] * np.kron(holds, np.ones(factors, np.int64))[..., None, None]
 
-    def _share(self, found: Coefficients) -> float:
-        return float((pixels.decode(found) == self._part)[self._wanted].mean())
+    def _share(self, coefficients: Coefficients) -> float:
+        return float((pixels.decode(coefficients) == self._samples)[self._wanted].mean())
 
     def _estimate(self, samples: Floats) -> Coefficients:
         """Return the coefficients that samples (H, W, C) came from, most likely."""
@@ -137,15 +137,15 @@ class Fit:
         converted = to_ycc(samples)
         return self._of_components(*(converted[..., c] for c in range(3)))
 
-    def _again(self, found: Coefficients) -> Iterator[Coefficients]:
-        """Yield the coefficients, given what ``found`` says of clipped samples, and of the others.
+    def _again(self, coefficients: Coefficients) -> Iterator[Coefficients]:
+        """Yield them estimated again, given what they say of clipped samples, and of the others.
 
         What luma is known to be leaves less doubt of chroma, and the other way round; but faults
         of one get into the other.
         """
         planes = [
             pixels.unclipped(plane, self._tables[min(c, 1)]).astype(np.float64)
-            for c, plane in enumerate(found.planes)
+            for c, plane in enumerate(coefficients.planes)
         ]
         if not self._converts:
             yield self._estimate(self._declipped(np.stack(planes, -1)))
@@ -175,8 +175,8 @@ class Fit:
 
     def _declipped(self, raw: Floats) -> Floats:
         """Return the samples, those that were clipped as ``raw`` (H, W, C) says."""
-        is_beyond = ((self._part == MOST) & (raw > MOST)) | ((self._part == 0) & (raw < 0))
-        return np.where(is_beyond, raw, self._part)
+        is_beyond = ((self._samples == MOST) & (raw > MOST)) | ((self._samples == 0) & (raw < 0))
+        return np.where(is_beyond, raw, self._samples)
 
 
 def to_ycc(samples: NDArray[Any]) -> Floats:

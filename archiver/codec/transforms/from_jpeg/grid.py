@@ -122,8 +122,8 @@ def belonging(plane: Floats, grid: Place, free: NDArray[np.bool_]) -> NDArray[np
 
 
 def _loudness(plane: Floats, grid: Place) -> Floats:
-    found = forward(blocks(plane[grid[0] :, grid[1] :]))[..., HIGH]
-    counts: Floats = (np.abs(found) >= _QUIET).sum(-1).astype(np.float64)
+    high = forward(blocks(plane[grid[0] :, grid[1] :]))[..., HIGH]
+    counts: Floats = (np.abs(high) >= _QUIET).sum(-1).astype(np.float64)
     return counts
 
 

@@ -60,16 +60,17 @@ class Coefficients:
         return rows * SIDE, columns * SIDE
 
 
-def decode(found: Coefficients) -> NDArray[np.uint8]:
+def decode(coefficients: Coefficients) -> NDArray[np.uint8]:
     """Return the samples (H, W, C)."""
     first, *others = (
-        component(plane, found.tables[min(c, 1)]) for c, plane in enumerate(found.planes)
+        component(plane, coefficients.tables[min(c, 1)])
+        for c, plane in enumerate(coefficients.planes)
     )
     if not others:
         return first[..., None].astype(np.uint8)
-    if found.mode is Mode.RGB:
+    if coefficients.mode is Mode.RGB:
         return np.stack([first, *others], -1).astype(np.uint8)
-    blue, red = (enlarged(plane, found.mode) for plane in others)
+    blue, red = (enlarged(plane, coefficients.mode) for plane in others)
     return _to_rgb(first, blue, red)
 
 

@@ -25,17 +25,17 @@ _ADOBE = b"Adobe\0\x64\0\0\0\0\0"  # no transform: channels are colours
 _SAMPLING = {Mode.WIDE: 0x21, Mode.QUARTER: 0x22}
 
 
-def is_codable(found: Coefficients) -> bool:
+def is_codable(coefficients: Coefficients) -> bool:
     """Whether a baseline JPEG can hold these coefficients and steps."""
-    most = max(int(np.abs(plane).max(initial=0)) for plane in found.planes)
-    steps = [int(table.max()) for table in found.tables]
-    return most <= MAX_COEFFICIENT and max(steps) <= 255 and max(found.shape) <= MAX_SIDE
+    most = max(int(np.abs(plane).max(initial=0)) for plane in coefficients.planes)
+    steps = [int(table.max()) for table in coefficients.tables]
+    return most <= MAX_COEFFICIENT and max(steps) <= 255 and max(coefficients.shape) <= MAX_SIDE
 
 
-def to_bytes(found: Coefficients) -> bytes:
+def to_bytes(coefficients: Coefficients) -> bytes:
     """Return the JPEG of coefficients that :func:`is_codable` accepts."""
-    head = header(found.mode, found.shape, found.tables)
-    return Parts(head, Header.of(head), planes_of(found), _EOI).to_bytes()
+    head = header(coefficients.mode, coefficients.shape, coefficients.tables)
+    return Parts(head, Header.of(head), planes_of(coefficients), _EOI).to_bytes()
 
 
 def from_bytes(stream: bytes, mode: Mode, room: tuple[int, int]) -> Coefficients:
@@ -69,32 +69,34 @@ def check_sides(mode: Mode, shape: tuple[int, int], room: tuple[int, int]) -> No
         raise IntegrityError(f"tile rebuilt from a JPEG: a JPEG of {height} x {width}")
 
 
-def units(found: Coefficients) -> NDArray[np.bool_]:
+def units(coefficients: Coefficients) -> NDArray[np.bool_]:
     """Return which units (MCUs) hold a coefficient that is not zero."""
-    down, across = found.mode.factors
-    height, width = (n // SIDE // f for n, f in zip(found.shape, found.mode.factors, strict=True))
+    down, across = coefficients.mode.factors
+    height, width = (
+        n // SIDE // f for n, f in zip(coefficients.shape, coefficients.mode.factors, strict=True)
+    )
     holds = np.zeros((height, width), np.bool_)
-    for c, plane in enumerate(found.planes):
-        own = (1, 1) if c else (down, across)  # blocks in a unit
-        by_unit = plane.reshape(height, own[0], width, own[1], -1)
+    for c, plane in enumerate(coefficients.planes):
+        n_blocks = (1, 1) if c else (down, across)  # blocks in a unit
+        by_unit = plane.reshape(height, n_blocks[0], width, n_blocks[1], -1)
         holds |= by_unit.any((1, 3, 4))
     return holds
 
 
-def planes_of(found: Coefficients) -> Planes:
+def planes_of(coefficients: Coefficients) -> Planes:
     """Return the blocks of each component, zigzag order."""
-    flat = [plane.reshape(*plane.shape[:2], -1)[..., ZIGZAG] for plane in found.planes]
+    flat = [plane.reshape(*plane.shape[:2], -1)[..., ZIGZAG] for plane in coefficients.planes]
     return [np.ascontiguousarray(plane, np.int16) for plane in flat]
 
 
 def coefficients_of(mode: Mode, planes: Planes, tables: tuple[Ints, Ints]) -> Coefficients:
     """Return what :func:`planes_of` was given."""
-    found = []
+    in_rows = []
     for plane in planes:
         plain = np.empty(plane.shape, np.int64)
         plain[..., ZIGZAG] = plane
-        found.append(plain.reshape(*plane.shape[:2], SIDE, SIDE))
-    return Coefficients(mode, tuple(found), tables)
+        in_rows.append(plain.reshape(*plane.shape[:2], SIDE, SIDE))
+    return Coefficients(mode, tuple(in_rows), tables)
 
 
 def header(mode: Mode, shape: tuple[int, int], tables: tuple[Ints, Ints]) -> bytes:
@@ -119,11 +121,11 @@ def header(mode: Mode, shape: tuple[int, int], tables: tuple[Ints, Ints]) -> byt
 
 def _tables(stream: bytes, mode: Mode) -> tuple[tuple[Ints, Ints], int]:
     """Return the steps that a header states, one table or two, and where they end."""
-    found = []
+    tables = []
     at = len(_SOI) + (len(segment(0xEE, _ADOBE)) if mode is Mode.RGB else 0)
     for _ in range(1 if mode is Mode.GREY else 2):
         steps = np.zeros(SIDE * SIDE, np.int64)
         steps[ZIGZAG] = np.frombuffer(stream[at + 5 : at + 5 + SIDE * SIDE], np.uint8)
-        found.append(steps.reshape(SIDE, SIDE))
+        tables.append(steps.reshape(SIDE, SIDE))
         at += 5 + SIDE * SIDE
-    return (found[0], found[-1]), at
+    return (tables[0], tables[-1]), at

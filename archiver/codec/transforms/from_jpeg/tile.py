@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from archiver.codec.jpeg import tile as jpeg_tiles
 from archiver.codec.jpeg.context_mixing import ContextState
 from archiver.codec.transforms.from_jpeg import coded, pixels, stream
-from archiver.codec.transforms.from_jpeg.fit import Found
+from archiver.codec.transforms.from_jpeg.fit import Trace
 from archiver.codec.transforms.from_jpeg.pixels import Coefficients, Mode
 from archiver.errors import IntegrityError
 from archiver.image import Samples
@@ -45,12 +45,12 @@ class FromJpeg:
     samples: Uint8
 
     @classmethod
-    def of(cls, tile: Samples, found: Found) -> FromJpeg:
+    def of(cls, tile: Samples, trace: Trace) -> FromJpeg:
         """Return the JPEG that was found in a tile (H, W, C)."""
-        payload = _payload(found.coefficients)
-        samples = pixels.decode(found.coefficients)
-        mode, no_levels = found.coefficients.mode, bytes(3)
-        plain = cls(mode, found.row, found.column, no_levels, payload, samples)
+        payload = _payload(trace.coefficients)
+        samples = pixels.decode(trace.coefficients)
+        mode, no_levels = trace.coefficients.mode, bytes(3)
+        plain = cls(mode, trace.row, trace.column, no_levels, payload, samples)
         inside = plain.rest(tile)[plain._place]
         if (inside == 0).mean() > _EXACT:
             return plain
@@ -106,16 +106,16 @@ class FromJpeg:
         if Mode(mode).channels != shape[2]:
             raise IntegrityError(f"tile rebuilt from a JPEG: mode {mode} in a tile of {shape}")
         samples = pixels.decode(_coefficients(kept, Mode(mode), room))
-        found = cls(Mode(mode), row, column, levels, kept, samples)
-        return found, payload[end], payload[end + 1 :]
+        jpeg = cls(Mode(mode), row, column, levels, kept, samples)
+        return jpeg, payload[end], payload[end + 1 :]
 
 
-def _payload(found: Coefficients) -> bytes:
+def _payload(coefficients: Coefficients) -> bytes:
     """Return a JPEG as it is stored: bare coefficients, else as it is."""
-    bare = coded.encode(found, ContextState.fresh())
+    bare = coded.encode(coefficients, ContextState.fresh())
     if bare:
         return _BARE + bare
-    return jpeg_tiles.encode_as_is(jpeg_tiles.as_tile(_NO_HEADER + stream.to_bytes(found)))
+    return jpeg_tiles.encode_as_is(jpeg_tiles.as_tile(_NO_HEADER + stream.to_bytes(coefficients)))
 
 
 def _coefficients(payload: bytes, mode: Mode, room: tuple[int, int]) -> Coefficients:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from archiver.codec.jpeg import t81
 from archiver.codec.jpeg.t81 import SIDE
-from archiver.codec.transforms.from_jpeg.fit import Fit, Found, Mask, Uint8, to_ycc
+from archiver.codec.transforms.from_jpeg.fit import Fit, Mask, Trace, Uint8, to_ycc
 from archiver.codec.transforms.from_jpeg.grid import (
     FEW,
     MOST_PATCHES,
@@ -41,27 +41,27 @@ _SURE = 0.9
 _QUALITIES = range(10, 98)
 
 
-def find(tile: Uint8) -> list[Found]:
+def find(tile: Uint8) -> list[Trace]:
     """Return the JPEGs that most of a tile (H, W, C) of 1 or 3 channels was decoded from."""
     if min(tile.shape[:2]) < LEAST_SIDE or tile[..., 0].size > MOST_PIXELS:
         return []
     seen = tile[..., 0].astype(np.float64) if tile.shape[2] == 1 else to_ycc(tile)[..., 0]
     evidence, free = Evidence.of(seen), np.ones(seen.shape, np.bool_)
-    found: list[Found] = []
+    jpegs: list[Trace] = []
     tried: list[Place] = []
-    while len(found) < _MOST_JPEGS and len(tried) < _MOST_TRIES and free.mean() > _ENOUGH:
+    while len(jpegs) < _MOST_JPEGS and len(tried) < _MOST_TRIES and free.mean() > _ENOUGH:
         grid = next(iter(evidence.grids(free, tried)), None)
         if grid is None:
             break
         tried.append(grid)
-        if one := _at(tile, seen, grid, free):
-            found.append(one)
-            free &= ~one.covers
+        if trace := _at(tile, seen, grid, free):
+            jpegs.append(trace)
+            free &= ~trace.covers
             tried = []
-    return found
+    return jpegs
 
 
-def _at(tile: Uint8, seen: Floats, grid: Place, free: Mask) -> Found | None:
+def _at(tile: Uint8, seen: Floats, grid: Place, free: Mask) -> Trace | None:
     """Return the JPEG whose blocks begin at a grid in what is ``free`` of a tile."""
     chosen = belonging(seen, grid, free)
     if chosen.sum() < FEW // 2:
@@ -69,15 +69,15 @@ def _at(tile: Uint8, seen: Floats, grid: Place, free: Mask) -> Found | None:
     wanted = np.zeros(free.shape, np.bool_)
     place = wanted[grid[0] :, grid[1] :][: chosen.shape[0] * SIDE, : chosen.shape[1] * SIDE]
     place[:] = np.kron(chosen, np.ones((SIDE, SIDE), np.bool_))
-    best, found = LEAST_EXACT, None
+    best, best_fit = LEAST_EXACT, None
     for mode, tables in _candidates(tile, seen, grid, chosen):
         if mode is Mode.RGB and best > _SURE:
             break
         for origin in _origins(grid, mode):
-            one = Fit(tile, mode, tables, origin, wanted)
-            if one.height and one.width and (exact := one.exact()) > best:
-                best, found = exact, one
-    return found.refined(free) if found else None
+            fit = Fit(tile, mode, tables, origin, wanted)
+            if fit.height and fit.width and (exact := fit.exact()) > best:
+                best, best_fit = exact, fit
+    return best_fit.refined(free) if best_fit else None
 
 
 def _candidates(
@@ -115,14 +115,14 @@ def _unclipped(tile: Uint8, grid: Place) -> Mask:
 
 def _quality(plane: NDArray[Any], grid: Place, chosen: Mask) -> int:
     """Return the quality whose steps fit the chosen blocks of a plane; 0 if none does."""
-    own = blocks(plane[grid[0] :, grid[1] :])[chosen]
-    values = forward(own[:: -(-len(own) // MOST_PATCHES)]).reshape(-1, SIDE * SIDE)
-    best, found = _LEAST_FIT, 0
+    patches = blocks(plane[grid[0] :, grid[1] :])[chosen]
+    values = forward(patches[:: -(-len(patches) // MOST_PATCHES)]).reshape(-1, SIDE * SIDE)
+    best, best_quality = _LEAST_FIT, 0
     for quality in _QUALITIES:
         steps = t81.steps(t81.LUMA, quality).reshape(-1)
         is_seen = np.abs(values) > np.minimum(_LEAST_SEEN, steps / 2)
         is_seen[:, 0] = False
         fit = np.cos(2 * np.pi * (values / steps)[is_seen])
         if len(fit) >= FEW and fit.mean() > best:
-            best, found = float(fit.mean()), quality
-    return found
+            best, best_quality = float(fit.mean()), quality
+    return best_quality
