@@ -120,9 +120,9 @@ def test_damaged_adapters_are_refused_or_harmless(data: st.DataObject) -> None:
 
 
 def test_adaptation_survives_its_bytes() -> None:
-    one = AdapterRecord(b"adapter", 123456, 1.5, (1.0, 0.96875, 0.5))
-    data = one.to_bytes()
-    assert AdapterRecord.from_bytes(data) == one
+    record = AdapterRecord(b"adapter", 123456, 1.5, (1.0, 0.96875, 0.5))
+    data = record.to_bytes()
+    assert AdapterRecord.from_bytes(data) == record
     for end in range(len(data)):
         with pytest.raises(IntegrityError):
             AdapterRecord.from_bytes(data[:end])
@@ -141,7 +141,7 @@ def test_fine_tuning_pays_for_itself(model: bytes) -> None:
     data = adapter.to_bytes()
     [before], [after] = engine.encode([image]), engine.adapted(data).encode([image])
     assert len(after) + len(data) < len(before)
-    assert [one.number for one in passes] == list(range(1, 13))
+    assert [stated.number for stated in passes] == list(range(1, 13))
     np.testing.assert_array_equal(engine.adapted(data).decode([after], [image.shape])[0], image)
 
 

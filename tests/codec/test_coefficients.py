@@ -48,10 +48,10 @@ def test_the_bytes_are_those_of_the_first_release(name: str) -> None:
     back = jpeg_tiles.decode(golden, state.copy())
     assert hashlib.sha256(back).hexdigest() == (VECTORS / f"jpeg-{name}.sha256").read_text().strip()
     how = state if name.startswith("primed") else None
-    found = payload.encode(back[3:], ContextState.fresh() if how is None else how)
-    assert found is not None
+    coded = payload.encode(back[3:], ContextState.fresh() if how is None else how)
+    assert coded is not None
     head = payload.head_of(golden[4:])
-    assert golden[4 + len(head) :] == found[1]
+    assert golden[4 + len(head) :] == coded[1]
 
 
 def test_tables_are_those_of_the_text() -> None:
@@ -148,27 +148,27 @@ def test_a_coefficient_without_a_code_is_refused() -> None:
     rng = np.random.default_rng(0)
     noise = saved(rng.integers(0, 256, (24, 24, 3), np.uint8), 100, subsampling=0, optimize=True)
     flat = saved(np.full((24, 24, 3), 9, np.uint8), 100, subsampling=0, optimize=True)
-    found, other = (
+    coded, other = (
         payload.encode(noise, ContextState.fresh()),
         payload.encode(flat, ContextState.fresh()),
     )
-    assert found is not None
+    assert coded is not None
     assert other is not None
     with pytest.raises(IntegrityError, match="no Huffman code"):
-        payload.decode(other[0] + found[1], ContextState.fresh())
+        payload.decode(other[0] + coded[1], ContextState.fresh())
 
 
 def test_a_stream_that_has_ended_is_not_read_for_ever() -> None:
     """Zeros follow a stream; thousands of them were never left away."""
     small, large = saved(scene(1, (64, 64)), 90), saved(np.zeros((2048, 2048, 1), np.uint8), 90)
-    found, other = (
+    coded, other = (
         payload.encode(small, ContextState.fresh()),
         payload.encode(large, ContextState.fresh()),
     )
-    assert found is not None
+    assert coded is not None
     assert other is not None
     with pytest.raises(IntegrityError, match="coefficients that no JPEG has"):
-        payload.decode(other[0] + found[1], ContextState.fresh())
+        payload.decode(other[0] + coded[1], ContextState.fresh())
 
 
 def test_many_empty_tables_take_no_time() -> None:

@@ -61,9 +61,9 @@ def test_any_tile_comes_back(
 def test_a_base_that_helps_is_found(dtype: str) -> None:
     """The same structure with other noise is a base, other structure is not."""
     like, unlike = wave(dtype, seed=1), noise((40, 50, 1), dtype, 5)
-    found = delta.best(wave(dtype), {7: unlike, 3: like})
-    assert found is not None
-    base, left = found
+    best = delta.best(wave(dtype), {7: unlike, 3: like})
+    assert best is not None
+    base, left = best
     assert base.back == 3
     np.testing.assert_array_equal(base.plus(left, like, like.dtype), wave(dtype))
     assert delta.best(wave(dtype), {7: unlike}) is None
@@ -71,9 +71,9 @@ def test_a_base_that_helps_is_found(dtype: str) -> None:
 
 def test_a_step_that_all_samples_share_is_kept() -> None:
     """Rescaled samples have gaps, which a part of the base would fill."""
-    found = delta.best(wave("u2", 37), {1: wave("u2", 37, seed=1)})
-    assert found is not None
-    assert found[0].weight == delta.ONE
+    best = delta.best(wave("u2", 37), {1: wave("u2", 37, seed=1)})
+    assert best is not None
+    assert best[0].weight == delta.ONE
 
 
 @pytest.mark.parametrize("shape", [(3, 50, 1), (50, 3, 1), (1, 1, 1)])

@@ -64,10 +64,10 @@ def test_streams_decode_as_libjpeg_decodes_them(mode: Mode, seed: int) -> None:
 def test_a_crop_of_a_decoded_jpeg_is_a_jpeg_again(mode: Mode, quality: int) -> None:
     """Wherever it was cut; most samples are exact, and no codec of samples comes near its size."""
     tile = through_jpeg(scene(), quality, **SAVED[mode])[19:, 5:].copy()
-    found = collage.find(tile)
-    assert isinstance(found, FromJpeg)
-    assert (found.mode, found.row % 8, found.column % 8) == (mode, 5, 3)
-    rows, columns = (s // 8 * 8 for s in found.samples.shape[:2])
+    jpeg = collage.find(tile)
+    assert isinstance(jpeg, FromJpeg)
+    assert (jpeg.mode, jpeg.row % 8, jpeg.column % 8) == (mode, 5, 3)
+    rows, columns = (s // 8 * 8 for s in jpeg.samples.shape[:2])
     assert min(rows, columns) >= 144
     coded = roundtrip(tile)
     assert coded.codec == TileCodec.FROM_JPEG
@@ -201,20 +201,20 @@ def test_any_coefficients_come_back(
     plane = np.zeros((32, 64, 8, 8), np.int64)
     plane[..., 0, 0] = np.resize(np.r_[-1023:1024], (32, 64)).clip(-dc, dc)
     steps[0, 0] += not is_standard
-    found = traces.Trace(
+    trace = traces.Trace(
         Coefficients(Mode.GREY, (plane,), (steps, steps)), 0, 0, np.ones((256, 512), np.bool_)
     )
-    monkeypatch.setattr(traces, "find", lambda tile: [found])
-    one = collage.find(np.zeros((256, 512, 1), np.uint8))
-    assert isinstance(one, FromJpeg)
-    assert one.payload[0] == (7 if is_standard else jpeg_tiles.Form.AS_IS)
-    back, *_ = FromJpeg.split(one.to_bytes(TileCodec.STORED) + b"the rest", (256, 512, 1))
-    np.testing.assert_array_equal(back.samples, one.samples)
+    monkeypatch.setattr(traces, "find", lambda tile: [trace])
+    jpeg = collage.find(np.zeros((256, 512, 1), np.uint8))
+    assert isinstance(jpeg, FromJpeg)
+    assert jpeg.payload[0] == (7 if is_standard else jpeg_tiles.Form.AS_IS)
+    back, *_ = FromJpeg.split(jpeg.to_bytes(TileCodec.STORED) + b"the rest", (256, 512, 1))
+    np.testing.assert_array_equal(back.samples, jpeg.samples)
 
 
 def beside(*parts: np.ndarray) -> np.ndarray:
     """Return parts of one height side by side."""
-    return np.hstack([part[: min(map(len, parts))] for part in parts])
+    return np.hstack([piece[: min(map(len, parts))] for piece in parts])
 
 
 def test_jpegs_side_by_side_are_found_each_in_its_region() -> None:
@@ -224,8 +224,8 @@ def test_jpegs_side_by_side_are_found_each_in_its_region() -> None:
     tile = beside(left[:, :181], right[:, :189])
     coded = roundtrip(tile)
     assert coded.codec == TileCodec.FROM_JPEGS
-    alone = [roundtrip(np.ascontiguousarray(part)) for part in (tile[:, :181], tile[:, 181:])]
-    assert len(coded.payload) < sum(len(one.payload) for one in alone)
+    alone = [roundtrip(np.ascontiguousarray(piece)) for piece in (tile[:, :181], tile[:, 181:])]
+    assert len(coded.payload) < sum(len(side.payload) for side in alone)
 
 
 def test_a_jpeg_beside_what_is_none_is_found() -> None:

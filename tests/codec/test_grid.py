@@ -63,6 +63,6 @@ def test_sums_at_the_bound_do_not_depend_on_order() -> None:
     x = torch.randint(-127, 128, (1000,), generator=generator).float()
     grid.check_bounds("sum", weight, None)
     order = torch.randperm(1000, generator=generator)
-    one, other = weight @ x, weight[:, order] @ x[order]
-    assert torch.equal(one, other)
-    assert torch.equal(one.double(), weight.double() @ x.double())
+    in_order, reordered = weight @ x, weight[:, order] @ x[order]
+    assert torch.equal(in_order, reordered)
+    assert torch.equal(in_order.double(), weight.double() @ x.double())

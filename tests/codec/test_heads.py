@@ -80,7 +80,7 @@ def test_patches_of_several_kinds_and_a_bound_on_time() -> None:
         Window.of(plane := np.arange(1024, dtype=np.uint16).reshape(32, 32)), plane
     )
     patches = [Shown.of(weave(1, 32)), Shown.of(weave(3, 32)), deep]
-    assert {one.kind for one in heads.pixels_of(engine, patches)} == {"grey", "rgb", "deep"}
+    assert {pixels.kind for pixels in heads.pixels_of(engine, patches)} == {"grey", "rgb", "deep"}
     learned = heads.adapt(engine, patches, 1, seconds=0.0)
     engine.adapted(learned.adapter.to_bytes())
     assert not heads.adapt(engine, [], 1).factors

@@ -172,7 +172,7 @@ def test_any_bits_come_back_in_every_form(
 ) -> None:
     """NaN payloads, denormals, extremes: exact in each form, whichever is chosen."""
     size, rng = np.dtype(dtype).itemsize, np.random.default_rng(seed)
-    few = np.array([one % 2 ** (8 * size) for one in bits], f"u{size}")
+    few = np.array([pattern % 2 ** (8 * size) for pattern in bits], f"u{size}")
     near = rng.integers(0, 40, (6, 7, channels)).astype(few.dtype)
     tile = ((rng.choice(few, near.shape) + near) << few.dtype.type(zeros)).view(dtype)
     assert len(roundtrip(tile).payload) <= tile.nbytes
@@ -258,8 +258,8 @@ def test_payloads_that_cannot_be_are_refused(name: str) -> None:
 def test_a_payload_that_can_be_is_read() -> None:
     """The test above refuses for the reasons that it says; types of 8 bits have no order."""
     good = ordered(1, split(shift=8) + PIECE) + bytes(6)
-    [found] = tiles.decode([(TileCodec.ORDERED, good)], [(2, 3, 1)], [np.dtype("f4")], None)
-    assert (found.view("u4") == 0xFFFFFFFF).all()
+    [decoded] = tiles.decode([(TileCodec.ORDERED, good)], [(2, 3, 1)], [np.dtype("f4")], None)
+    assert (decoded.view("u4") == 0xFFFFFFFF).all()
     ranks = ordered(0, table(1, 1)) + bytes(6)
     tiles.decode([(TileCodec.ORDERED, ranks)], [(2, 3, 1)], [np.dtype("i4")], None)
     with pytest.raises(IntegrityError):

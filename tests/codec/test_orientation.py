@@ -1,4 +1,4 @@
-"""Turned tiles: every turn comes back, the smallest is kept, damage is an error."""
+"""Oriented tiles: every orientation comes back, the smallest is kept, damage is an error."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def picture(channels: int = 3, dtype: str = "u1") -> np.ndarray:
     return (ramp + rng.integers(0, 3, ramp.shape)).astype(dtype)
 
 
-@pytest.mark.parametrize("turn", ALL, ids=lambda orientation: str(orientation.number))
-def test_every_turn_is_another_one_and_comes_back(orientation: Orientation) -> None:
+@pytest.mark.parametrize("orientation", ALL, ids=lambda orientation: str(orientation.number))
+def test_every_orientation_is_another_one_and_comes_back(orientation: Orientation) -> None:
     tile = picture()
     oriented = orientation.oriented(tile)
     assert oriented.shape == orientation.shape(tile.shape)
@@ -44,7 +44,7 @@ def test_every_turn_is_another_one_and_comes_back(orientation: Orientation) -> N
 @pytest.mark.parametrize(
     ("channels", "dtype"), [(3, "u1"), (1, "u1"), (1, "u2"), (3, "u2"), (3, "i2")]
 )
-def test_the_smallest_turn_is_kept(engine: Engine, channels: int, dtype: str) -> None:
+def test_the_smallest_orientation_is_kept(engine: Engine, channels: int, dtype: str) -> None:
     """Of all that a tile is asked to be coded in; channels are reordered only in 8-bit RGB."""
     tile = picture(channels, dtype)
     sizes = {
@@ -57,9 +57,9 @@ def test_the_smallest_turn_is_kept(engine: Engine, channels: int, dtype: str) ->
     np.testing.assert_array_equal(back, tile)
 
 
-@pytest.mark.parametrize("turn", [1, 4, 7, 11, 30, 47])
-def test_a_turn_costs_a_byte(engine: Engine, orientation: int) -> None:
-    """A tile in a turn is what it would be if it had come so, and one byte."""
+@pytest.mark.parametrize("orientation", [1, 4, 7, 11, 30, 47])
+def test_an_orientation_costs_a_byte(engine: Engine, orientation: int) -> None:
+    """A tile in an orientation is what it would be if it had come so, and one byte."""
     tile, how = picture(), Orientation(orientation)
     [coded] = tiles.encode([tile], engine, [(how,)])
     [plain] = tiles.encode([how.oriented(tile)], engine)
@@ -67,7 +67,7 @@ def test_a_turn_costs_a_byte(engine: Engine, orientation: int) -> None:
     assert coded.payload == bytes([orientation]) + plain.payload
 
 
-def test_without_a_model_nothing_is_turned() -> None:
+def test_without_a_model_nothing_is_oriented() -> None:
     tile = picture()
     assert tiles.encode([tile], None, [ALL]) == tiles.encode([tile], None)
 
@@ -120,6 +120,6 @@ def test_golden_vectors_decode(engine: Engine, name: str) -> None:
     assert hashlib.sha256(samples.tobytes()).hexdigest() == digest
 
 
-def test_upright_is_upright() -> None:
+def test_identity_leaves_tiles_as_they_are() -> None:
     tile = picture()
     np.testing.assert_array_equal(IDENTITY.oriented(tile), tile)

@@ -102,7 +102,7 @@ def test_equal_channels_and_colour() -> None:
 def test_any_bits_come_back(bits: list[int], dtype: str, seed: int) -> None:
     """Whatever the samples are, and never larger than they."""
     size = np.dtype(dtype).itemsize
-    few = np.array([one % 2 ** (8 * size) for one in bits], f"u{size}")
+    few = np.array([pattern % 2 ** (8 * size) for pattern in bits], f"u{size}")
     tile = np.random.default_rng(seed).choice(few, (7, 9, 1)).view(dtype)
     assert len(roundtrip(tile).payload) <= tile.nbytes
 

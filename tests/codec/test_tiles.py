@@ -96,8 +96,8 @@ def test_smallest_codec_wins(engine: Engine) -> None:
 def test_grey_in_rgb_is_coded_once(engine: Engine) -> None:
     """Three equal channels cost one byte more than one channel."""
     grey = np.add.outer(np.arange(40), np.arange(40) * 3).astype(np.uint8)[..., None]
-    one, three = roundtrip([grey, np.repeat(grey, 3, 2)], engine)
-    assert three.payload == bytes([one.codec]) + one.payload
+    of_one, of_three = roundtrip([grey, np.repeat(grey, 3, 2)], engine)
+    assert of_three.payload == bytes([of_one.codec]) + of_one.payload
 
 
 def test_wavefront_takes_tiles_of_mixed_shapes(engine: Engine) -> None:

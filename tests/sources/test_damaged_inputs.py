@@ -155,9 +155,9 @@ def _compiled() -> None:
     """Compile the loops: the time of that is not the files'."""
     raw = bytes(range(256)) * 4 + b"stained" * 50
     stream = zlib.compress(raw)[2:-4]
-    found = plan.make(raw, stream)
-    assert found is not None
-    assert plan.replay(raw, found) == stream
+    planned = plan.make(raw, stream)
+    assert planned is not None
+    assert plan.replay(raw, planned) == stream
     jpeg2000.encode(np.ones((4, 4), np.int32), jpeg2000.Band.LL, 0, 1, 1)
 
 

@@ -35,9 +35,9 @@ def test_zlib_settings_are_found(level: int, memory: int, strategy: int, n_bytes
     compressor = zlib.compressobj(level, zlib.DEFLATED, 15, memory, strategy)
     raw = sample(n_bytes)
     stream = compressor.compress(raw) + compressor.flush()
-    found = deflate.find(raw, stream)
-    assert found is not None
-    assert deflate.replay(raw, found) == stream
+    made = deflate.find(raw, stream)
+    assert made is not None
+    assert deflate.replay(raw, made) == stream
 
 
 @pytest.mark.parametrize("level", [*range(1, 10), 12])
@@ -45,9 +45,9 @@ def test_libdeflate_settings_are_found(level: int) -> None:
     """Streams of libdeflate, as tifffile and GDAL write them, are found and replayed."""
     raw = sample(1_500_000 if level < 3 else 200_000)
     stream = bytes(imagecodecs.deflate_encode(raw, level))
-    found = deflate.find(raw, stream)
-    assert found is not None
-    assert deflate.replay(raw, found) == stream
+    made = deflate.find(raw, stream)
+    assert made is not None
+    assert deflate.replay(raw, made) == stream
 
 
 def test_small_window_with_optimised_header() -> None:
@@ -55,9 +55,9 @@ def test_small_window_with_optimised_header() -> None:
     raw = sample(3000)
     compressor = zlib.compressobj(9, zlib.DEFLATED, 12)
     stream = compressor.compress(raw) + compressor.flush()
-    found = deflate.find(raw, stream)
-    assert found is not None
-    assert deflate.replay(raw, found) == stream
+    made = deflate.find(raw, stream)
+    assert made is not None
+    assert deflate.replay(raw, made) == stream
 
 
 def test_unknown_encoder_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,9 +74,9 @@ def test_unknown_encoder_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
         return matched, used
 
     monkeypatch.setattr(deflate, "_matches", counted)
-    found = deflate.find(raw, stream + odd.flush())
-    assert found is not None
-    assert found.settings.encoder is Encoder.PLANNED
+    made = deflate.find(raw, stream + odd.flush())
+    assert made is not None
+    assert made.settings.encoder is Encoder.PLANNED
     assert sum(fed) <= 4 * len(raw)
 
 

@@ -83,20 +83,20 @@ def test_a_plan_gives_the_very_stream(what: str, encoder: str) -> None:
     raw = RAW[what]
     stream = ENCODERS[encoder](raw)
     assert zlib.decompress(stream, -15) == raw
-    found = plan.make(raw, stream)
-    if found is None:  # the plan would be no smaller than what it stands for
+    planned = plan.make(raw, stream)
+    if planned is None:  # the plan would be no smaller than what it stands for
         assert len(stream) < 0.3 * len(raw) or what == "one byte"
     else:
-        assert plan.replay(raw, found) == stream
+        assert plan.replay(raw, planned) == stream
 
 
 @pytest.mark.parametrize("level", [1, 4, 5, 6, 7, 9])
 def test_what_zlib_ng_does_is_foreseen(level: int) -> None:
     raw = deflate.probe()
     stream = by_zlib_ng(level)(raw)
-    found = plan.make(raw, stream)
-    assert found is not None
-    assert len(zlib.compress(found)) < 0.01 * len(stream)
+    planned = plan.make(raw, stream)
+    assert planned is not None
+    assert len(zlib.compress(planned)) < 0.01 * len(stream)
 
 
 def as_zlib(raw: bytes) -> bytes:
@@ -179,9 +179,9 @@ def test_bytes_that_match_everywhere_are_given_up_in_time() -> None:
     raw = (b"ab" * 120 + b"c") * 9000
     stream = by_zlib(9)(raw)
     started = time.monotonic()
-    found = plan.make(raw, stream)
+    planned = plan.make(raw, stream)
     assert time.monotonic() - started < 6 * MOST_SECONDS
-    assert found is None or plan.replay(raw, found) == stream
+    assert planned is None or plan.replay(raw, planned) == stream
 
 
 def test_literals_alone_take_the_least_work() -> None:
@@ -196,10 +196,10 @@ def test_literals_alone_take_the_least_work() -> None:
     stream = flushed + compressor.flush()
     plan.make(raw[:1000], by_zlib(9)(raw[:1000]))  # compiles
     started = time.process_time()
-    found = plan.make(raw, stream)
+    planned = plan.make(raw, stream)
     assert time.process_time() - started < 4
-    assert found is not None
-    assert plan.replay(raw, found) == stream
+    assert planned is not None
+    assert plan.replay(raw, planned) == stream
 
 
 def test_what_would_not_pay_is_given_up_at_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:

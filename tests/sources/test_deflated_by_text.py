@@ -43,11 +43,11 @@ def test_a_plan_reads_from_the_text_alone(what: str, encoder: str) -> None:
     """The text and archiver give the same stream, where there is a plan."""
     raw = RAW[what][:CUT]
     stream = ENCODERS[encoder](raw)
-    found = plan.make(raw, stream)
-    if found is None:  # the plan would be no smaller than what it stands for
+    planned = plan.make(raw, stream)
+    if planned is None:  # the plan would be no smaller than what it stands for
         assert len(stream) < 0.2 * len(raw) or what == "one byte"
     else:
-        assert replay(raw, found) == stream
+        assert replay(raw, planned) == stream
 
 
 def of_one_block(raw: bytes, effort: tuple[int, ...], table: bytes) -> tuple[bytes, int]:
@@ -73,8 +73,8 @@ def test_corners_of_the_search_are_in_the_text(
     raw: bytes, effort: tuple[int, ...], n_tokens: int
 ) -> None:
     """Candidates of the same hash count, whatever their bytes; no match, no end of the search."""
-    whole, found = of_one_block(raw, effort, b"\xff" * 56)
-    assert found == n_tokens
+    whole, n_read = of_one_block(raw, effort, b"\xff" * 56)
+    assert n_read == n_tokens
     assert zlib.decompress(plan.replay(raw, whole), -15) == raw
     assert plan.replay(raw, whole) == replay(raw, whole)
 

@@ -191,7 +191,9 @@ def test_fragments_that_cut_a_header_or_hold_nothing(tmp_path: Path) -> None:
     stream = encoded(JPEGLSLossless, frames[0])
     stream += bytes(len(stream) % 2)
     parts = [stream[:6], b"", stream[6:]]
-    items = b"".join(struct.pack("<HHI", 0xFFFE, 0xE000, len(one)) + one for one in (b"", *parts))
+    items = b"".join(
+        struct.pack("<HHI", 0xFFFE, 0xE000, len(item)) + item for item in (b"", *parts)
+    )
     write_encoded(tmp_path / "a.dcm", JPEGLSLossless, frames, [stream], has_bot=False)
     whole = (tmp_path / "a.dcm").read_bytes()
     start = whole.index(struct.pack("<HHI", 0xFFFE, 0xE000, 0))
@@ -315,9 +317,9 @@ def test_bits_that_are_not_used_are_not_read(tmp_path: Path, bits: int, signed: 
     frames = frames.view(np.int16) if signed else frames
     write(tmp_path / "a.dcm", frames, ExplicitVRLittleEndian, BitsStored=bits, HighBit=bits - 1)
     expected = pydicom.dcmread(tmp_path / "a.dcm").pixel_array
-    found = read(check(tmp_path / "a.dcm"))
-    np.testing.assert_array_equal(found, expected)
-    assert found.dtype == expected.dtype
+    decoded = read(check(tmp_path / "a.dcm"))
+    np.testing.assert_array_equal(decoded, expected)
+    assert decoded.dtype == expected.dtype
 
 
 def comparable(path: Path) -> np.ndarray | None:

@@ -76,6 +76,6 @@ def test_regions_are_those_of_pydicom(archive: OpenArchive, source: Path, name: 
     assert entry.images[0].dtype == expected.dtype
     np.testing.assert_array_equal(entry.read(), expected)
     for row, column, height, width in BOXES:
-        part = expected[row : row + height, column : column + width]
-        np.testing.assert_array_equal(entry.read((row, column, height, width)), part)
+        window = expected[row : row + height, column : column + width]
+        np.testing.assert_array_equal(entry.read((row, column, height, width)), window)
     assert b"".join(entry.chunks()) == (source / name).read_bytes()

@@ -57,8 +57,8 @@ def test_samples_come_back_without_their_header(tmp_path: Path) -> None:
     images = [(image, image.read()) for image in parsed.images]
     (tmp_path / "a.nhdr").unlink()
     assert len(images) == 5
-    found = b"".join(rebuild(parsed.format, parsed.residue, parsed.images))
-    assert found == (tmp_path / "a.raw").read_bytes()
+    rebuilt = b"".join(rebuild(parsed.format, parsed.residue, parsed.images))
+    assert rebuilt == (tmp_path / "a.raw").read_bytes()
 
 
 def test_a_header_of_another_name_is_found(tmp_path: Path) -> None:
@@ -83,8 +83,8 @@ def test_channels_of_nrrd(tmp_path: Path, kinds: list[str] | None, shape: tuple[
     """A first axis of colours, or of vectors, is the channels of a pixel."""
     voxels = volume(shape)
     write_nrrd(tmp_path / "a.nrrd", voxels, **({"kinds": kinds} if kinds else {}))
-    found = slices(tmp_path / "a.nrrd", Format.NRRD)
-    assert np.array_equal(found.reshape(shape), voxels)
+    decoded = slices(tmp_path / "a.nrrd", Format.NRRD)
+    assert np.array_equal(decoded.reshape(shape), voxels)
 
 
 @pytest.mark.parametrize(
@@ -193,8 +193,8 @@ def test_slices_of_mgh_are_images(tmp_path: Path, dtype: str, name: str, format:
     """Volumes of FreeSurfer, gzipped or not, of one frame or more."""
     voxels = volume((31, 20, 5, 2), dtype)
     nibabel.MGHImage(voxels, AFFINE).to_filename(tmp_path / name)
-    found = slices(tmp_path / name, format)[..., 0]
-    assert np.array_equal(found, voxels.reshape(31, 20, 10, order="F").T)
+    decoded = slices(tmp_path / name, format)[..., 0]
+    assert np.array_equal(decoded, voxels.reshape(31, 20, 10, order="F").T)
 
 
 def test_mgh_that_lies_about_its_size_is_kept(tmp_path: Path) -> None:
@@ -226,12 +226,12 @@ def test_voxels_of_a_pair_are_images(tmp_path: Path, kind: str) -> None:
     """The header beside them says what they are; gzipped ones, too, and no other header."""
     voxels = volume((31, 20, 5))
     PAIRS[kind](voxels).to_filename(tmp_path / "a.img")
-    found = slices(tmp_path / "a.img", Format.NIFTI)[..., 0]
-    assert np.array_equal(found, voxels.T)
+    decoded = slices(tmp_path / "a.img", Format.NIFTI)[..., 0]
+    assert np.array_equal(decoded, voxels.T)
     assert parse(tmp_path / "a.hdr").note.startswith("NIFTI: a header")
     data = (tmp_path / "a.img").read_bytes()
     (tmp_path / "a.img.gz").write_bytes(gzip.compress(data))
-    assert np.array_equal(slices(tmp_path / "a.img.gz", Format.GZIP)[..., 0], found)
+    assert np.array_equal(slices(tmp_path / "a.img.gz", Format.GZIP)[..., 0], decoded)
     (tmp_path / "b.img").write_bytes(data)
     assert parse(tmp_path / "b.img").note == NO_FORMAT
 
@@ -262,8 +262,8 @@ def test_headers_inside_gzip(tmp_path: Path) -> None:
     for name in ("a.nrrd", "a.mha"):
         data = (tmp_path / name).read_bytes()
         (tmp_path / f"{name}.gz").write_bytes(gzip.compress(data, mtime=0))
-        found = slices(tmp_path / f"{name}.gz", Format.GZIP)[..., 0]
-        assert np.array_equal(found, voxels)
+        decoded = slices(tmp_path / f"{name}.gz", Format.GZIP)[..., 0]
+        assert np.array_equal(decoded, voxels)
     metaimageio.write(tmp_path / "b.mha", voxels, CompressedData=True)
     (tmp_path / "b.mha.gz").write_bytes(gzip.compress((tmp_path / "b.mha").read_bytes()))
     assert "compressed twice" in parse(tmp_path / "b.mha.gz").note

@@ -34,7 +34,7 @@ def test_sides_are_joined_from_partial_boxes(first: int) -> None:
     stream = imagecodecs.jpegxl_encode(flat(600, 1000), lossless=True, effort=1, usecontainer=False)
     whole = imagecodecs.jpegxl_encode(flat(8, 8), lossless=True, effort=1, usecontainer=True)
     parts = (bytes(4) + stream[:first], b"\x80\0\0\1" + stream[first:])
-    boxes = ((8 + len(part)).to_bytes(4, "big") + b"jxlp" + part for part in parts)
+    boxes = ((8 + len(piece)).to_bytes(4, "big") + b"jxlp" + piece for piece in parts)
     container = whole[:32] + b"".join(boxes)
     assert imagecodecs.jpegxl_decode(container).shape == (600, 1000)
     assert jpegxl_sides.sides(container) == (600, 1000)

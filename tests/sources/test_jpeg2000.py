@@ -71,10 +71,10 @@ def test_streams_come_back(name: str, bits: int) -> None:
     samples = frames.scene(bits, 3 if bits == 8 else 1)
     stream = encoded(samples, **HOW[name])
     np.testing.assert_array_equal(plan.decode(stream), samples)
-    found = plan.find(rows_of(stream), stream)
-    assert found is not None
-    assert plan.replay(rows_of(stream), found) == stream
-    assert len(zlib.compress(found)) < 300 + len(stream) // 12
+    planned = plan.find(rows_of(stream), stream)
+    assert planned is not None
+    assert plan.replay(rows_of(stream), planned) == stream
+    assert len(zlib.compress(planned)) < 300 + len(stream) // 12
 
 
 @pytest.mark.parametrize("boxes", [False, True])
@@ -167,9 +167,9 @@ def test_damaged_plans_are_refused_or_give_other_bytes() -> None:
 def test_wavelet_is_reversible(shape: tuple[int, int], origin: tuple[int, int]) -> None:
     """Lifting undone, step by step, gives the samples."""
     samples = np.random.default_rng(2).integers(-999, 999, shape).astype(np.int32)
-    found = wavelet.bands(samples, *origin, 1)
-    low_rows = _merged(found[0, Band.LL].T, found[1, Band.HL].T, origin[1]).T
-    high_rows = _merged(found[1, Band.LH].T, found[1, Band.HH].T, origin[1]).T
+    sub_bands = wavelet.bands(samples, *origin, 1)
+    low_rows = _merged(sub_bands[0, Band.LL].T, sub_bands[1, Band.HL].T, origin[1]).T
+    high_rows = _merged(sub_bands[1, Band.LH].T, sub_bands[1, Band.HH].T, origin[1]).T
     np.testing.assert_array_equal(_merged(low_rows, high_rows, origin[0]), samples)
 
 

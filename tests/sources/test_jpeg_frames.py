@@ -96,15 +96,15 @@ def test_lossless_jpeg_comes_back(tmp_path: Path, bits: int, fragments: int) -> 
     samples = scene(bits)
     stream = lossless_jpeg(samples, bits, 1)
     write(tmp_path / "x.dcm", stream, samples, JPEGLosslessSV1, fragments)
-    [found] = check(tmp_path / "x.dcm")
-    np.testing.assert_array_equal(found, samples)
+    [decoded] = check(tmp_path / "x.dcm")
+    np.testing.assert_array_equal(decoded, samples)
 
 
 def test_colour_comes_back(tmp_path: Path) -> None:
     samples = scene(8, 3)
     write(tmp_path / "x.dcm", lossless_jpeg(samples, 8, 4), samples, JPEGLosslessSV1)
-    [found] = check(tmp_path / "x.dcm")
-    np.testing.assert_array_equal(found, samples)
+    [decoded] = check(tmp_path / "x.dcm")
+    np.testing.assert_array_equal(decoded, samples)
 
 
 @pytest.mark.parametrize("fragments", [1, 3])
@@ -113,8 +113,8 @@ def test_jpeg_ls_comes_back(tmp_path: Path, bits: int, fragments: int) -> None:
     samples = scene(bits)
     stream = bytes(imagecodecs.jpegls_encode(samples[..., 0]))
     write(tmp_path / "x.dcm", stream, samples, JPEGLSLossless, fragments)
-    [found] = check(tmp_path / "x.dcm")
-    np.testing.assert_array_equal(found, samples)
+    [decoded] = check(tmp_path / "x.dcm")
+    np.testing.assert_array_equal(decoded, samples)
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -123,8 +123,8 @@ def test_jpeg_ls_in_colour_comes_back(tmp_path: Path, bits: int) -> None:
     samples = scene(bits, 3)
     stream = bytes(imagecodecs.jpegls_encode(samples))
     write(tmp_path / "x.dcm", stream, samples, JPEGLSLossless)
-    [found] = check(tmp_path / "x.dcm")
-    np.testing.assert_array_equal(found, samples)
+    [decoded] = check(tmp_path / "x.dcm")
+    np.testing.assert_array_equal(decoded, samples)
 
 
 @pytest.mark.parametrize("fragments", [1, 4])
@@ -132,8 +132,8 @@ def test_jpeg_frames_are_tiles(tmp_path: Path, fragments: int) -> None:
     samples = scene(8)
     stream = bytes(imagecodecs.jpeg8_encode(samples[..., 0], level=90))
     write(tmp_path / "x.dcm", stream, samples, JPEGBaseline8Bit, fragments)
-    [found] = check(tmp_path / "x.dcm")
-    np.testing.assert_array_equal(found[..., 0], imagecodecs.jpeg8_decode(stream))
+    [decoded] = check(tmp_path / "x.dcm")
+    np.testing.assert_array_equal(decoded[..., 0], imagecodecs.jpeg8_decode(stream))
     assert parse(tmp_path / "x.dcm").images[0].jpeg_tile is not None
 
 
@@ -211,8 +211,8 @@ def test_a_comment_that_looks_like_a_beginning_is_none(tmp_path: Path) -> None:
     stream = lossless_jpeg(samples, 8, 1)
     commented = stream[:2] + b"\xff\xfe\x00\x06\xff\xd8ab" + stream[2:]
     write(tmp_path / "x.dcm", commented, samples, JPEGLosslessSV1)
-    [found] = check(tmp_path / "x.dcm")
-    np.testing.assert_array_equal(found, samples)
+    [decoded] = check(tmp_path / "x.dcm")
+    np.testing.assert_array_equal(decoded, samples)
 
 
 def test_two_frame_headers_are_refused() -> None:

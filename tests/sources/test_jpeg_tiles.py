@@ -157,7 +157,9 @@ def test_a_damaged_head_is_named(tmp_path: Path) -> None:
     tree.mkdir()
     write(tree / "slide.tif", "tiles of YCbCr")
     pack(tree, tmp_path / "a")
-    [chunk] = [one for one in Archive.open(tmp_path / "a").residues(0) if one["codec"] == 3]
+    [chunk] = [
+        residue for residue in Archive.open(tmp_path / "a").residues(0) if residue["codec"] == 3
+    ]
     [shard] = (tmp_path / "a" / "shards").iterdir()
     data = bytearray(shard.read_bytes())
     data[chunk["offset"] + 9] ^= 1

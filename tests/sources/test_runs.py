@@ -73,11 +73,11 @@ def test_known_encoders_cost_little(name: str, seed: int, height: int, width: in
     rows = rows_of(seed, height, width)
     stored = ENCODERS[name](rows)
     assert bytes(imagecodecs.packbits_decode(stored)) == rows.tobytes()
-    found = runs.find_strip(rows, stored + b"more")
-    if found is None:
+    planned = runs.find_strip(rows, stored + b"more")
+    if planned is None:
         assert len(stored) < 150  # too little for any plan
         return
-    plan, used = found
+    plan, used = planned
     assert used == len(stored)
     assert runs.replay(rows, plan) == stored
     assert len(plan) <= 40 + len(stored) // 20
@@ -88,10 +88,10 @@ def test_known_encoders_cost_little(name: str, seed: int, height: int, width: in
 def test_any_decisions_come_back_or_are_not_worth_a_plan(seed: int, width: int) -> None:
     rows = rows_of(seed, 9, width)
     stored = by_chance(seed)(rows)
-    found = runs.find_strip(rows, stored)
-    if found is not None:
-        assert runs.replay(rows, found[0]) == stored
-        assert len(found[0]) <= len(stored) / 3
+    planned = runs.find_strip(rows, stored)
+    if planned is not None:
+        assert runs.replay(rows, planned[0]) == stored
+        assert len(planned[0]) <= len(stored) / 3
 
 
 def test_what_is_no_stream_of_the_rows_is_refused() -> None:
@@ -154,10 +154,10 @@ def test_large_frames_take_little_time_and_memory(kind: str) -> None:
         stored = bytes(imagecodecs.packbits_encode(rows, axis=-1))
     tracemalloc.start()
     began = time.monotonic()
-    found = runs.find_strip(rows, stored)
-    assert (found is None) == (kind == "copies of one byte")
-    if found is not None:
-        assert runs.replay(rows, found[0]) == stored
+    planned = runs.find_strip(rows, stored)
+    assert (planned is None) == (kind == "copies of one byte")
+    if planned is not None:
+        assert runs.replay(rows, planned[0]) == stored
     assert time.monotonic() - began < 10
     assert tracemalloc.get_traced_memory()[1] < 300 << 20
     tracemalloc.stop()
@@ -193,9 +193,9 @@ def test_a_plan_of_old_gives_the_same_bytes_for_ever() -> None:
 @pytest.mark.parametrize("name", ENCODERS)
 def test_a_reader_of_the_text_alone_agrees(name: str) -> None:
     rows = rows_of(8, 60, 90)
-    found = runs.find_strip(rows, ENCODERS[name](rows))
-    assert found is not None
-    assert packets(rows.tobytes(), found[0]) == ENCODERS[name](rows)
+    planned = runs.find_strip(rows, ENCODERS[name](rows))
+    assert planned is not None
+    assert packets(rows.tobytes(), planned[0]) == ENCODERS[name](rows)
 
 
 OLD = "0RjU&000020R#X5000000BB`lWC8#H0000000aO40003100000000000RR910ssI200"

@@ -55,11 +55,11 @@ def test_opaque_is_untouched(tmp_path: Path) -> None:
     for data in (b"", b"\x89PN", b"hello", bytes(3 << 20)):
         path = tmp_path / "a"
         path.write_bytes(data)
-        found = parse(path)
+        parsed = parse(path)
         note = NO_FORMAT if data else ""
-        assert (found.format, found.note, found.residue) == (Format.OPAQUE, note, b"")
-        assert found.sha256 == found.rebuilt_sha256 == hashlib.sha256(data).digest()
-        assert found.size == len(data)
+        assert (parsed.format, parsed.note, parsed.residue) == (Format.OPAQUE, note, b"")
+        assert parsed.sha256 == parsed.rebuilt_sha256 == hashlib.sha256(data).digest()
+        assert parsed.size == len(data)
     assert b"".join(rebuild(Format.OPAQUE, b"abc", ())) == b"abc"
 
 
@@ -76,12 +76,12 @@ def test_jpeg(tmp_path: Path, mode: str, how: dict[str, bool]) -> None:
     """A JPEG is the one tile of its image, and comes back byte for byte."""
     path = tmp_path / "a.jpg"
     photo().convert(mode).save(path, quality=90, **how)
-    found = parse(path)
-    assert (found.format, len(found.images)) == (Format.JPEG, 1)
-    assert b"".join(rebuild(found.format, found.residue, found.images)) == path.read_bytes()
+    parsed = parse(path)
+    assert (parsed.format, len(parsed.images)) == (Format.JPEG, 1)
+    assert b"".join(rebuild(parsed.format, parsed.residue, parsed.images)) == path.read_bytes()
     with Pillow.open(path) as picture:
         samples = np.asarray(picture)
-    np.testing.assert_array_equal(found.images[0].read().reshape(samples.shape), samples)
+    np.testing.assert_array_equal(parsed.images[0].read().reshape(samples.shape), samples)
 
 
 def test_jpeg_without_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,10 +90,10 @@ def test_jpeg_without_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     path = tmp_path / "a.jpg"
     photo().save(path, quality=90, progressive=True)
     data = path.read_bytes()
-    found = parse(path)
-    assert (found.format, found.images) == (Format.JPEG, ())
-    assert len(found.residue) < len(data)
-    assert b"".join(rebuild(found.format, found.residue, ())) == data
+    parsed = parse(path)
+    assert (parsed.format, parsed.images) == (Format.JPEG, ())
+    assert len(parsed.residue) < len(data)
+    assert b"".join(rebuild(parsed.format, parsed.residue, ())) == data
     with Pillow.open(io.BytesIO(data)) as picture:
         np.testing.assert_array_equal(decode_samples(Format.JPEG, data)[0], np.asarray(picture))
     with pytest.raises(UsageError):
@@ -188,12 +188,12 @@ def test_zoo(fidelity: Fidelity) -> None:
     folders = {Fidelity.BYTES: "*/*", Fidelity.SAMPLES: "[dtg]*/*"}
     for path in sorted(ZOO.glob(folders[fidelity])):
         begin = time.monotonic()
-        found = parse(path, fidelity=fidelity)
+        parsed = parse(path, fidelity=fidelity)
         assert time.monotonic() - begin < 10, path
-        pieces = rebuild(found.format, found.residue or path.read_bytes(), found.images)
-        assert hashlib.sha256(b"".join(pieces)).digest() == found.rebuilt_sha256, path
+        pieces = rebuild(parsed.format, parsed.residue or path.read_bytes(), parsed.images)
+        assert hashlib.sha256(b"".join(pieces)).digest() == parsed.rebuilt_sha256, path
         if fidelity is Fidelity.BYTES:
-            assert found.rebuilt_sha256 == found.sha256, path
+            assert parsed.rebuilt_sha256 == parsed.sha256, path
 
 
 @pytest.mark.beside("images/zoo")

@@ -7,6 +7,7 @@ import struct
 import tracemalloc
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("tiff")
 
 
+STRIPS = [{"rowsperstrip": rows} for rows in (None, 1, 7)]
+
+
 def smooth(shape: tuple[int, ...], dtype: str, seed: int) -> np.ndarray:
     """Make samples that compress a little."""
     rng = np.random.default_rng(seed)
@@ -42,36 +46,27 @@ def check(path: Path) -> ParsedFile:
 
 @settings(max_examples=80, deadline=None)
 @given(
-    height=st.integers(1, 70),
-    width=st.integers(1, 70),
-    channels=st.sampled_from([1, 2, 3, 4, 5]),
+    shape=st.tuples(st.integers(1, 70), st.integers(1, 70), st.sampled_from([1, 2, 3, 4, 5])),
     dtype=st.sampled_from(["u1", "u2", "i1", "i2", "i4", "u8", "f2", "f4", "f8"]),
     compression=st.sampled_from([None, "zlib", "lzw", "packbits"]),
     predictor=st.booleans(),
-    tile=st.sampled_from([None, (16, 16), (32, 48)]),
+    cutting=st.sampled_from([{"tile": (16, 16)}, {"tile": (32, 48)}, *STRIPS]),
     planar=st.booleans(),
-    byteorder=st.sampled_from("<>"),
-    bigtiff=st.booleans(),
-    rows=st.sampled_from([None, 1, 7]),
-    seed=st.integers(0, 9),
+    layout=st.fixed_dictionaries({"byteorder": st.sampled_from("<>"), "bigtiff": st.booleans()}),
 )
 def test_tifffile(
     folder: Path,
-    height: int,
-    width: int,
-    channels: int,
+    shape: tuple[int, int, int],
     dtype: str,
     compression: str | None,
     predictor: bool,
-    tile: tuple[int, int] | None,
+    cutting: dict[str, Any],
     planar: bool,
-    byteorder: str,
-    bigtiff: bool,
-    rows: int | None,
-    seed: int,
+    layout: dict[str, Any],
 ) -> None:
     """Whatever tifffile writes by default codecs is rebuilt, and reads as tifffile reads it."""
-    samples = smooth((height, width, channels), dtype, seed)
+    height, width, channels = shape
+    samples = smooth(shape, dtype, height + width)
     several = samples.transpose(2, 0, 1) if planar else samples
     path = folder / "a.tif"
     tifffile.imwrite(
@@ -82,17 +77,15 @@ def test_tifffile(
         compression=compression,
         # tifffile refuses a predictor for integers of 64 bits
         predictor=predictor and compression in ("zlib", "lzw") and dtype != "u8",
-        tile=tile,
-        rowsperstrip=rows if tile is None else None,
-        byteorder=byteorder,
-        bigtiff=bigtiff,
         metadata=None,
+        **cutting,
+        **layout,
     )
     image = check(path).images[0]
     assert image.dtype == np.dtype(dtype)
     np.testing.assert_array_equal(image.read(), samples)
-    part = image.window(height // 3, width // 3, height - height // 3, width - width // 3)
-    np.testing.assert_array_equal(part, samples[height // 3 :, width // 3 :])
+    window = image.window(height // 3, width // 3, height - height // 3, width - width // 3)
+    np.testing.assert_array_equal(window, samples[height // 3 :, width // 3 :])
 
 
 @settings(max_examples=40, deadline=None)
@@ -155,9 +148,9 @@ def test_float_samples_keep_their_bits(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     samples = np.array([[1.5, np.nan], [-0.0, np.inf]], np.float32)
     tifffile.imwrite(path, samples)
-    found = check(path).images[0].read()[..., 0]
-    assert found.dtype == samples.dtype
-    assert found.tobytes() == samples.tobytes()
+    decoded = check(path).images[0].read()[..., 0]
+    assert decoded.dtype == samples.dtype
+    assert decoded.tobytes() == samples.tobytes()
 
 
 def test_trailing_and_gap_bytes(tmp_path: Path) -> None:

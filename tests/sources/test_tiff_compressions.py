@@ -6,6 +6,7 @@ import lzma
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -53,36 +54,28 @@ def check(path: Path, expected: np.ndarray) -> ParsedFile:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    height=st.integers(1, 90),
-    width=st.integers(1, 90),
-    channels=st.sampled_from([1, 3]),
+    shape=st.tuples(st.integers(1, 90), st.integers(1, 90), st.sampled_from([1, 3])),
     dtype=st.sampled_from(["u1", "u2", "i2", "i4", "f4", "f8"]),
     compression=st.sampled_from(
         [("zstd", 1), ("zstd", 9), ("zstd", 19), ("lzma", 1), ("lzma", 6), ("lerc", 0)]
     ),
     predictor=st.booleans(),
-    tile=st.sampled_from([None, (32, 48)]),
+    cutting=st.sampled_from([{"tile": (32, 48)}, {"rowsperstrip": None}, {"rowsperstrip": 7}]),
     planar=st.booleans(),
     byteorder=st.sampled_from("<>"),
-    rows=st.sampled_from([None, 7]),
-    seed=st.integers(0, 9),
 )
 def test_tifffile(
     folder: Path,
-    height: int,
-    width: int,
-    channels: int,
+    shape: tuple[int, int, int],
     dtype: str,
     compression: tuple[str, int],
     predictor: bool,
-    tile: tuple[int, int] | None,
+    cutting: dict[str, Any],
     planar: bool,
     byteorder: str,
-    rows: int | None,
-    seed: int,
 ) -> None:
     """What tifffile writes with these compressions is rebuilt, and reads as tifffile reads it."""
-    several = samples((height, width, channels), dtype, seed)
+    channels, several = shape[2], samples(shape, dtype, shape[0] + shape[1])
     path = folder / "a.tif"
     tifffile.imwrite(
         path,
@@ -96,10 +89,9 @@ def test_tifffile(
         compression=compression[0],
         compressionargs={"level": compression[1]},
         predictor=predictor and compression[0] != "lerc",
-        tile=tile,
-        rowsperstrip=rows if tile is None else None,
         byteorder="<" if compression[0] == "lerc" else byteorder,  # tifffile writes no other
         metadata=None,
+        **cutting,
     )
     check(path, several)
 
@@ -225,15 +217,15 @@ def test_plans_that_nobody_wrote_are_damage(make: str) -> None:
     array = samples((40, 50, 1), "u2", 9, noise=20)[..., 0]
     raw, rows = array.tobytes(), array.view(np.uint8)
     if make == "zstd":
-        found = zstd.make(raw, zstandard.ZstdCompressor(9).compress(raw))
+        made = zstd.make(raw, zstandard.ZstdCompressor(9).compress(raw))
     elif make == "xz":
-        found = xz.make(raw, lzma.compress(raw))
+        made = xz.make(raw, lzma.compress(raw))
     else:
-        found = lerc.make(rows, bytes(imagecodecs.lerc_encode(array, version=4)), Outer.NONE)
-    assert found is not None
+        made = lerc.make(rows, bytes(imagecodecs.lerc_encode(array, version=4)), Outer.NONE)
+    assert made is not None
     rng = np.random.default_rng(0)
     for _ in range(300):
-        plan = bytearray(found.plan)
+        plan = bytearray(made.plan)
         plan[int(rng.integers(len(plan)))] ^= 1 << int(rng.integers(8))
         plan = plan[: len(plan) - int(rng.integers(3)) * int(rng.integers(len(plan)))]
         try:

@@ -25,10 +25,10 @@ def check(path: Path, frames: np.ndarray) -> tuple[int, ...]:
     """Expect all frames as images, and the very bytes; return their neighbours."""
     parsed = parse(path)
     assert (parsed.format, parsed.note) == (Format.TIFF, "")
-    found = np.stack([image.read()[..., 0] for image in parsed.images])
-    np.testing.assert_array_equal(found, frames.reshape(-1, *frames.shape[-2:]))
+    decoded = np.stack([image.read()[..., 0] for image in parsed.images])
+    np.testing.assert_array_equal(decoded, frames.reshape(-1, *frames.shape[-2:]))
     assert b"".join(rebuild(parsed.format, parsed.residue, parsed.images)) == path.read_bytes()
-    assert len(parsed.residue) < path.stat().st_size - frames.nbytes + 40 * len(found) + 200
+    assert len(parsed.residue) < path.stat().st_size - frames.nbytes + 40 * len(decoded) + 200
     return parsed.images[0].neighbours
 
 

@@ -194,5 +194,5 @@ def test_a_gzip_one_byte_too_long_is_not_cut(
     assert parse(path, fidelity=Fidelity.SAMPLES).format is Format.OPAQUE
     monkeypatch.setattr(streams, "MAX_WHOLE_BYTES", len(raw))
     parsed = parse(path, fidelity=Fidelity.SAMPLES)
-    found = b"".join(rebuild(parsed.format, parsed.residue, parsed.images))
-    assert gzip.decompress(found) == raw
+    rebuilt = b"".join(rebuild(parsed.format, parsed.residue, parsed.images))
+    assert gzip.decompress(rebuilt) == raw
