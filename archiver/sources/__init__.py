@@ -36,7 +36,7 @@ from archiver.sources import (
 )
 from archiver.sources.contract import Fidelity, Format, ParsedFile, Split, Unsupported
 from archiver.sources.dicom import deflated as dicom_deflated
-from archiver.sources.dicom import file as dicom
+from archiver.sources.dicom import file as dicom_file
 from archiver.sources.dicom import header as dicom_header
 from archiver.sources.segmented import segments
 
@@ -67,7 +67,7 @@ _SPLIT: dict[Format, Callable[..., Split]] = {
     Format.TIFF: tiff.split,
     Format.JPEG: jpeg.split,
     Format.BITMAP: bitmap.split,
-    Format.DICOM: dicom.split,
+    Format.DICOM: dicom_file.split,
     Format.NIFTI: nifti.split,
     Format.NUMPY: npy.split,
     Format.GZIP: gzipped.split,

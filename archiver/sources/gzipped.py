@@ -7,7 +7,7 @@ from pathlib import Path
 
 from archiver.sources import detached_header, metaimage, mgh, nifti, npy, nrrd
 from archiver.sources.contract import MAX_WHOLE_BYTES, Fidelity, Format, Split, Unsupported
-from archiver.sources.dicom import file as dicom
+from archiver.sources.dicom import file as dicom_file
 from archiver.sources.dicom import header as dicom_header
 from archiver.sources.segmented import streams
 
@@ -15,7 +15,7 @@ MAGIC = b"\x1f\x8b\x08"
 _SPLIT: dict[Format, Callable[..., Split]] = {
     Format.NIFTI: nifti.split,
     Format.NUMPY: npy.split,
-    Format.DICOM: dicom.split,
+    Format.DICOM: dicom_file.split,
     Format.NRRD: nrrd.split_plain,
     Format.METAIMAGE: metaimage.split_plain,
     Format.MGH: mgh.split,

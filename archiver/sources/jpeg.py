@@ -15,7 +15,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 
-from archiver import image_headers as jpegxl_sides
+from archiver import image_headers
 from archiver.errors import IntegrityError, ParityError
 from archiver.image import Image, Samples
 from archiver.sources import jpeg_ls
@@ -45,7 +45,7 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
     data = path.read_bytes()
     if jpeg_frames.is_lossless(data):
         return find_recipes.split(path, [jpeg_ls.page(data)], fidelity=fidelity)
-    pixels = jpegxl_sides.jpeg_pixels(data)
+    pixels = image_headers.jpeg_pixels(data)
     if pixels > MAX_PIXELS:
         raise Unsupported(f"JPEG: more than {MAX_PIXELS >> 20} Mpixel")
     page = _page(data) if pixels <= MAX_TILE_PIXELS else None
@@ -95,7 +95,7 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
         return
     Cursor(residue, "residue of a JPEG file")
     try:
-        height, width = jpegxl_sides.sides(residue[1:])
+        height, width = image_headers.sides(residue[1:])
         if height * width > MAX_PIXELS:
             raise ValueError(f"{width} x {height} pixels")
         yield bytes(imagecodecs.jpegxl_decode_jpeg(residue[1:], numthreads=1))

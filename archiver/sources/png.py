@@ -38,7 +38,7 @@ from archiver.sources.contract import (
     Unsupported,
 )
 from archiver.sources.cursor import Cursor, pack_blob
-from archiver.sources.deflate import settings as deflate
+from archiver.sources.deflate import settings as deflate_settings
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
@@ -107,19 +107,19 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
     data = path.read_bytes()
     chunks = _read_chunks(data)
     header = _read_header(chunks.prefix)
-    raw, used = deflate.inflate(chunks.data, header.raw_bytes)
+    raw, used = deflate_settings.inflate(chunks.data, header.raw_bytes)
     if len(raw) != header.raw_bytes:
         raise Unsupported(f"PNG: {len(raw)} bytes of rows, expected {header.raw_bytes}")
     samples, filters, padding = _unfilter_all(raw, header)
     image = Image.from_array(samples, bit_depth=header.bit_depth)
-    made = deflate.find(raw, chunks.data[:used])
+    made = deflate_settings.find(raw, chunks.data[:used])
     lengths, tail, note = chunks.lengths, chunks.data[used:], ""
     if made is None:
         if fidelity is not Fidelity.SAMPLES:
             raise Unsupported("PNG: deflate parameters not found")
         note = "PNG: deflate parameters not found, compressed again"
-        made, tail = deflate.Made(deflate.DEFAULT), b""
-        lengths = [deflate.encode_again(raw)]
+        made, tail = deflate_settings.Made(deflate_settings.DEFAULT), b""
+        lengths = [deflate_settings.encode_again(raw)]
     residue = b"".join(
         (
             _pack_header(header, made.settings),
@@ -138,11 +138,11 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
     (n_chunks,) = cursor.unpack("<I")
     lengths = cursor.array("<u4", n_chunks)
     prefix, suffix, tail, filters, padding = (cursor.blob() for _ in range(5))
-    made = deflate.Made.read(settings, cursor)
+    made = deflate_settings.Made.read(settings, cursor)
     cursor.end()
     _check(cursor, header, images, filters, padding)
     raw = _filter_all(images[0].read(), header, filters, padding)
-    stream = deflate.replay(raw, made) + tail
+    stream = deflate_settings.replay(raw, made) + tail
     if int(lengths.sum(dtype=np.uint64)) != len(stream):
         raise cursor.damaged(f"{lengths.sum(dtype=np.uint64)} bytes of IDAT data", len(stream))
     yield prefix
@@ -214,19 +214,19 @@ def _dtype(header: _Header) -> np.dtype[np.generic]:
     return np.dtype(np.uint16 if header.bit_depth == 16 else np.uint8)
 
 
-def _pack_header(header: _Header, settings: deflate.Settings) -> bytes:
+def _pack_header(header: _Header, settings: deflate_settings.Settings) -> bytes:
     shape = (header.width, header.height, header.bit_depth, header.channels, header.interlaced)
     return struct.pack("<BIIBBB", LAYOUT_VERSION, *shape) + settings.pack()
 
 
-def _unpack_header(cursor: Cursor) -> tuple[_Header, deflate.Settings]:
+def _unpack_header(cursor: Cursor) -> tuple[_Header, deflate_settings.Settings]:
     width, height, depth, channels, interlaced = cursor.unpack("<IIBBB")
     header = _Header(width, height, depth, channels, bool(interlaced))
     if depth not in _DEPTHS[0] or (channels > 1 and depth < 8):
         raise cursor.damaged("a bit depth of PNG", depth)
     if not 1 <= channels <= 4 or min(width, height) == 0:
         raise cursor.damaged("the header of a PNG", header)
-    return header, deflate.Settings.read(cursor)
+    return header, deflate_settings.Settings.read(cursor)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

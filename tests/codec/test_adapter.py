@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from archiver.codec.inference import matmul
 from archiver.codec.inference.engine import Engine
-from archiver.codec.model import adapter as adapters
 from archiver.codec.model import pretrained
-from archiver.codec.model.adapter import Adapter, Ranks
+from archiver.codec.model.adapter import Adapter, Ranks, factor_shapes
 from archiver.codec.model.adapter_record import AdapterRecord
 from archiver.codec.model.batches import Shown
 from archiver.codec.reference import decoder
@@ -40,7 +39,7 @@ def tiny_engine() -> Engine:
 
 def random_adapter(engine: Engine, seed: int, ranks: Ranks, spread: float = 1.5) -> Adapter:
     rng = np.random.default_rng(seed)
-    shapes = adapters.factor_shapes(engine.net.architecture, ranks)
+    shapes = factor_shapes(engine.net.architecture, ranks)
     factors = {
         name: rng.normal(0, spread * rng.integers(0, 3), shape).round().astype(np.int8)
         for name, shape in shapes.items()
@@ -72,7 +71,7 @@ def test_an_adapter_of_zeros_costs_a_byte_a_factor_and_changes_nothing(
     model: bytes, ranks: Ranks
 ) -> None:
     engine = Engine.open(model, device="cpu")
-    shapes = adapters.factor_shapes(engine.net.architecture, ranks)
+    shapes = factor_shapes(engine.net.architecture, ranks)
     nothing = Adapter(ranks, {n: np.zeros(s, np.int8) for n, s in shapes.items()})
     data = nothing.to_bytes()
     assert nothing.is_zero
@@ -100,7 +99,7 @@ def test_every_coder_builds_the_same_adapted_network(
 
 def test_increments_that_break_a_bound_are_refused(model: bytes) -> None:
     engine = Engine.open(model, device="cpu")
-    shapes = adapters.factor_shapes(engine.net.architecture, Ranks(16, 16, 16))
+    shapes = factor_shapes(engine.net.architecture, Ranks(16, 16, 16))
     huge = Adapter(Ranks(16, 16, 16), {n: np.full(s, 127, np.int8) for n, s in shapes.items()})
     with pytest.raises(FormatError, match="a sum can reach"):
         engine.adapted(huge.to_bytes())

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jpegs import jpeg_files, saved, scene
 
 from archiver.codec.jpeg import context_mixing, contexts, payload, t81
-from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.codec.jpeg.baseline import Parts
 from archiver.codec.jpeg.context_mixing import ContextState
 from archiver.codec.jpeg.tile import Form
@@ -26,16 +26,16 @@ FILES = jpeg_files()
 
 def tile_of(data: bytes) -> np.ndarray:
     """Return a JPEG as a tile."""
-    return jpeg_tiles.as_tile(bytes([1, 0, 0]) + data)
+    return jpeg_tile.as_tile(bytes([1, 0, 0]) + data)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_jpeg_comes_back_from_its_coefficients(name: str) -> None:
     tile = tile_of(FILES[name])
-    coded = jpeg_tiles.encode_coefficients(tile)
+    coded = jpeg_tile.encode_coefficients(tile)
     assert coded[0] == Form.COEFFICIENTS
     assert len(coded) < tile.size
-    assert jpeg_tiles.decode(coded) == tile.tobytes()
+    assert jpeg_tile.decode(coded) == tile.tobytes()
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -43,9 +43,9 @@ def test_the_bytes_are_those_of_the_first_release(name: str) -> None:
     """Golden payloads decode, and are written again."""
     state = ContextState.fresh()
     for number in range(int(name[-1]) if name.startswith("primed") else 0):
-        jpeg_tiles.encode_coefficients(tile_of(FILES[f"primed-{number}"]), state)
+        jpeg_tile.encode_coefficients(tile_of(FILES[f"primed-{number}"]), state)
     golden = (VECTORS / f"jpeg-{name}.tile").read_bytes()
-    back = jpeg_tiles.decode(golden, state.copy())
+    back = jpeg_tile.decode(golden, state.copy())
     assert hashlib.sha256(back).hexdigest() == (VECTORS / f"jpeg-{name}.sha256").read_text().strip()
     how = state if name.startswith("primed") else None
     coded = payload.encode(back[3:], ContextState.fresh() if how is None else how)
@@ -72,16 +72,16 @@ def test_tables_are_those_of_the_text() -> None:
 def test_what_was_learned_makes_the_next_one_smaller() -> None:
     state = ContextState.fresh()
     first, second = (tile_of(FILES[f"primed-{n}"]) for n in range(2))
-    jpeg_tiles.encode_coefficients(first, state)
-    primed = jpeg_tiles.encode_coefficients(second, state.copy())
-    assert len(primed) < len(jpeg_tiles.encode_coefficients(second))
-    assert jpeg_tiles.decode(primed, state) == second.tobytes()
+    jpeg_tile.encode_coefficients(first, state)
+    primed = jpeg_tile.encode_coefficients(second, state.copy())
+    assert len(primed) < len(jpeg_tile.encode_coefficients(second))
+    assert jpeg_tile.decode(primed, state) == second.tobytes()
 
 
 def test_primed_tiles_need_a_memory() -> None:
-    primed = jpeg_tiles.encode_coefficients(tile_of(FILES["grey"]), ContextState.fresh())
+    primed = jpeg_tile.encode_coefficients(tile_of(FILES["grey"]), ContextState.fresh())
     with pytest.raises(IntegrityError, match="unknown form"):
-        jpeg_tiles.decode(primed)
+        jpeg_tile.decode(primed)
 
 
 def without_padding() -> bytes:
@@ -111,10 +111,10 @@ def without_padding() -> bytes:
 )
 def test_other_jpegs_are_left_to_other_codecs(data: bytes) -> None:
     tile = tile_of(data)
-    assert jpeg_tiles.encode_coefficients(tile) == b""
-    coded = jpeg_tiles.encode(tile)
+    assert jpeg_tile.encode_coefficients(tile) == b""
+    coded = jpeg_tile.encode(tile)
     assert coded[0] in (Form.AS_IS, Form.JPEG_XL)
-    assert jpeg_tiles.decode(coded) == tile.tobytes()
+    assert jpeg_tile.decode(coded) == tile.tobytes()
 
 
 @settings(max_examples=150, deadline=None)
@@ -125,7 +125,7 @@ def test_damaged_payloads_are_refused_or_give_another_jpeg(name: str, data: st.D
     whole[at] ^= data.draw(st.integers(1, 255))
     end = data.draw(st.sampled_from([len(whole), at]))
     with contextlib.suppress(IntegrityError):
-        jpeg_tiles.decode(bytes(whole[:end]))
+        jpeg_tile.decode(bytes(whole[:end]))
 
 
 def test_a_payload_that_declares_gigabytes_allocates_none() -> None:

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from archiver.codec.inference import cpu, wavefront
-from archiver.codec.inference import matmul as products
+from archiver.codec.inference import cpu, matmul, wavefront
 from archiver.codec.inference.engine import Engine
 from archiver.codec.model import mgcf, model_file, pretrained
 from archiver.codec.reference import decoder
@@ -120,7 +119,7 @@ def test_float64_agrees_with_float32(model: bytes) -> None:
 def test_all_coders_make_the_same_bits(model: bytes) -> None:
     """Loops in int8, loops in float32 and tensors: one prediction, one payload, any decoder."""
     net = model_file.build(model_file.ModelFile.from_bytes(model))
-    kinds = [torch.float32, *([torch.int8] if products.has_int8() else [])]
+    kinds = [torch.float32, *([torch.int8] if matmul.has_int8() else [])]
     coders = [wavefront.TensorCoder(net), *(cpu.CpuCoder(net, kind) for kind in kinds)]
     with torch.inference_mode():
         for tile in make_tiles()[:16]:
@@ -139,10 +138,10 @@ def test_all_coders_make_the_same_bits(model: bytes) -> None:
 def product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each of the matrix products that a CPU may use; the test breaks it."""
     name: str = request.param
-    if name == "_int_mm" and not products.has_int8():
+    if name == "_int_mm" and not matmul.has_int8():
         pytest.skip("this processor has no int8 products")
     if name == "mm":
-        monkeypatch.setattr(products, "has_int8", lambda: False)
+        monkeypatch.setattr(matmul, "has_int8", lambda: False)
     return name
 
 
@@ -173,7 +172,7 @@ def test_int8_that_fails_is_replaced_by_float32(
 ) -> None:
     """A processor whose int8 products saturate still codes, in float32, the same bits."""
     expected = Engine.open(model, device="cpu").encode(make_tiles()[:4])
-    monkeypatch.setattr(products, "has_int8", lambda: True)
+    monkeypatch.setattr(matmul, "has_int8", lambda: True)
     exact = torch.mm
 
     def saturated(x: torch.Tensor, y: torch.Tensor, *, out: torch.Tensor) -> None:
@@ -188,7 +187,7 @@ def test_int8_that_fails_is_replaced_by_float32(
 
 def test_a_decoder_that_fails_is_given_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong wavefront is a fault of the machine, whatever it raises: float32 takes over."""
-    monkeypatch.setattr(products, "has_int8", lambda: True)
+    monkeypatch.setattr(matmul, "has_int8", lambda: True)
     exact = cpu.CpuCoder.decode
 
     def wrong(self: cpu.CpuCoder, *args: object) -> list[np.ndarray]:
@@ -204,7 +203,7 @@ def test_a_decoder_that_fails_is_given_up_too(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_network_one_unit_wide_codes_in_int8() -> None:
     """Products with a single column read their operands' strides: they must be right."""
-    if not products.has_int8():
+    if not matmul.has_int8():
         pytest.skip("this processor has no int8 products")
     net = mgcf.MGCF(mgcf.Architecture(dim=1, blocks=1))
     coding = model_file.build(model_file.ModelFile.from_bytes(export(net, "thin", {})))

@@ -9,8 +9,7 @@ import operator
 import numpy as np
 import torch
 
-from archiver.codec.model import frequencies as tables
-from archiver.codec.model import mgcf, mixture
+from archiver.codec.model import frequencies, mgcf, mixture
 
 SIZES = mgcf.Architecture()
 
@@ -25,12 +24,14 @@ def random_outputs(channels: int) -> tuple[torch.Tensor, ...]:
     return outputs, base, samples
 
 
-def channel_tables(channel: int, channels: int = 3) -> tuple[tables.ChannelTables, torch.Tensor]:
+def channel_tables(
+    channel: int, channels: int = 3
+) -> tuple[frequencies.ChannelTables, torch.Tensor]:
     outputs, base, samples = random_outputs(channels)
     p = mixture.parameters(outputs, channels, SIZES)
     centred = samples - float(mgcf.MID)
     seen = mixture.copyable(centred[None], SIZES)[:, 0]
-    table = tables.ChannelTables.of(p, channel, base, centred, seen)
+    table = frequencies.ChannelTables.of(p, channel, base, centred, seen)
     return table, samples[:, channel : channel + 1]
 
 
@@ -42,7 +43,7 @@ def test_every_digit_of_every_pixel_has_a_frequency_below_the_limit() -> None:
         assert float(high.max()) + 16 < 2**24
         for digit in range(16):
             cumulative = table.low_digit(torch.full((len(high), 1), digit), high)
-            counts = tables.frequencies(cumulative)
+            counts = frequencies.frequencies(cumulative)
             assert float(counts.min()) >= 1
             assert torch.equal(counts, counts.round())
             ends = cumulative[:, [0, 16]]
@@ -62,7 +63,7 @@ def test_code_length_of_the_tables_is_the_training_loss() -> None:
         high = table.high_digit()
         low = table.low_digit(values // 16, high)
         for cumulative, digit in ((high, values // 16), (low, values % 16)):
-            counts = tables.frequencies(cumulative)
+            counts = frequencies.frequencies(cumulative)
             p = counts.gather(1, digit)[:, 0] / counts.sum(1)
             total += float(-(p.log2() * likely[:, channel]).sum())
     expected = float((loss * likely).sum())
@@ -71,8 +72,8 @@ def test_code_length_of_the_tables_is_the_training_loss() -> None:
 
 def test_sigmoid_table_is_symmetric_monotone_and_not_near_a_tie() -> None:
     """T[-i] = 8192 - T[i]; no entry is so close to a half that libm could round it otherwise."""
-    sigmoid, weight, inverse = tables.table_values()
-    assert [tables.SIGMOID_ONE - t for t in sigmoid[::-1]] == sigmoid
+    sigmoid, weight, inverse = frequencies.table_values()
+    assert [frequencies.SIGMOID_ONE - t for t in sigmoid[::-1]] == sigmoid
     assert all(a <= b for a, b in itertools.pairwise(sigmoid))
     x = np.arange(-2560, 2561) / 256
     exact = 8192 / (1 + np.exp(-x))
@@ -84,7 +85,7 @@ def test_sigmoid_table_is_symmetric_monotone_and_not_near_a_tie() -> None:
 
 def test_position_products_are_exact_in_float32() -> None:
     """The largest distance times any inverse scale needs at most 24 bits."""
-    _, _, inverse = tables.table_values()
+    _, _, inverse = frequencies.table_values()
     widest = (255 + 128 + 512 + 1) * mixture.MEAN_UNIT
     assert widest < 2**16
     assert all(math.frexp(v)[0] * 2**8 == int(math.frexp(v)[0] * 2**8) for v in inverse)

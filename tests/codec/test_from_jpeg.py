@@ -20,7 +20,7 @@ from archiver.codec.encoded import Encoded
 from archiver.codec.ids import TileCodec
 from archiver.codec.inference.engine import Engine
 from archiver.codec.jpeg import t81
-from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.codec.transforms.from_jpeg import collage, pixels, stream, traces
 from archiver.codec.transforms.from_jpeg.pixels import Coefficients, Mode
 from archiver.codec.transforms.from_jpeg.tile import FromJpeg
@@ -207,7 +207,7 @@ def test_any_coefficients_come_back(
     monkeypatch.setattr(traces, "find", lambda tile: [trace])
     jpeg = collage.find(np.zeros((256, 512, 1), np.uint8))
     assert isinstance(jpeg, FromJpeg)
-    assert jpeg.payload[0] == (7 if is_standard else jpeg_tiles.Form.AS_IS)
+    assert jpeg.payload[0] == (7 if is_standard else jpeg_tile.Form.AS_IS)
     back, *_ = FromJpeg.split(jpeg.to_bytes(TileCodec.STORED) + b"the rest", (256, 512, 1))
     np.testing.assert_array_equal(back.samples, jpeg.samples)
 

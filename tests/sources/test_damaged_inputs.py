@@ -31,7 +31,7 @@ from pydicom.uid import (
 
 from archiver.sources import Format, parse, rebuild
 from archiver.sources.deflate import plan
-from archiver.sources.jpeg2000 import blocks as jpeg2000
+from archiver.sources.jpeg2000 import blocks as jpeg2000_blocks
 
 MOST_SECONDS = 10.0
 
@@ -158,7 +158,7 @@ def _compiled() -> None:
     planned = plan.make(raw, stream)
     assert planned is not None
     assert plan.replay(raw, planned) == stream
-    jpeg2000.encode(np.ones((4, 4), np.int32), jpeg2000.Band.LL, 0, 1, 1)
+    jpeg2000_blocks.encode(np.ones((4, 4), np.int32), jpeg2000_blocks.Band.LL, 0, 1, 1)
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:

@@ -9,21 +9,25 @@ import numpy as np
 import pytest
 
 from archiver.errors import ParityError
-from archiver.sources.deflate import settings as deflate
+from archiver.sources.deflate import settings as deflate_settings
 from archiver.sources.deflate.settings import Encoder, Made, Settings
 from archiver.sources.segmented import encodings
 
 
 @pytest.fixture(autouse=True)
 def _fresh_answers() -> None:
-    for asked in (deflate.is_classic, deflate._has_classic_door, deflate.check_encoder):
+    for asked in (
+        deflate_settings.is_classic,
+        deflate_settings._has_classic_door,
+        deflate_settings.check_encoder,
+    ):
         asked.cache_clear()
     encodings.check_encoder.cache_clear()
 
 
 def sample(n_bytes: int) -> bytes:
     """Make bytes with literals, short and long matches."""
-    return (deflate.probe() * (n_bytes // len(deflate.probe()) + 1))[:n_bytes]
+    return (deflate_settings.probe() * (n_bytes // len(deflate_settings.probe()) + 1))[:n_bytes]
 
 
 @pytest.mark.parametrize("level", range(1, 10))
@@ -35,9 +39,9 @@ def test_zlib_settings_are_found(level: int, memory: int, strategy: int, n_bytes
     compressor = zlib.compressobj(level, zlib.DEFLATED, 15, memory, strategy)
     raw = sample(n_bytes)
     stream = compressor.compress(raw) + compressor.flush()
-    made = deflate.find(raw, stream)
+    made = deflate_settings.find(raw, stream)
     assert made is not None
-    assert deflate.replay(raw, made) == stream
+    assert deflate_settings.replay(raw, made) == stream
 
 
 @pytest.mark.parametrize("level", [*range(1, 10), 12])
@@ -45,9 +49,9 @@ def test_libdeflate_settings_are_found(level: int) -> None:
     """Streams of libdeflate, as tifffile and GDAL write them, are found and replayed."""
     raw = sample(1_500_000 if level < 3 else 200_000)
     stream = bytes(imagecodecs.deflate_encode(raw, level))
-    made = deflate.find(raw, stream)
+    made = deflate_settings.find(raw, stream)
     assert made is not None
-    assert deflate.replay(raw, made) == stream
+    assert deflate_settings.replay(raw, made) == stream
 
 
 def test_small_window_with_optimised_header() -> None:
@@ -55,9 +59,9 @@ def test_small_window_with_optimised_header() -> None:
     raw = sample(3000)
     compressor = zlib.compressobj(9, zlib.DEFLATED, 12)
     stream = compressor.compress(raw) + compressor.flush()
-    made = deflate.find(raw, stream)
+    made = deflate_settings.find(raw, stream)
     assert made is not None
-    assert deflate.replay(raw, made) == stream
+    assert deflate_settings.replay(raw, made) == stream
 
 
 def test_unknown_encoder_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,15 +70,15 @@ def test_unknown_encoder_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
     odd = zlib.compressobj(6)
     stream = odd.compress(raw[:1000]) + odd.flush(zlib.Z_SYNC_FLUSH) + odd.compress(raw[1000:])
     fed = []
-    matches = deflate._matches
+    matches = deflate_settings._matches
 
     def counted(raw: bytes, stream: bytes, settings: Settings) -> tuple[bool, int]:
         matched, used = matches(raw, stream, settings)
         fed.append(used)
         return matched, used
 
-    monkeypatch.setattr(deflate, "_matches", counted)
-    made = deflate.find(raw, stream + odd.flush())
+    monkeypatch.setattr(deflate_settings, "_matches", counted)
+    made = deflate_settings.find(raw, stream + odd.flush())
     assert made is not None
     assert made.settings.encoder is Encoder.PLANNED
     assert sum(fed) <= 4 * len(raw)
@@ -84,31 +88,31 @@ def test_hint_is_tried_first() -> None:
     """The settings of the strip before are checked before any search."""
     raw = sample(10_000)
     hint = Settings(Encoder.ZLIB, 4, 7, zlib.Z_FILTERED, 15, b"\x78\x5e")
-    assert deflate.find(raw, deflate.replay(raw, Made(hint)), hint) == Made(hint)
+    assert deflate_settings.find(raw, deflate_settings.replay(raw, Made(hint)), hint) == Made(hint)
 
 
 def test_parity_error_on_another_zlib(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a foreign zlib, default streams use the second door and others are refused loudly."""
     raw = sample(50_000)
     default, tuned = Made(Settings()), Made(Settings(memory=9))
-    expected = deflate.replay(raw, default)
-    monkeypatch.setattr(deflate, "is_classic", lambda: False)
-    deflate.check_encoder.cache_clear()
-    assert deflate.replay(raw, default) == expected
-    assert deflate.find(raw, expected) == default
+    expected = deflate_settings.replay(raw, default)
+    monkeypatch.setattr(deflate_settings, "is_classic", lambda: False)
+    deflate_settings.check_encoder.cache_clear()
+    assert deflate_settings.replay(raw, default) == expected
+    assert deflate_settings.find(raw, expected) == default
     with pytest.raises(ParityError, match="classic zlib"):
-        deflate.replay(raw, tuned)
-    monkeypatch.setattr(deflate, "_has_classic_door", lambda: False)
-    deflate.check_encoder.cache_clear()
+        deflate_settings.replay(raw, tuned)
+    monkeypatch.setattr(deflate_settings, "_has_classic_door", lambda: False)
+    deflate_settings.check_encoder.cache_clear()
     with pytest.raises(ParityError, match="zlib-ng"):
-        deflate.replay(raw, default)
+        deflate_settings.replay(raw, default)
 
 
 def test_parity_error_of_other_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
     """libdeflate, LZW and PackBits that write other bytes than they did are refused."""
-    monkeypatch.setattr(deflate, "_LIBDEFLATE_ANSWERS", ())
+    monkeypatch.setattr(deflate_settings, "_LIBDEFLATE_ANSWERS", ())
     with pytest.raises(ParityError, match="libdeflate"):
-        deflate.replay(b"x", Made(Settings(Encoder.LIBDEFLATE)))
+        deflate_settings.replay(b"x", Made(Settings(Encoder.LIBDEFLATE)))
     rows = np.zeros((2, 2), np.uint8)
     for encoding in encodings._ENCODERS:
         monkeypatch.setitem(encodings._ANSWERS, encoding, 0)
@@ -121,5 +125,5 @@ def test_inflate_is_bounded() -> None:
     bomb = zlib.compress(bytes(1 << 24))
     for stream in (bomb, bomb[:-3], b""):
         with pytest.raises(zlib.error):
-            deflate.inflate(stream, 1 << 10)
-    assert deflate.inflate(zlib.compress(b"abc") + b"tail", 3) == (b"abc", 11)
+            deflate_settings.inflate(stream, 1 << 10)
+    assert deflate_settings.inflate(zlib.compress(b"abc") + b"tail", 3) == (b"abc", 11)

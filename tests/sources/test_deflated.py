@@ -24,7 +24,7 @@ from trees import blob
 from archiver.errors import IntegrityError
 from archiver.sources import Format, parse, png, rebuild
 from archiver.sources.deflate import plan
-from archiver.sources.deflate import settings as deflate
+from archiver.sources.deflate import settings as deflate_settings
 
 MOST_SECONDS = 10.0
 
@@ -73,7 +73,7 @@ RAW = {
     "zeros": bytes(70_000),
     "noise": np.random.default_rng(1).bytes(30_000),
     "one byte": b"a",
-    "the probe": deflate.probe()[:40_000],
+    "the probe": deflate_settings.probe()[:40_000],
 }
 
 
@@ -92,7 +92,7 @@ def test_a_plan_gives_the_very_stream(what: str, encoder: str) -> None:
 
 @pytest.mark.parametrize("level", [1, 4, 5, 6, 7, 9])
 def test_what_zlib_ng_does_is_foreseen(level: int) -> None:
-    raw = deflate.probe()
+    raw = deflate_settings.probe()
     stream = by_zlib_ng(level)(raw)
     planned = plan.make(raw, stream)
     assert planned is not None
@@ -247,7 +247,7 @@ def test_a_plan_of_old_gives_the_same_bytes_for_ever(name: str) -> None:
 
 OLD = {
     "foreseen": (
-        deflate.probe()[:3000],
+        deflate_settings.probe()[:3000],
         "0e}DlfB*sk`F;QZ00032000FA000F6000F500000000310000000031000000000000000000000000000031000I(2"
         "LJ#7009610GR;*000000000000",
         0x362E41BB,
@@ -260,7 +260,7 @@ OLD = {
         0x21AB1DD9,
     ),
     "stored header, exceptions": (
-        deflate.probe()[:2500],
+        deflate_settings.probe()[:2500],
         "0e}DlfB*sk`F;QZ00000000FA000F5000F500000000310000000000000000000000000000000000000031000Ki2"
         "LJ%30R#X504oFl0099208Ie^08;?~0000000000000000000005t#r0LC(0PFqQ$@PLVHB+H~F1ep<nw1mJdAxKLIEH"
         "F;MAvf{v-re_qo2{1X{`+dCtN)xjrw;",

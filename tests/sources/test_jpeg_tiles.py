@@ -13,7 +13,7 @@ from PIL import Image
 from archiver.archive.reader import Archive
 from archiver.codec import tiles
 from archiver.codec.ids import TileCodec
-from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.errors import ArchiverError, IntegrityError
 from archiver.jobs import run
 from archiver.jobs.spec import PackSettings
@@ -141,15 +141,15 @@ def test_what_tiles_begin_with_is_kept_once(tmp_path: Path) -> None:
     [image] = parse(tmp_path / "slide.tif").images
     assert image.jpeg_tile is not None
     first, second = (
-        jpeg_tiles.encode(jpeg_tiles.as_tile(image.jpeg_tile(0, column))) for column in (0, 128)
+        jpeg_tile.encode(jpeg_tile.as_tile(image.jpeg_tile(0, column))) for column in (0, 128)
     )
-    head = jpeg_tiles.head_of(first)
-    short = jpeg_tiles.without_head(second, head)
+    head = jpeg_tile.head_of(first)
+    short = jpeg_tile.without_head(second, head)
     assert len(short) == len(second) - len(head) < len(second) - 50
-    assert jpeg_tiles.is_headless(short)
-    assert jpeg_tiles.with_head(short, head) == second
-    assert jpeg_tiles.without_head(second, b"another") == second
-    assert not jpeg_tiles.is_headless(second)
+    assert jpeg_tile.is_headless(short)
+    assert jpeg_tile.with_head(short, head) == second
+    assert jpeg_tile.without_head(second, b"another") == second
+    assert not jpeg_tile.is_headless(second)
 
 
 def test_a_damaged_head_is_named(tmp_path: Path) -> None:
@@ -170,17 +170,17 @@ def test_a_damaged_head_is_named(tmp_path: Path) -> None:
 
 
 def test_a_jpeg_that_cannot_be_transcoded_is_kept() -> None:
-    tile = jpeg_tiles.as_tile(JpegTile(b"\xff\xd8 no JPEG at all").to_bytes())
+    tile = jpeg_tile.as_tile(JpegTile(b"\xff\xd8 no JPEG at all").to_bytes())
     [coded] = tiles.encode([tile], None)
     assert coded.codec == TileCodec.JPEG
-    assert jpeg_tiles.decode(coded.payload) == tile.tobytes()
+    assert jpeg_tile.decode(coded.payload) == tile.tobytes()
     assert len(coded.payload) == tile.nbytes + 1
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x01", b"\x02abcdef", b"\x01\x00\x00\x00rubbish"])
 def test_payloads_that_are_none_are_refused(payload: bytes) -> None:
     with pytest.raises(IntegrityError, match="JPEG tile"):
-        jpeg_tiles.decode(payload)
+        jpeg_tile.decode(payload)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x05\x00\x00", b"\x01\xff\xffabc"])

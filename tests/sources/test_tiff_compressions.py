@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from archiver.errors import IntegrityError
 from archiver.sources import Format, ParsedFile, parse, rebuild
 from archiver.sources.contract import Unsupported
-from archiver.sources.lerc import segment as lerc
+from archiver.sources.lerc import segment as lerc_segment
 from archiver.sources.lerc.segment import Outer
-from archiver.sources.xz import plan as xz
-from archiver.sources.zstd import plan as zstd
+from archiver.sources.xz import plan as xz_plan
+from archiver.sources.zstd import plan as zstd_plan
 
 CODES = {"zstd": 50000, "zstd old": 34926, "lzma": 34925, "lerc": 34887}
 
@@ -117,19 +117,19 @@ def test_every_level_of_zstandard_has_a_plan(name: str, level: int) -> None:
     with_all = zstandard.ZstdCompressor(level, write_checksum=True).compress(raw)
     stream = zstandard.ZstdCompressor(level).compressobj()
     for frame in (with_all, stream.compress(raw) + stream.flush()):
-        made = zstd.make(raw, frame + b"more")
+        made = zstd_plan.make(raw, frame + b"more")
         assert made is not None
         assert made.used == len(frame)
-        assert zstd.replay(raw, made.plan) == frame
+        assert zstd_plan.replay(raw, made.plan) == frame
 
 
 def test_frames_of_another_release_have_a_plan() -> None:
     """Frames of an older library come back: no library is asked for its bytes."""
     for raw in RAW.values():
         frame = bytes(imagecodecs.zstd_encode(raw, 9))
-        made = zstd.make(raw, frame)
+        made = zstd_plan.make(raw, frame)
         assert made is not None
-        assert zstd.replay(raw, made.plan) == frame
+        assert zstd_plan.replay(raw, made.plan) == frame
 
 
 @pytest.mark.parametrize(
@@ -149,10 +149,10 @@ def test_every_preset_of_lzma_has_a_plan(name: str, filters: list[dict[str, int]
     raw = RAW[name]
     for kind in (lzma.CHECK_NONE, lzma.CHECK_SHA256):
         stream = lzma.compress(raw, check=kind, filters=filters)
-        made = xz.make(raw, stream + b"more")
+        made = xz_plan.make(raw, stream + b"more")
         assert made is not None
         assert made.used == len(stream)
-        assert xz.replay(raw, made.plan) == stream
+        assert xz_plan.replay(raw, made.plan) == stream
 
 
 @pytest.mark.parametrize("error", [0, 0.01, 2])
@@ -165,13 +165,13 @@ def test_every_version_of_lerc_has_a_plan(version: int, dtype: str, error: float
     blob = bytes(imagecodecs.lerc_encode(array, level=error, version=version))
     if (version, error) == (6, 0) and dtype[0] == "f":
         with pytest.raises(Unsupported, match="floats that are coded without loss"):
-            lerc.decode(blob, Outer.NONE, array.nbytes)
+            lerc_segment.decode(blob, Outer.NONE, array.nbytes)
         return
-    decoded = lerc.decode(blob, Outer.NONE, array.nbytes)
+    decoded = lerc_segment.decode(blob, Outer.NONE, array.nbytes)
     rows = np.frombuffer(decoded, np.uint8).reshape(97, -1)
-    made = lerc.make(rows, blob, Outer.NONE)
+    made = lerc_segment.make(rows, blob, Outer.NONE)
     assert made is not None
-    assert lerc.replay(rows, made.plan) == blob
+    assert lerc_segment.replay(rows, made.plan) == blob
     assert len(made.plan) < 500 + len(blob) // 20
 
 
@@ -180,12 +180,14 @@ def test_blobs_with_invalid_pixels() -> None:
     array = samples((60, 70, 1), "f4", 6)[..., 0]
     valid = np.random.default_rng(0).random(array.shape) > 0.3
     blob = bytes(imagecodecs.lerc_encode(array, masks=valid, level=0.01, version=4))
-    decoded = np.frombuffer(lerc.decode(blob, Outer.NONE, array.nbytes), "f4").reshape(array.shape)
+    decoded = np.frombuffer(lerc_segment.decode(blob, Outer.NONE, array.nbytes), "f4").reshape(
+        array.shape
+    )
     np.testing.assert_array_equal(np.isnan(decoded), ~valid)
     rows = np.ascontiguousarray(decoded).view(np.uint8)
-    made = lerc.make(rows, blob, Outer.NONE)
+    made = lerc_segment.make(rows, blob, Outer.NONE)
     assert made is not None
-    assert lerc.replay(rows, made.plan) == blob
+    assert lerc_segment.replay(rows, made.plan) == blob
 
 
 @pytest.mark.parametrize("outer", [1, 2])
@@ -217,11 +219,11 @@ def test_plans_that_nobody_wrote_are_damage(make: str) -> None:
     array = samples((40, 50, 1), "u2", 9, noise=20)[..., 0]
     raw, rows = array.tobytes(), array.view(np.uint8)
     if make == "zstd":
-        made = zstd.make(raw, zstandard.ZstdCompressor(9).compress(raw))
+        made = zstd_plan.make(raw, zstandard.ZstdCompressor(9).compress(raw))
     elif make == "xz":
-        made = xz.make(raw, lzma.compress(raw))
+        made = xz_plan.make(raw, lzma.compress(raw))
     else:
-        made = lerc.make(rows, bytes(imagecodecs.lerc_encode(array, version=4)), Outer.NONE)
+        made = lerc_segment.make(rows, bytes(imagecodecs.lerc_encode(array, version=4)), Outer.NONE)
     assert made is not None
     rng = np.random.default_rng(0)
     for _ in range(300):
@@ -230,9 +232,9 @@ def test_plans_that_nobody_wrote_are_damage(make: str) -> None:
         plan = plan[: len(plan) - int(rng.integers(3)) * int(rng.integers(len(plan)))]
         try:
             if make == "lerc":
-                lerc.replay(rows, bytes(plan))
+                lerc_segment.replay(rows, bytes(plan))
             else:
-                {"zstd": zstd, "xz": xz}[make].replay(raw, bytes(plan))
+                {"zstd": zstd_plan, "xz": xz_plan}[make].replay(raw, bytes(plan))
         except IntegrityError:
             continue
 

@@ -190,7 +190,7 @@ def test_a_gzip_one_byte_too_long_is_not_cut(
     path = tmp_path / "a.npy.gz"
     path.write_bytes(gzip.compress(raw))
     monkeypatch.setattr(streams, "MAX_WHOLE_BYTES", len(raw) - 1)
-    monkeypatch.setattr(streams.deflate, "find", lambda *_: None)
+    monkeypatch.setattr(streams.deflate_settings, "find", lambda *_: None)
     assert parse(path, fidelity=Fidelity.SAMPLES).format is Format.OPAQUE
     monkeypatch.setattr(streams, "MAX_WHOLE_BYTES", len(raw))
     parsed = parse(path, fidelity=Fidelity.SAMPLES)

@@ -18,8 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from archiver.codec.inference import cpu, wavefront
-from archiver.codec.inference import matmul as products
+from archiver.codec.inference import cpu, matmul, wavefront
 from archiver.codec.model import mgcf, model_file
 from archiver.codec.model.adapter import Adapter
 from archiver.codec.model.batches import Batch
@@ -292,7 +291,7 @@ def _high_depth_coder(net: mgcf.MGCF, coder: Coder | None) -> cpu.CpuCoder | Non
         return None
     if isinstance(coder, cpu.CpuCoder):
         return coder
-    return cpu.CpuCoder(net, torch.int8 if products.has_int8() else torch.float32)
+    return cpu.CpuCoder(net, torch.int8 if matmul.has_int8() else torch.float32)
 
 
 def _attempts(device: str) -> Iterator[tuple[str, Callable[[mgcf.MGCF], Coder]]]:
@@ -304,7 +303,7 @@ def _attempts(device: str) -> Iterator[tuple[str, Callable[[mgcf.MGCF], Coder]]]
                 f"{device} (TF32 {tf32})",
                 lambda net: wavefront.TensorCoder(copy.deepcopy(net).to(device)),
             )
-    if products.has_int8():
+    if matmul.has_int8():
         yield "cpu (int8)", lambda net: cpu.CpuCoder(net, torch.int8)
     yield "cpu (float32)", lambda net: cpu.CpuCoder(net, torch.float32)
 

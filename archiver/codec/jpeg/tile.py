@@ -18,7 +18,7 @@ import imagecodecs
 import numpy as np
 
 from archiver import image_headers
-from archiver.codec.jpeg import payload as coded
+from archiver.codec.jpeg import payload as jpeg_payload
 from archiver.codec.jpeg.context_mixing import ContextState
 from archiver.errors import IntegrityError, within
 from archiver.image import Samples
@@ -82,7 +82,7 @@ def encode_coefficients(tile: Samples, state: ContextState | None = None) -> byt
     It is primed if there is a ``memory``, which then learns from it.
     """
     data = tile.tobytes()
-    streams = coded.encode(data[_HEADER:], ContextState.fresh() if state is None else state)
+    streams = jpeg_payload.encode(data[_HEADER:], ContextState.fresh() if state is None else state)
     if streams is None:
         return b""
     form = Form.COEFFICIENTS if state is None else Form.AFTER_KEYS
@@ -106,7 +106,7 @@ def _transcoded(tile: Samples) -> bytes:
 def head_of(payload: bytes) -> bytes:
     """Return what a payload has in common with others of its file, b"" if nothing."""
     if payload[:1] in (bytes([Form.COEFFICIENTS]), bytes([Form.AFTER_KEYS])):
-        return coded.head_of(payload[_START:])
+        return jpeg_payload.head_of(payload[_START:])
     stream = payload[_START:_MAX_HEAD]
     box = stream.find(_RECONSTRUCTION) - 4
     if payload[:1] != bytes([Form.JPEG_XL]) or box < 0:
@@ -117,7 +117,7 @@ def head_of(payload: bytes) -> bytes:
 def sides(payload: bytes) -> tuple[int, int]:
     """Return height and width that the JPEG of coded coefficients declares, (0, 0) of others."""
     if payload[:1] in (bytes([Form.COEFFICIENTS]), bytes([Form.AFTER_KEYS])):
-        return coded.sides(payload[_START:])
+        return jpeg_payload.sides(payload[_START:])
     return 0, 0
 
 
@@ -177,9 +177,9 @@ def decode(payload: bytes, state: ContextState | None = None) -> bytes:
     if form == Form.JPEG_XL:
         return payload[1:_START] + _back(payload[_START:])
     if form == Form.COEFFICIENTS:
-        return payload[1:_START] + coded.decode(payload[_START:], ContextState.fresh())
+        return payload[1:_START] + jpeg_payload.decode(payload[_START:], ContextState.fresh())
     if form == Form.AFTER_KEYS and state is not None:
-        return payload[1:_START] + coded.decode(payload[_START:], state)
+        return payload[1:_START] + jpeg_payload.decode(payload[_START:], state)
     raise IntegrityError("JPEG tile: payload of an unknown form")
 
 

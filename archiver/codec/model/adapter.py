@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from archiver.codec.entropy import RADIX, DigitDecoder, encode_digits
-from archiver.codec.model import causal, grid, mgcf, mixture
-from archiver.codec.model import frequencies as tables
+from archiver.codec.model import causal, frequencies, grid, mgcf, mixture
 from archiver.errors import FormatError, IntegrityError
 
 VERSION, HEADLESS_VERSION = 2, 1  # the first had no increments of heads
@@ -103,7 +102,7 @@ class Adapter:
         high = torch.from_numpy(values // RADIX)
         low = table.low_digit(high.unsqueeze(1), cumulative)
         digits = np.concatenate([values // RADIX, values % RADIX]).astype(np.int32)
-        counts = torch.cat([tables.frequencies(cumulative), tables.frequencies(low)])
+        counts = torch.cat([frequencies.frequencies(cumulative), frequencies.frequencies(low)])
         return header + encode_digits(digits, counts.numpy())
 
     @classmethod
@@ -241,12 +240,12 @@ def _scale_code(values: Factor) -> int:
     width = 2.0 ** (scales / mixture.OCTAVE)
     edges = (np.arange(len(magnitudes))[:, None] + [[-0.5, 0.5]])[..., None] / width
     below, above = 1 / (1 + np.exp(-np.clip(edges, -60, 60))).swapaxes(0, 1)
-    lengths = -np.log2(np.maximum(above - below, tables.SIGMOID_ONE**-2.0))
+    lengths = -np.log2(np.maximum(above - below, frequencies.SIGMOID_ONE**-2.0))
     best: int = (magnitudes[:, None] * lengths).sum(0).argmin()
     return int(scales[best]) - _LEAST_SCALE + 1
 
 
-def _table(codes: list[int], lengths: list[int]) -> tables.ChannelTables:
+def _table(codes: list[int], lengths: list[int]) -> frequencies.ChannelTables:
     """Return the tables of all values of the factors that are not absent."""
     scales = np.repeat(codes, lengths).astype(np.float32)
     scales = scales[scales > 0] + (_LEAST_SCALE - 1)
@@ -256,7 +255,7 @@ def _table(codes: list[int], lengths: list[int]) -> tables.ChannelTables:
         torch.zeros(0, 1, n),
     )  # fmt: skip
     zeros = torch.zeros(n, 1)
-    return tables.ChannelTables.of(single, 0, zeros, zeros, torch.zeros(0, n, 1))
+    return frequencies.ChannelTables.of(single, 0, zeros, zeros, torch.zeros(0, n, 1))
 
 
 def _decode(stream: bytes, codes: list[int], shapes: list[tuple[int, int]]) -> list[Factor]:
@@ -265,9 +264,9 @@ def _decode(stream: bytes, codes: list[int], shapes: list[tuple[int, int]]) -> l
     if any(codes):
         table, decoder = _table(codes, lengths), DigitDecoder(stream)
         cumulative = table.high_digit()
-        high = decoder.decode(tables.frequencies(cumulative).numpy()).astype(np.int64)
+        high = decoder.decode(frequencies.frequencies(cumulative).numpy()).astype(np.int64)
         low = table.low_digit(torch.from_numpy(high).unsqueeze(1), cumulative)
-        values = high * RADIX + decoder.decode(tables.frequencies(low).numpy()) - _MID
+        values = high * RADIX + decoder.decode(frequencies.frequencies(low).numpy()) - _MID
         if np.abs(values).max() > LIMIT:
             raise IntegrityError("adapter: a value is out of range")
         flat[np.repeat(codes, lengths) > 0] = values

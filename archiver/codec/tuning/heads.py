@@ -20,9 +20,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from archiver.codec.inference.engine import Engine
-from archiver.codec.model import adapter as adapters
 from archiver.codec.model import devices, mgcf, mixture
-from archiver.codec.model.adapter import Adapter, Ranks
+from archiver.codec.model.adapter import (
+    Adapter,
+    Ranks,
+    factor_shapes,
+    head_of,
+    merged_weights,
+    starts,
+)
 from archiver.codec.model.batches import Batch, Shown
 from archiver.codec.tuning import factors
 
@@ -96,7 +102,7 @@ class Learned:
     def adapter(self) -> Adapter:
         """What was learned, rounded; all other factors are zero."""
         values = factors.finished(self.factors)
-        shapes = adapters.factor_shapes(self.sizes, self.ranks)
+        shapes = factor_shapes(self.sizes, self.ranks)
         zeros = {name: np.zeros(shape, np.int8) for name, shape in shapes.items()}
         return Adapter(self.ranks, zeros | values)
 
@@ -154,9 +160,12 @@ class _Run:
         self._pixels, self._scale = pixels, scale
         device = pixels.levels.device
         self._net = copy.deepcopy(net).to(device)
-        self._head = adapters.head_of(pixels.kind)
-        starts = adapters.starts(net.architecture, ranks).items()
-        self._starts = {n: s.to(device) for n, s in starts if n.startswith(self._head)}
+        self._head = head_of(pixels.kind)
+        self._starts = {
+            name: start.to(device)
+            for name, start in starts(net.architecture, ranks).items()
+            if name.startswith(self._head)
+        }
         self.factors = {
             name: factors.dithered((len(start), start.shape[1]), rng).to(device).requires_grad_()
             for name, start in self._starts.items()
@@ -207,7 +216,7 @@ class _Run:
             name: factors.rounded(factor) + self._starts[name]
             for name, factor in self.factors.items()
         }
-        merged = adapters.merged_weights(self._net, rounded)
+        merged = merged_weights(self._net, rounded)
         return pixels.bits(self._net, merged[f"{self._head}.weight"], merged[f"{self._head}.bias"])
 
 

@@ -18,9 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import functional_call
 
-from archiver.codec.model import adapter as adapters
 from archiver.codec.model import batches, devices, mgcf
-from archiver.codec.model.adapter import Adapter, Ranks
+from archiver.codec.model.adapter import (
+    KERNEL,
+    Adapter,
+    Ranks,
+    factor_shapes,
+    merged_weights,
+    starts,
+)
 from archiver.codec.model.batches import Batch, Shown
 from archiver.codec.tuning import factors
 from archiver.codec.tuning.heads import Learned
@@ -121,7 +127,7 @@ class _Trainer:
         self._rates = _rates(self._objective.net, self._patches)
         self._total = float(self._rates.sum()) * scale  # bits of the whole image
         self._order = _order(self._rates, settings.order, self._rng)
-        shapes = adapters.factor_shapes(net.architecture, settings.ranks)
+        shapes = factor_shapes(net.architecture, settings.ranks)
         self._factors = {
             name: self._first(start, name, shape).to(self._device).requires_grad_()
             for name, shape in shapes.items()
@@ -129,7 +135,7 @@ class _Trainer:
         self._learned = [
             factor
             for name, factor in self._factors.items()
-            if settings.kernels or adapters.KERNEL not in name
+            if settings.kernels or KERNEL not in name
         ]
         self._adam = torch.optim.Adam(self._learned, lr=settings.rate, betas=(0.9, 0.99))
         self._noise = torch.Generator(self._device).manual_seed(settings.seed)
@@ -185,12 +191,12 @@ class _Objective:
     def __init__(self, sizes: mgcf.Architecture, ranks: Ranks, device: str) -> None:
         self.net = mgcf.MGCF(sizes).requires_grad_(False).to(device).train()
         self._device = torch.device(device)
-        self._starts = {n: s.to(device) for n, s in adapters.starts(sizes, ranks).items()}
+        self._starts = {n: s.to(device) for n, s in starts(sizes, ranks).items()}
 
     def bits(self, learned: dict[str, Tensor], batch: Batch) -> Tensor:
         """Return the code length of a batch, differentiable in the factors."""
         rounded = {name: factors.rounded(f) + self._starts[name] for name, f in learned.items()}
-        weights = adapters.merged_weights(self.net, rounded)
+        weights = merged_weights(self.net, rounded)
         device = self._device.type
         with torch.autocast(device, torch.bfloat16, batches.learns_in_bfloat16(device)):
             outputs, base = functional_call(self.net, weights, (batch.samples, batch.kind))

@@ -16,26 +16,26 @@ from archiver.sources.contract import (
     Split,
     Unsupported,
 )
-from archiver.sources.deflate import settings as deflate
-from archiver.sources.dicom import file as dicom
+from archiver.sources.deflate import settings as deflate_settings
+from archiver.sources.dicom import file as dicom_file
 from archiver.sources.dicom.header import DEFLATED, EXPLICIT
 from archiver.sources.segmented.streams import Deflated
 
 
 def split(path: Path | Held, *, fidelity: Fidelity) -> Split:
     """Split a DICOM file of deflated elements, or raise Unsupported."""
-    header = dicom.read(path)
+    header = dicom_file.read(path)
     if header.syntax != DEFLATED:
-        return dicom.split_elements(path, header, fidelity=fidelity)
+        return dicom_file.split_elements(path, header, fidelity=fidelity)
     with path.open("rb") as file:
         data = file.read(MAX_WHOLE_BYTES + 1)
     if len(data) > MAX_WHOLE_BYTES:
         raise Unsupported("DICOM: deflated, and too large to hold in memory")
-    stream = Deflated(data, header.start, deflate.DEFAULT.header, 0, str(path))
+    stream = Deflated(data, header.start, deflate_settings.DEFAULT.header, 0, str(path))
     return stream.split(Format.DICOM, _split_elements, fidelity=fidelity)
 
 
 def _split_elements(inside: Held, *, fidelity: Fidelity) -> Split:
     if len(inside.data) >= MAX_WHOLE_BYTES:
         raise Unsupported("DICOM: deflated, and too large to hold in memory")
-    return dicom.split_elements(inside, dicom.read(inside, EXPLICIT), fidelity=fidelity)
+    return dicom_file.split_elements(inside, dicom_file.read(inside, EXPLICIT), fidelity=fidelity)

@@ -17,6 +17,7 @@ from archiver.compiled import compiled
 
 Ints = NDArray[np.int32]
 Bytes = NDArray[np.uint8]
+Registers = NDArray[np.int64]
 
 
 class Band(IntEnum):
@@ -31,7 +32,9 @@ class Band(IntEnum):
 RESET, CAUSAL, SYMBOLS = 0x02, 0x08, 0x20  # block styles, as COD states them
 _STRIPE = 4
 _SIGN, _REFINE, _RUN, _UNIFORM, _CONTEXTS = 9, 14, 17, 18, 19
-_A, _C, _CT, _AT = range(4)  # registers of the coder, and where its last byte is
+# of the MQ coder: registers, where its last byte is, state and likelier symbol of every context
+_A, _C, _CT, _AT = range(4)
+_STATES, _LIKELY, _CODER = 4, 4 + _CONTEXTS, 4 + 2 * _CONTEXTS
 
 # Table C.2: probability, next state after the likelier and the other symbol, whether they switch
 _QE = np.array(
@@ -95,15 +98,6 @@ class Block(NamedTuple):
     done: Bytes  # (h, w): 1 coded in this plane, 2 refined before
 
 
-class Coder(NamedTuple):
-    """The MQ coder (annex C.2)."""
-
-    registers: NDArray[np.int64]
-    states: NDArray[np.int64]  # of every context
-    likely: NDArray[np.int64]  # symbol of every context
-    out: Bytes
-
-
 def encode(values: Ints, band: Band, style: int, planes: int, passes: int) -> bytes:
     """Return the first ``passes`` of the code of a block (h, w), ended as annex C.2.9 says.
 
@@ -122,30 +116,30 @@ def _encode(values: Ints, band: int, style: int, planes: int, passes: int, out: 
     near = np.zeros((height + 2, width + 2), np.uint8)
     done = np.zeros((height, width), np.uint8)
     block = Block(values, np.abs(values), band, style, sign, near, done)
-    states, likely = np.zeros(_CONTEXTS, np.int64), np.zeros(_CONTEXTS, np.int64)
-    coder = Coder(np.array([0x8000, 0, 12, 0]), states, likely, out)
+    coder = np.zeros(_CODER, np.int64)
+    coder[_A], coder[_CT] = 0x8000, 12
     _reset(coder)
     for number in range(2, passes + 2):  # the first plane has its last pass only
         plane, kind = planes - 1 - number // 3, number % 3
         if kind == 0:
-            _significance(block, plane, coder)
+            _significance(block, plane, coder, out)
         elif kind == 1:
-            _refinement(block, plane, coder)
+            _refinement(block, plane, coder, out)
         else:
-            _cleanup(block, plane, coder)
+            _cleanup(block, plane, coder, out)
             if style & SYMBOLS:
                 for bit in (1, 0, 1, 0):
-                    _code(coder, _UNIFORM, bit)
+                    _code(coder, out, _UNIFORM, bit)
         if style & RESET:
             _reset(coder)
-    return _flush(coder)
+    return _flush(coder, out)
 
 
 @compiled
-def _reset(coder: Coder) -> None:
+def _reset(coder: Registers) -> None:
     """Set state and likelier symbol of every context to the first ones (table D.7)."""
-    coder.states[:], coder.likely[:] = 0, 0
-    coder.states[0], coder.states[_RUN], coder.states[_UNIFORM] = 4, 3, 46
+    coder[_STATES:] = 0
+    coder[_STATES], coder[_STATES + _RUN], coder[_STATES + _UNIFORM] = 4, 3, 46
 
 
 @compiled
@@ -163,7 +157,7 @@ def _mark(near: Any, row: int, column: int, above: bool) -> None:
 
 
 @compiled
-def _code_sign(block: Block, i: int, j: int, coder: Coder) -> None:
+def _code_sign(block: Block, i: int, j: int, coder: Registers, out: Bytes) -> None:
     """Code the sign of a coefficient, which is significant from now on (tables D.2 and D.3)."""
     sign, style = block.sign, block.style
     row, column = i + 1, j + 1
@@ -178,16 +172,17 @@ def _code_sign(block: Block, i: int, j: int, coder: Coder) -> None:
         h, v = -h, -v
     context = _SIGN + (3 + v if h else v)
     negative = block.values[i, j] < 0
-    _code(coder, context, int(negative != flip))
+    _code(coder, out, context, int(negative != flip))
     sign[row, column] = -1 if negative else 1
     _mark(block.near, row, column, not (style & CAUSAL and i % _STRIPE == 0))
 
 
 @compiled
-def _significance(block: Block, plane: int, coder: Coder) -> None:
+def _significance(block: Block, plane: int, coder: Registers, out: Bytes) -> None:
     """Code those beside a significant coefficient (annex D.3.1)."""
+    magnitude, band = block.magnitude, block.band
     sign, near, done = block.sign, block.near, block.done
-    height, width = block.values.shape
+    height, width = magnitude.shape
     for top in range(0, height, _STRIPE):
         end = min(top + _STRIPE, height)
         for j in range(width):
@@ -197,18 +192,18 @@ def _significance(block: Block, plane: int, coder: Coder) -> None:
                 around = near[i + 1, j + 1]
                 if around == 0:
                     continue
-                bit = (block.magnitude[i, j] >> plane) & 1
-                _code(coder, _ZERO[block.band, around], bit)
+                bit = (magnitude[i, j] >> plane) & 1
+                _code(coder, out, _ZERO[band, around], bit)
                 if bit:
-                    _code_sign(block, i, j, coder)
+                    _code_sign(block, i, j, coder, out)
                 done[i, j] = done[i, j] | 1
 
 
 @compiled
-def _refinement(block: Block, plane: int, coder: Coder) -> None:
+def _refinement(block: Block, plane: int, coder: Registers, out: Bytes) -> None:
     """Code the next bit of those that were significant before this plane (annex D.3.3)."""
-    sign, near, done = block.sign, block.near, block.done
-    height, width = block.values.shape
+    magnitude, sign, near, done = block.magnitude, block.sign, block.near, block.done
+    height, width = magnitude.shape
     for top in range(0, height, _STRIPE):
         end = min(top + _STRIPE, height)
         for j in range(width):
@@ -218,35 +213,36 @@ def _refinement(block: Block, plane: int, coder: Coder) -> None:
                 context = _REFINE + 2
                 if not done[i, j] & 2:
                     context = _REFINE + int(near[i + 1, j + 1] > 0)
-                _code(coder, context, (block.magnitude[i, j] >> plane) & 1)
+                _code(coder, out, context, (magnitude[i, j] >> plane) & 1)
                 done[i, j] = done[i, j] | 3
 
 
 @compiled
-def _cleanup(block: Block, plane: int, coder: Coder) -> None:
+def _cleanup(block: Block, plane: int, coder: Registers, out: Bytes) -> None:
     """Code all that is left, four zeros at once where nothing is near (annex D.3.4)."""
+    magnitude, band = block.magnitude, block.band
     sign, near, done = block.sign, block.near, block.done
-    height, width = block.values.shape
+    height, width = magnitude.shape
     for top in range(0, height, _STRIPE):
         end = min(top + _STRIPE, height)
         for j in range(width):
             i = top
             if end - top == _STRIPE and _is_quiet(sign, near, done, top, j):
-                while i < end and not (block.magnitude[i, j] >> plane) & 1:
+                while i < end and not (magnitude[i, j] >> plane) & 1:
                     i += 1
-                _code(coder, _RUN, int(i < end))
+                _code(coder, out, _RUN, int(i < end))
                 if i == end:
                     continue
-                _code(coder, _UNIFORM, (i - top) >> 1)
-                _code(coder, _UNIFORM, (i - top) & 1)
-                _code_sign(block, i, j, coder)
+                _code(coder, out, _UNIFORM, (i - top) >> 1)
+                _code(coder, out, _UNIFORM, (i - top) & 1)
+                _code_sign(block, i, j, coder, out)
                 i += 1
             while i < end:
                 if not (sign[i + 1, j + 1] or done[i, j] & 1):
-                    bit = (block.magnitude[i, j] >> plane) & 1
-                    _code(coder, _ZERO[block.band, near[i + 1, j + 1]], bit)
+                    bit = (magnitude[i, j] >> plane) & 1
+                    _code(coder, out, _ZERO[band, near[i + 1, j + 1]], bit)
                     if bit:
-                        _code_sign(block, i, j, coder)
+                        _code_sign(block, i, j, coder, out)
                 i += 1
     done[:] = done & np.uint8(2)
 
@@ -264,66 +260,64 @@ def _is_quiet(sign: Any, near: Any, done: Any, top: int, column: int) -> Any:
 
 
 @compiled
-def _code(coder: Coder, context: int, bit: int) -> None:
-    registers, states = coder.registers, coder.states
-    state = states[context]
+def _code(coder: Registers, out: Bytes, context: int, bit: int) -> None:
+    state = coder[_STATES + context]
     qe = _QE[state]
-    registers[_A] -= qe
-    if bit == coder.likely[context]:
-        if registers[_A] & 0x8000:
-            registers[_C] += qe
+    coder[_A] -= qe
+    if bit == coder[_LIKELY + context]:
+        if coder[_A] & 0x8000:
+            coder[_C] += qe
             return
-        if registers[_A] < qe:
-            registers[_A] = qe
+        if coder[_A] < qe:
+            coder[_A] = qe
         else:
-            registers[_C] += qe
-        states[context] = _MORE[state]
+            coder[_C] += qe
+        coder[_STATES + context] = _MORE[state]
     else:
-        if registers[_A] < qe:
-            registers[_C] += qe
+        if coder[_A] < qe:
+            coder[_C] += qe
         else:
-            registers[_A] = qe
+            coder[_A] = qe
         if _SWITCHES[state]:
-            coder.likely[context] = 1 - coder.likely[context]
-        states[context] = _LESS[state]
+            coder[_LIKELY + context] = 1 - coder[_LIKELY + context]
+        coder[_STATES + context] = _LESS[state]
     while True:
-        registers[_A] <<= 1
-        registers[_C] <<= 1
-        registers[_CT] -= 1
-        if registers[_CT] == 0:
-            _byte_out(registers, coder.out)
-        if registers[_A] & 0x8000:
+        coder[_A] <<= 1
+        coder[_C] <<= 1
+        coder[_CT] -= 1
+        if coder[_CT] == 0:
+            _byte_out(coder, out)
+        if coder[_A] & 0x8000:
             break
 
 
 @compiled
-def _byte_out(registers: Any, out: Bytes) -> None:
-    at = registers[_AT]
+def _byte_out(coder: Registers, out: Bytes) -> None:
+    at = coder[_AT]
     if at + 2 >= out.size:
-        registers[_CT] = 8
+        coder[_CT] = 8
         return
     stuffed = out[at] == 0xFF
-    if not stuffed and registers[_C] >= 0x8000000:  # a carry
+    if not stuffed and coder[_C] >= 0x8000000:  # a carry
         out[at] += 1
         if out[at] == 0xFF:
-            registers[_C] &= 0x7FFFFFF
+            coder[_C] &= 0x7FFFFFF
             stuffed = True
     shift = 20 if stuffed else 19
-    registers[_AT] = at + 1
-    out[at + 1] = (registers[_C] >> shift) & 0xFF
-    registers[_C] &= (1 << shift) - 1
-    registers[_CT] = 7 if stuffed else 8
+    coder[_AT] = at + 1
+    out[at + 1] = (coder[_C] >> shift) & 0xFF
+    coder[_C] &= (1 << shift) - 1
+    coder[_CT] = 7 if stuffed else 8
 
 
 @compiled
-def _flush(coder: Coder) -> Any:
+def _flush(coder: Registers, out: Bytes) -> Any:
     """End the code; return its size."""
-    registers, out = coder.registers, coder.out
-    most = registers[_C] + registers[_A]
-    registers[_C] |= 0xFFFF
-    if registers[_C] >= most:
-        registers[_C] -= 0x8000
+    most = coder[_C] + coder[_A]
+    coder[_C] |= 0xFFFF
+    if coder[_C] >= most:
+        coder[_C] -= 0x8000
     for _ in range(2):
-        registers[_C] <<= registers[_CT]
-        _byte_out(registers, out)
-    return registers[_AT] - int(out[registers[_AT]] == 0xFF)
+        coder[_C] <<= coder[_CT]
+        _byte_out(coder, out)
+    return coder[_AT] - int(out[coder[_AT]] == 0xFF)

@@ -16,11 +16,11 @@ import zstandard
 
 from archiver.sources.contract import LAYOUT_VERSION, Unsupported
 from archiver.sources.cursor import Cursor, pack_blob
-from archiver.sources.deflate import settings as deflate
+from archiver.sources.deflate import settings as deflate_settings
 from archiver.sources.lerc import plan
 from archiver.sources.lerc.bits import Bytes
 from archiver.sources.lerc.blob import Blob
-from archiver.sources.zstd import plan as zstd
+from archiver.sources.zstd import plan as zstd_plan
 
 _HEAD_BYTES = 256  # a blob is so much larger than its samples, at most, and a seventh of them
 
@@ -64,14 +64,14 @@ def make(rows: Bytes, stored: bytes, outer: Outer) -> Made | None:
     made = plan.make(rows, stream)
     if outer is not Outer.NONE and made.used != len(stream):
         return None
-    settings, inner = deflate.DEFAULT, b""
+    settings, inner = deflate_settings.DEFAULT, b""
     if outer is Outer.ZLIB:
-        how = deflate.find(stream, stored[:used])
+        how = deflate_settings.find(stream, stored[:used])
         if how is None:
             return None
         settings, inner = how.settings, how.plan
     elif outer is Outer.ZSTD:
-        frame = zstd.make(stream, stored)
+        frame = zstd_plan.make(stream, stored)
         if frame is None:
             return None
         inner, used = frame.plan, frame.used
@@ -85,15 +85,15 @@ def replay(rows: Bytes, told: bytes) -> bytes:
     """Return the segment; IntegrityError for a plan that is not one for the rows."""
     cursor = Cursor(told, "plan of a LERC segment")
     (outer,) = cursor.unpack("<B")
-    settings = deflate.Settings.read(cursor)
+    settings = deflate_settings.Settings.read(cursor)
     inner = cursor.blob()
     stream = plan.replay(rows, cursor.rest())
     if outer == Outer.NONE:
         return stream
     if outer == Outer.ZLIB:
-        return deflate.replay(stream, deflate.Made(settings, inner))
+        return deflate_settings.replay(stream, deflate_settings.Made(settings, inner))
     if outer == Outer.ZSTD:
-        return zstd.replay(stream, inner)
+        return zstd_plan.replay(stream, inner)
     raise cursor.damaged("a known compression", outer)
 
 
@@ -101,7 +101,7 @@ def _inflated(stored: bytes, outer: Outer, n_bytes: int) -> tuple[bytes, int]:
     """Return the blob of a segment, and how many stored bytes it took."""
     limit = _HEAD_BYTES + n_bytes + n_bytes // 7 + len(stored)
     if outer is Outer.ZLIB:
-        return deflate.inflate(stored, limit)
+        return deflate_settings.inflate(stored, limit)
     if outer is Outer.ZSTD:
         stream = zstandard.ZstdDecompressor().stream_reader(stored).read(limit + 1)
         if len(stream) > limit:

@@ -24,13 +24,13 @@ from archiver.errors import IntegrityError, ParityError
 from archiver.sources.bit_packing import Bytes
 from archiver.sources.contract import Unsupported
 from archiver.sources.cursor import Cursor
-from archiver.sources.deflate import settings as deflate
-from archiver.sources.jpeg2000 import plan as jpeg2000
-from archiver.sources.lerc import segment as lerc
+from archiver.sources.deflate import settings as deflate_settings
+from archiver.sources.jpeg2000 import plan as jpeg2000_plan
+from archiver.sources.lerc import segment as lerc_segment
 from archiver.sources.segmented import jpeg_frames, orders, runs
 from archiver.sources.segmented.orders import Order
-from archiver.sources.xz import plan as xz
-from archiver.sources.zstd import plan as zstd
+from archiver.sources.xz import plan as xz_plan
+from archiver.sources.zstd import plan as zstd_plan
 
 _LZMA_MEMORY = 192 << 20  # bytes that its dictionary may take: the largest preset needs 65 MiB
 _TIFF_OFFSETS, _TIFF_ROWS, _TIFF_LENGTHS = 273, 278, 279
@@ -93,7 +93,7 @@ class Recipe:
     """How one segment is encoded."""
 
     encoding: Encoding
-    settings: deflate.Settings = deflate.DEFAULT  # of zlib
+    settings: deflate_settings.Settings = deflate_settings.DEFAULT  # of zlib
 
     def pack(self) -> bytes:
         """Write what :meth:`read` reads, 8 bytes."""
@@ -105,16 +105,16 @@ class Recipe:
         (encoding,) = cursor.unpack("<B")
         if encoding not in Encoding._value2member_map_:
             raise cursor.damaged("a known encoding", encoding)
-        return cls(Encoding(encoding), deflate.Settings.read(cursor))
+        return cls(Encoding(encoding), deflate_settings.Settings.read(cursor))
 
 
 PLAIN, JPEG = Recipe(Encoding.PLAIN), Recipe(Encoding.JPEG)
 FRAMES = (Compression.JPEG_LOSSLESS, Compression.JPEG_LS)
 RLE = {Compression.RLE_8: 1, Compression.RLE_16: 2, Compression.RLE_32: 4}  # bytes of a sample
 LERC = {
-    Compression.LERC: lerc.Outer.NONE,
-    Compression.LERC_DEFLATE: lerc.Outer.ZLIB,
-    Compression.LERC_ZSTD: lerc.Outer.ZSTD,
+    Compression.LERC: lerc_segment.Outer.NONE,
+    Compression.LERC_DEFLATE: lerc_segment.Outer.ZLIB,
+    Compression.LERC_ZSTD: lerc_segment.Outer.ZSTD,
 }
 ZSTD = (Compression.ZSTD, Compression.ZSTD_OLD)
 ORDERS = {
@@ -154,7 +154,7 @@ def decode(compression: Compression, stored: bytes, n_bytes: int) -> tuple[bytes
     elif compression in RLE:
         raw = runs.decode_frame(stored, n_bytes, RLE[compression])
     elif compression in CODESTREAMS:
-        raw = jpeg2000.decode(stored).tobytes()
+        raw = jpeg2000_plan.decode(stored).tobytes()
     elif compression is Compression.LZW:
         raw = bytes(imagecodecs.lzw_decode(stored, out=n_bytes))
     elif compression is Compression.PACKBITS:
@@ -162,11 +162,11 @@ def decode(compression: Compression, stored: bytes, n_bytes: int) -> tuple[bytes
     elif compression is Compression.LZMA:
         raw = lzma.LZMADecompressor(memlimit=_LZMA_MEMORY).decompress(stored, n_bytes)
     elif compression in LERC:
-        raw = lerc.decode(stored, LERC[compression], n_bytes)
+        raw = lerc_segment.decode(stored, LERC[compression], n_bytes)
     elif compression in ZSTD:
         raw = zstandard.ZstdDecompressor().stream_reader(stored).read(n_bytes)
     else:
-        raw, used = deflate.inflate(stored, n_bytes)
+        raw, used = deflate_settings.inflate(stored, n_bytes)
     if len(raw) != n_bytes:
         raise Unsupported(f"a strip or tile of {len(raw)} bytes, expected {n_bytes}")
     return raw, used
@@ -200,27 +200,27 @@ def find(
         return _runs(runs.find_frame(rows, stored, RLE[compression]))
     if compression in CODESTREAMS:
         try:
-            plan = jpeg2000.find(rows, stored)
+            plan = jpeg2000_plan.find(rows, stored)
         except Unsupported:
             if hint is None:  # the first segment tells what the others are
                 raise
             return None
         return Match(JPEG_2000, len(stored), plan) if plan else None
     if compression in ZSTD:
-        frame = zstd.make(rows.tobytes(), stored)
+        frame = zstd_plan.make(rows.tobytes(), stored)
         return Match(Recipe(Encoding.ZSTD), frame.used, frame.plan) if frame else None
     if compression is Compression.LZMA:
-        stream = xz.make(rows.tobytes(), stored)
+        stream = xz_plan.make(rows.tobytes(), stored)
         return Match(Recipe(Encoding.LZMA), stream.used, stream.plan) if stream else None
     if compression in LERC:
         try:
-            segment = lerc.make(rows, stored, LERC[compression])
+            segment = lerc_segment.make(rows, stored, LERC[compression])
         except Unsupported:
             if hint is None:  # the first segment tells what the others are
                 raise
             return None
         return Match(Recipe(Encoding.LERC), segment.used, segment.plan) if segment else None
-    made = deflate.find(rows.tobytes(), stored[:used], hint.settings if hint else None)
+    made = deflate_settings.find(rows.tobytes(), stored[:used], hint.settings if hint else None)
     if made is None:
         return None
     encoding = Encoding.PLANNED if made.plan else Encoding.ZLIB
@@ -261,18 +261,18 @@ def replay(recipe: Recipe, rows: Bytes, told: bytes = b"") -> bytes:
         except (ValueError, TypeError) as error:
             raise IntegrityError(f"{error}; the archive is damaged") from error
     if recipe.encoding in (Encoding.ZLIB, Encoding.PLANNED):
-        return deflate.replay(rows.tobytes(), deflate.Made(recipe.settings, told))
+        return deflate_settings.replay(rows.tobytes(), deflate_settings.Made(recipe.settings, told))
     if recipe.encoding is Encoding.RUNS:
         return runs.replay(rows, told)
     if recipe.encoding is Encoding.ZSTD:
-        return zstd.replay(rows.tobytes(), told)
+        return zstd_plan.replay(rows.tobytes(), told)
     if recipe.encoding is Encoding.LZMA:
-        return xz.replay(rows.tobytes(), told)
+        return xz_plan.replay(rows.tobytes(), told)
     if recipe.encoding is Encoding.LERC:
-        return lerc.replay(rows, told)
+        return lerc_segment.replay(rows, told)
     if recipe.encoding is Encoding.JPEG_2000:
         try:
-            return jpeg2000.replay(rows, told)
+            return jpeg2000_plan.replay(rows, told)
         except Unsupported as error:  # of a stream that no writer had a plan of
             raise IntegrityError(f"{error}; the archive is damaged") from error
     check_encoder(recipe.encoding)
@@ -288,7 +288,7 @@ def replay(recipe: Recipe, rows: Bytes, told: bytes = b"") -> bytes:
 @cache
 def check_encoder(encoding: Encoding) -> None:
     """Compare this machine's encoder with its stored known answer."""
-    rows = np.frombuffer(deflate.probe(), np.uint8).reshape(256, 512)
+    rows = np.frombuffer(deflate_settings.probe(), np.uint8).reshape(256, 512)
     try:
         answer = zlib.crc32(_ENCODERS[encoding](rows))
     except Exception as error:

@@ -12,7 +12,7 @@ import numpy as np
 from archiver.image import Samples
 from archiver.sources.bit_packing import Bytes
 from archiver.sources.contract import Fidelity, Held, Split, Unsupported
-from archiver.sources.deflate import settings as deflate
+from archiver.sources.deflate import settings as deflate_settings
 from archiver.sources.segmented import encodings, jpeg_frames
 from archiver.sources.segmented.asides import BREAK_BYTES, pack_breaks, pack_plan
 from archiver.sources.segmented.encodings import Compression, Encoding, Match, Recipe
@@ -45,8 +45,8 @@ _SEGMENT_COSTS = {  # of a segment, however small
 _AGAIN = {
     Compression.LZW: Recipe(Encoding.LZW_LIBTIFF),
     Compression.PACKBITS: Recipe(Encoding.PACKBITS_IMAGECODECS),
-    Compression.DEFLATE: Recipe(Encoding.ZLIB, deflate.DEFAULT),
-    Compression.DEFLATE_OLD: Recipe(Encoding.ZLIB, deflate.DEFAULT),
+    Compression.DEFLATE: Recipe(Encoding.ZLIB, deflate_settings.DEFAULT),
+    Compression.DEFLATE_OLD: Recipe(Encoding.ZLIB, deflate_settings.DEFAULT),
 }
 
 

@@ -29,7 +29,7 @@ from archiver.sources.contract import (
     Unsupported,
 )
 from archiver.sources.cursor import Cursor, pack_blob
-from archiver.sources.deflate import settings as deflate
+from archiver.sources.deflate import settings as deflate_settings
 from archiver.sources.segmented import segments
 
 INSIDE = (
@@ -64,7 +64,7 @@ class Deflated:
     def gzip(cls, data: bytes, start: int, name: str) -> Deflated:
         """Return the member of gzip that begins at ``start``, or raise Unsupported."""
         first = start + _header_bytes(data[start:])
-        header = _CLASS.get(data[start + 8], deflate.DEFAULT.header)
+        header = _CLASS.get(data[start + 8], deflate_settings.DEFAULT.header)
         return cls(data, first, header, _GZIP_TRAILER, name)
 
     @classmethod
@@ -89,14 +89,14 @@ class Deflated:
             raise Unsupported("cut off, or too large to hold in memory")
         content = split_inside(Held(raw, self.name), fidelity=Fidelity.BYTES)
         adler = struct.pack(">I", zlib.adler32(raw))
-        made = deflate.find(raw, self.header + self.data[self.start : end] + adler)
+        made = deflate_settings.find(raw, self.header + self.data[self.start : end] + adler)
         note = content.note
         if made is None:
             if fidelity is not Fidelity.SAMPLES:
                 raise Unsupported("deflate parameters not found")
-            made = deflate.Made(deflate.DEFAULT)
+            made = deflate_settings.Made(deflate_settings.DEFAULT)
             note = "deflate parameters not found, compressed again"
-            deflate.encode_again(raw)
+            deflate_settings.encode_again(raw)
         parts = (self.data[: self.start], self.data[end:], content.residue)
         residue = bytes([LAYOUT_VERSION, inside]) + made.settings.pack()
         residue += b"".join(map(pack_blob, parts if not made.plan else (*parts, made.plan)))
@@ -119,15 +119,15 @@ def rebuild(residue: bytes, images: Sequence[Image]) -> Iterator[bytes]:
     """Yield the bytes of the file."""
     cursor = Cursor(residue, "residue of a file around a deflate stream")
     (inside,) = cursor.unpack("<B")
-    settings = deflate.Settings.read(cursor)
+    settings = deflate_settings.Settings.read(cursor)
     head, tail, inner = (cursor.blob() for _ in range(3))
-    made = deflate.Made.read(settings, cursor)
+    made = deflate_settings.Made.read(settings, cursor)
     cursor.end()
     if inside not in INSIDE:
         raise cursor.damaged("the format of a file that may be inside", inside)
     raw = b"".join(segments.rebuild(inner, images))
     yield head
-    yield deflate.replay(raw, made)[2:-4]
+    yield deflate_settings.replay(raw, made)[2:-4]
     yield tail
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archiver.compiled import compiled
+from archiver.sources import nearest
 from archiver.sources.nearest import Links
-from archiver.sources.nearest import distance as nearest
 
 Bytes = NDArray[np.uint8]
 Numbers = NDArray[np.int64]
@@ -305,7 +305,7 @@ def _match(
     state, later = coder[STATE], 0
     if not _bit(probabilities, _IS_REP + state, sides):
         length = _length(probabilities, _LENGTHS, place, sides)
-        guess = nearest(linked.raw, linked.links, at, length, 1, at - base) - 1
+        guess = nearest.distance(linked.raw, linked.links, at, length, 1, at - base) - 1
         if is_stream:
             distance = _coded(probabilities, length, 0, sides, True)
             _told(probabilities, length, distance, guess, sides, False)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.codec.jpeg.context_mixing import ContextState
 from archiver.codec.transforms.from_jpeg import coded, pixels, stream
 from archiver.codec.transforms.from_jpeg.fit import Trace
@@ -115,16 +115,16 @@ def _payload(coefficients: Coefficients) -> bytes:
     bare = coded.encode(coefficients, ContextState.fresh())
     if bare:
         return _BARE + bare
-    return jpeg_tiles.encode_as_is(jpeg_tiles.as_tile(_NO_HEADER + stream.to_bytes(coefficients)))
+    return jpeg_tile.encode_as_is(jpeg_tile.as_tile(_NO_HEADER + stream.to_bytes(coefficients)))
 
 
 def _coefficients(payload: bytes, mode: Mode, room: tuple[int, int]) -> Coefficients:
     """Return the coefficients of a stored JPEG of at most ``room`` rows and columns."""
     if payload.startswith(_BARE):
         return coded.decode(payload[len(_BARE) :], mode, room, ContextState.fresh())
-    if not jpeg_tiles.is_bounded(payload, room):
+    if not jpeg_tile.is_bounded(payload, room):
         raise IntegrityError(f"tile rebuilt from a JPEG: no plain JPEG of at most {room} in it")
-    data = jpeg_tiles.decode(payload)[len(_NO_HEADER) :]
+    data = jpeg_tile.decode(payload)[len(_NO_HEADER) :]
     return stream.from_bytes(data, mode, room)
 
 
