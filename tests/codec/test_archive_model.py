@@ -1,4 +1,4 @@
-"""Fine-tuning on a dataset: a model file comes out that codes such data smaller, exactly."""
+"""Tuning on a dataset: a model file comes out that codes such data smaller, exactly."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def test_the_network_that_trains_is_the_network_that_codes() -> None:
     for samples in (CASES["12 bit"], CASES["16 bit, full range"]):
         window = Window.of(samples)
         units = torch.from_numpy(window.units(window.values(samples)))[None, ..., None]
-        outputs, base = net(units, mgcf.DEEP)
+        outputs, base = net(units, mgcf.HIGH_DEPTH)
         fast, fast_base = engine().deep.predict_high_depth(window.values(samples), window)
         np.testing.assert_array_equal(outputs.flatten(0, 2).numpy(), fast)
         np.testing.assert_array_equal(base[0, ..., 0].numpy(), fast_base)
@@ -106,7 +106,7 @@ def test_coded_size_is_the_loss() -> None:
     window = Window.of(samples)
     units = torch.from_numpy(window.units(window.values(samples)))[None, ..., None]
     ends = torch.from_numpy(window.units(np.array([[0, window.top]])))
-    outputs, base = engine().net(units, mgcf.DEEP)
+    outputs, base = engine().net(units, mgcf.HIGH_DEPTH)
     sizes = engine().net.architecture
     grain = torch.tensor([window.grain])
     bits = float(

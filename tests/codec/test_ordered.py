@@ -98,7 +98,7 @@ def test_true_fractions_gain_from_their_neighbours(name: str) -> None:
     assert len(coded.payload) < 0.97 * plain_size(FRACTIONS[name])
 
 
-def test_smooth_floats_are_foreseen_to_the_last_bit() -> None:
+def test_smooth_floats_are_predicted_to_the_last_bit() -> None:
     """What an interpolation made leaves little but differences."""
     row, column, _ = np.mgrid[0:SIDE, 0:SIDE, 0:1]
     tile = (280 + 20 * np.sin(row / 40) * np.cos(column / 31)).astype("f4")

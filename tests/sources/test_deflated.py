@@ -91,7 +91,7 @@ def test_a_plan_gives_the_very_stream(what: str, encoder: str) -> None:
 
 
 @pytest.mark.parametrize("level", [1, 4, 5, 6, 7, 9])
-def test_what_zlib_ng_does_is_foreseen(level: int) -> None:
+def test_what_zlib_ng_does_is_predicted(level: int) -> None:
     raw = deflate_settings.probe()
     stream = by_zlib_ng(level)(raw)
     planned = plan.make(raw, stream)
@@ -187,7 +187,7 @@ def test_bytes_that_match_everywhere_are_given_up_in_time() -> None:
 def test_literals_alone_take_the_least_work() -> None:
     """Noise of two levels without a match is planned by the cheapest search, and soon.
 
-    Every search foresees it, and the deepest, tried first, took six seconds for each MiB.
+    Every search predicts it, and the deepest, tried first, took six seconds for each MiB.
     """
     raw = np.random.default_rng(1).integers(0, 2, 1 << 20, dtype=np.uint8).tobytes()
     compressor = zlib.compressobj(6, zlib.DEFLATED, -15, 8, zlib.Z_HUFFMAN_ONLY)
@@ -203,7 +203,7 @@ def test_literals_alone_take_the_least_work() -> None:
 
 
 def test_what_would_not_pay_is_given_up_at_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream whose tokens nothing foresees is looked at where it begins, and nowhere else."""
+    """A stream whose tokens nothing predicts is looked at where it begins, and nowhere else."""
     rng = np.random.default_rng(1)
     raw = rng.integers(0, 4, 1 << 19, dtype=np.uint8).tobytes()
     seen: list[int] = []
@@ -236,7 +236,7 @@ def test_a_small_stream_is_not_worth_much_work() -> None:
     assert plan.make(data.tobytes(), by_zlib(6, 8, zlib.Z_HUFFMAN_ONLY)(data.tobytes()))
 
 
-@pytest.mark.parametrize("name", ["foreseen", "stored blocks", "stored header, exceptions"])
+@pytest.mark.parametrize("name", ["predicted", "stored blocks", "stored header, exceptions"])
 def test_a_plan_of_old_gives_the_same_bytes_for_ever(name: str) -> None:
     """Written by the first release; what they give must not change."""
     raw, whole, answer = OLD[name]
@@ -246,7 +246,7 @@ def test_a_plan_of_old_gives_the_same_bytes_for_ever(name: str) -> None:
 
 
 OLD = {
-    "foreseen": (
+    "predicted": (
         deflate_settings.probe()[:3000],
         "0e}DlfB*sk`F;QZ00032000FA000F6000F500000000310000000031000000000000000000000000000031000I(2"
         "LJ#7009610GR;*000000000000",

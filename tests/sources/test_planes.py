@@ -29,7 +29,7 @@ def series(*shape: int) -> np.ndarray:
 
 
 def test_rows_of_a_time_series_are_volumes(tmp_path: Path) -> None:
-    """Where volumes foresee each other best, a row is a volume, and samples keep their order."""
+    """Where volumes predict each other best, a row is a volume, and samples keep their order."""
     voxels = series(300, 5, 8, 7)
     nibabel.Nifti1Image(voxels.T, AFFINE).to_filename(tmp_path / "a.nii")
     [image] = check(tmp_path / "a.nii", Format.NIFTI).images
@@ -38,7 +38,7 @@ def test_rows_of_a_time_series_are_volumes(tmp_path: Path) -> None:
 
 
 def test_rows_of_smooth_planes_are_rows(tmp_path: Path) -> None:
-    """Where rows of planes foresee each other best, the image is a stack of planes."""
+    """Where rows of planes predict each other best, the image is a stack of planes."""
     rng = np.random.default_rng(1)
     level = rng.integers(0, 20_000, (500, 1, 1))
     voxels = (level + np.arange(16)[:, None] * 40 + np.arange(16) * 30).astype(np.int16)
@@ -164,7 +164,7 @@ def test_planes_that_a_header_only_claims_are_not_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.beside("cases")
-def test_a_time_series_is_foreseen_by_its_past() -> None:
+def test_a_time_series_is_predicted_from_its_past() -> None:
     """A row of the series of 900 volumes is a volume."""
     [image] = check(CASE, Format.NIFTI).images
     assert image.shape == (900, 512, 1)

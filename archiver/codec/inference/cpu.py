@@ -16,7 +16,7 @@ from archiver.codec.inference.cpu_high_depth import HighDepthWavefront, triple
 from archiver.codec.inference.cpu_wavefront import CpuWavefront
 from archiver.codec.inference.kernels import counts, high_depth, layers
 from archiver.codec.inference.kernels.arrays import Float32, Tables
-from archiver.codec.inference.matmul import COPIED, OWN, STRICT, SUMS, Block, Buffers, Port
+from archiver.codec.inference.matmul import ALL_TAPS, COPIED, STRICT, SUMS, Block, Buffers, Port
 from archiver.codec.model import causal, mgcf
 from archiver.codec.model.frequencies import lookup
 from archiver.codec.model.high_depth import Values, Window
@@ -29,7 +29,7 @@ Uint8 = NDArray[np.uint8]
 class CpuCoder:
     """Encode and decode tiles with one network on the CPU.
 
-    ``kind`` is what products multiply: float32, or int8 where :func:`~products.has_int8` says so.
+    ``kind`` is what products multiply: float32, or int8 where :func:`~matmul.has_int8` says so.
     """
 
     device = torch.device("cpu")
@@ -152,7 +152,7 @@ class CpuCoder:
     ) -> None:
         """Pass the residual stream through one block, in place."""
         width, both = x.shape[1] - 6, block.attend_value
-        depthwise = OWN, block.taps, block.bias
+        depthwise = ALL_TAPS, block.taps, block.bias
         for top, n in parts:
             buffers = room.first(n * width)
             layers.snap_rows(h[top * width : (top + n) * width], buffers.levels.numpy())
@@ -180,7 +180,7 @@ class CpuCoder:
     def _predict_high_depth(
         self, centred: NDArray[np.int32], window: Window
     ) -> tuple[Float32, Float32]:
-        port, base = self.ports[mgcf.DEEP], np.empty(_inner(centred), np.float32)
+        port, base = self.ports[mgcf.HIGH_DEPTH], np.empty(_inner(centred), np.float32)
         planes = np.zeros((*centred.shape, mgcf.n_planes(1)), np.int8)
         high_depth.base_and_planes(centred, window.shift, port.mantissas, STRICT, base, planes)
         return self._outputs(port, planes), base

@@ -29,7 +29,7 @@ class HighDepthWavefront(CpuWavefront):
     def __init__(
         self, network: Network, shapes: Sequence[tuple[int, int]], windows: Sequence[Window]
     ) -> None:
-        super().__init__(network, shapes, mgcf.DEEP)
+        super().__init__(network, shapes, mgcf.HIGH_DEPTH)
         self._windows = np.stack([triple(window) for window in windows])
         self._middles = self._windows[:, 1].astype(np.int32)
         self._digits_each = windows[0].digits

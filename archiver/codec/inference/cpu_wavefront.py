@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from archiver.codec.entropy import RADIX, DigitDecoder
 from archiver.codec.inference.kernels import counts, layers, wavefront
 from archiver.codec.inference.kernels.arrays import Float32, Place, Tables
-from archiver.codec.inference.matmul import SKEWED_OWN, SKEWED_STRICT, SUMS, Block, Buffers, Port
+from archiver.codec.inference.matmul import SKEWED_ALL, SKEWED_STRICT, SUMS, Block, Buffers, Port
 from archiver.codec.inference.wavefront import RING, group_rows
 from archiver.codec.model import causal, mgcf
 
@@ -92,7 +92,7 @@ class CpuWavefront:
             both.into(room.features, room.levels)
             sums = room.features.numpy(), both.scale, both.bias
             wavefront.features_ring(sums, ring, place, inside)
-            depthwise = SKEWED_OWN, block.taps, block.bias
+            depthwise = SKEWED_ALL, block.taps, block.bias
             wavefront.depthwise_gate_ring(ring, place, depthwise, sums, room.levels.numpy())
             room.mix(block, h)
         layers.snap_rows(h, room.levels.numpy())

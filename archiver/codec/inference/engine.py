@@ -57,7 +57,7 @@ class Coder(Protocol):
 
 
 class Engine:
-    """Encode and decode tiles with one model: of 8 bits, 1 or 3 channels, and deep ones.
+    """Encode and decode tiles with one model: of 8 bits, 1 or 3 channels, or more.
 
     Use :meth:`open`; the constructor trusts its arguments.
     """
@@ -119,7 +119,7 @@ class Engine:
     def features(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what the head sees of a batch, (N, H, W, dim) int8, and its base predictions."""
         with _computing(self.threads), torch.no_grad():
-            if batch.kind == mgcf.DEEP:  # in units, which the loops for samples do not take
+            if batch.kind == mgcf.HIGH_DEPTH:  # in units, which the loops for samples do not take
                 levels, base = self.net.features(batch.samples, batch.kind)
                 return levels.to(torch.int8), base
             return self.coder.features(batch.samples.numpy().astype(np.uint8))
@@ -158,7 +158,7 @@ class Engine:
         """Return one payload per tile (H, W) of more than 8 bits; ValueError without a port."""
         if not tiles:
             return []
-        coder, payloads = self._deep(), []
+        coder, payloads = self._high_depth(), []
         with _computing(self.threads):
             for tile in tiles:
                 window = Window.of(tile)
@@ -170,10 +170,10 @@ class Engine:
     def decode_high_depth(
         self, payloads: Sequence[bytes], shapes: Sequence[tuple[int, int]]
     ) -> list[Uint16]:
-        """Return the tiles (H, W) that :meth:`encode_deep` was given."""
+        """Return the tiles (H, W) that :meth:`encode_high_depth` was given."""
         if not payloads:
             return []
-        coder = self._deep()
+        coder = self._high_depth()
         windows, streams = zip(*map(Window.split, payloads), strict=True)
         tiles: list[Uint16] = [np.empty(0, np.uint16)] * len(payloads)
         kinds = [(*shape, window.digits) for shape, window in zip(shapes, windows, strict=True)]
@@ -185,11 +185,13 @@ class Engine:
                 )
                 for i, values, window in zip(indices, decoded, chosen, strict=True):
                     if values.max() > window.top:
-                        raise IntegrityError("deep tile: a number above the largest one")
+                        raise IntegrityError(
+                            "tile of high bit depth: a number above the largest one"
+                        )
                     tiles[i] = window.samples(values)
         return tiles
 
-    def _deep(self) -> cpu.CpuCoder:
+    def _high_depth(self) -> cpu.CpuCoder:
         if self.deep is None:
             raise ValueError(f"model {self.name} has no port for more than 8 bits")
         return self.deep
@@ -222,7 +224,7 @@ class Engine:
         )
         if all(map(np.array_equal, tiles, decoded)):
             return None
-        return "a deep tile does not decode to itself"
+        return "a tile of high bit depth does not decode to itself"
 
 
 @contextlib.contextmanager
@@ -260,14 +262,14 @@ def high_depth_test_tiles() -> Uint16:
 
 def digest_of(net: mgcf.MGCF) -> str:
     """Return the self-test digest of a coding network, from float32 on the CPU alone."""
-    deep = cpu.CpuCoder(net, torch.float32) if net.architecture.deep else None
-    return self_test_digest(wavefront.TensorCoder(net), deep)
+    high_depth = cpu.CpuCoder(net, torch.float32) if net.architecture.deep else None
+    return self_test_digest(wavefront.TensorCoder(net), high_depth)
 
 
-def self_test_digest(coder: Coder, deep: cpu.CpuCoder | None) -> str:
+def self_test_digest(coder: Coder, high_depth: cpu.CpuCoder | None) -> str:
     """Return the SHA-256 of the network's outputs, as integers, for the self-test's tiles.
 
-    ``deep`` computes those of more than 8 bits, if the network has a port for them.
+    ``high_depth`` computes those of more than 8 bits, if the network has a port for them.
     """
     state = hashlib.sha256()
     with torch.inference_mode():
@@ -275,11 +277,11 @@ def self_test_digest(coder: Coder, deep: cpu.CpuCoder | None) -> str:
             outputs, base = coder.predict(self_test_tiles(channels))
             for values in (outputs * 1024, base):
                 state.update(values.cpu().numpy().astype("<i4").tobytes())
-        if deep is None:
+        if high_depth is None:
             return state.hexdigest()
         for tile in high_depth_test_tiles():
             window = Window.of(tile)
-            raw, predicted = deep.predict_high_depth(window.values(tile), window)
+            raw, predicted = high_depth.predict_high_depth(window.values(tile), window)
             state.update((raw * 1024).astype("<i4").tobytes())
             state.update(predicted.astype("<i4").tobytes())
     return state.hexdigest()

@@ -33,7 +33,9 @@ def encode(tiles: Sequence[Samples], engine: Engine) -> list[bytes]:
 def decode(payloads: Sequence[bytes], shapes: Sequence[Shape], engine: Engine) -> list[Samples]:
     """Return the tiles (H, W, C), uint16; IntegrityError if a payload does not decode."""
     if payloads and engine.deep is None:
-        raise IntegrityError(f"deep tile: model {engine.name} has no port for more than 8 bits")
+        raise IntegrityError(
+            f"tile of high bit depth: model {engine.name} has no port for more than 8 bits"
+        )
     split = [_split(data, shape[2]) for data, shape in zip(payloads, shapes, strict=True)]
     sides = [shape[:2] for shape in shapes for _ in range(shape[2])]
     streams = [stream for channels in split for stream in channels]
@@ -50,7 +52,7 @@ def _split(payload: bytes, channels: int) -> list[bytes]:
     parts = []
     for _ in range(channels - 1):
         if len(payload) < _LENGTH.size:
-            raise IntegrityError("deep tile: payload ends before its last channel")
+            raise IntegrityError("tile of high bit depth: payload ends before its last channel")
         end = _LENGTH.size + _LENGTH.unpack_from(payload)[0]
         parts.append(payload[_LENGTH.size : end])
         payload = payload[end:]

@@ -128,7 +128,7 @@ def _offsets(taps: list[tuple[int, int]]) -> NDArray[np.int64]:
 
 
 # (taps, 2): kernel indices of rows and columns, and offsets of rows and groups when skewed
-STRICT, OWN = _offsets(causal.taps(strict=True)), _offsets(causal.taps(strict=False))
+STRICT, ALL_TAPS = _offsets(causal.taps(strict=True)), _offsets(causal.taps(strict=False))
 SKEWED_STRICT = _offsets(wavefront.skewed_taps(strict=True))
-SKEWED_OWN = _offsets(wavefront.skewed_taps(strict=False))
+SKEWED_ALL = _offsets(wavefront.skewed_taps(strict=False))
 COPIED = _offsets(list(mgcf.COPIED))

@@ -109,7 +109,7 @@ def _code_end(end: int, scene: Scene, state: ContextState, coder: Coder, desk: D
 def _code_number(
     value: int, k: int, scene: Scene, state: ContextState, coder: Coder, desk: Desk
 ) -> Any:
-    """Code a coefficient, or what is left of DC: zero, sign, class, mantissa.
+    """Code a coefficient, DC less its prediction: zero, sign, class, mantissa.
 
     Class c > 0 has the magnitudes from 2^(c-1) + 1 to 2^c, class 0 has 1.
     """

@@ -1,7 +1,7 @@
-"""Binary decisions: predicted by mixing what contexts remember, range-coded, learned from.
+"""Binary decisions: predicted by mixing contexts' probabilities, range-coded, learned from.
 
 After PAQ (M. Mahoney, "Adaptive weighing of context models for lossless data compression", 2005):
-every context has a slot that remembers a probability; logistic mixers weigh their logits, a second
+every context has a slot with a probability; logistic mixers weigh their logits, a second
 layer weighs three mixers, and two curves correct what comes out.  Whole numbers alone, so that
 every machine computes the same.  FORMAT.md, section "Coded coefficients", says it in formulas.
 """
@@ -58,7 +58,7 @@ class ContextState(NamedTuple):
 
     @classmethod
     def fresh(cls) -> ContextState:
-        """Return the memory of a coder that has seen nothing."""
+        """Return the state of a coder that has seen nothing."""
         weights = np.zeros((MIXERS, SETS, WIDTH), np.int32)
         weights[:, :, 1::2] = _FIRST_WEIGHT  # of logits
         knots = SQUASH[np.clip(np.arange(_KNOTS) * 128 - 1, 0, 2 * _LOGIT)]
@@ -72,7 +72,7 @@ class ContextState(NamedTuple):
         )
 
     def copy(self) -> ContextState:
-        """Return a memory that learns apart from this one."""
+        """Return a state that learns apart from this one."""
         return ContextState(*(array.copy() for array in self))  # type: ignore[arg-type]
 
 
@@ -151,7 +151,7 @@ def decide(bit: int, n: int, state: ContextState, coder: Coder, desk: Desk) -> A
     first_curve[near] += (target - first_curve[near]) >> 6
     second_curve[near] += (target - second_curve[near]) >> 6
     _learn(target, logit, used, state, desk)
-    _remember(target, n, state, desk)
+    _update_slots(target, n, state, desk)
     return bit
 
 
@@ -200,7 +200,7 @@ def _learn(target: int, logit: int, used: int, state: ContextState, desk: Desk) 
 
 
 @compiled
-def _remember(target: int, n: int, state: ContextState, desk: Desk) -> None:
+def _update_slots(target: int, n: int, state: ContextState, desk: Desk) -> None:
     """Move what the slots hold towards what came: the less, the more they have seen."""
     for i in range(n):
         at = desk.slots[i]

@@ -253,7 +253,7 @@ def lay_ac(scene: Scene, stage: int, node: int, desk: Desk) -> Any:
 
 @compiled
 def lay_dc(scene: Scene, stage: int, node: int, sign: int, desk: Desk) -> Any:
-    """Lay out the contexts of a decision on what is left of DC; return how many they are."""
+    """Lay out the contexts of a decision on DC, less its prediction; return how many they are."""
     facts, signed, slots = scene.facts, scene.signed, desk.slots
     spread, count = facts[SPREAD], facts[COUNT]
     toward = -1 if stage >= CLASS and sign < 0 else 1

@@ -24,7 +24,7 @@ _LEVEL = 19
 def encode(data: bytes, state: ContextState) -> tuple[bytes, bytes] | None:
     """Return head and stream of a JPEG; None if it is of another kind, or gets no smaller.
 
-    ``memory`` learns from it, in any case: of what was given up it is of no more use.
+    ``state`` learns from it, in any case: of what was given up it is of no more use.
     """
     try:
         parts = Parts.of(data)
@@ -57,7 +57,7 @@ def sides(payload: bytes) -> tuple[int, int]:
 def decode(payload: bytes, state: ContextState) -> bytes:
     """Return the JPEG of a head and a stream; IntegrityError if it does not decode.
 
-    ``memory`` is what the writer's was, and learns the same.
+    ``state`` is what the writer's was, and learns the same.
     """
     head = head_of(payload)
     before, after = _segments(head)

@@ -14,7 +14,7 @@ from archiver.errors import IntegrityError
 def encode(planes: Planes, header: Header, state: ContextState, room: int) -> bytes | None:
     """Return the stream of coefficients, None if it takes more than ``room`` bytes.
 
-    ``memory`` learns from it.
+    ``state`` learns from it.
     """
     coder = Coder.writer(room)
     if not _code(planes, header, state, coder):

@@ -6,8 +6,8 @@ samples.  Payload: u1 form, then three bytes of header, then the JPEG as it is, 
 coded coefficients (:mod:`archiver.codec.jpeg`).
 
 What both begin with, the tables of the JPEG, is the same in most tiles of a file: its *head* is
-kept once for the file, and left out of every payload that has it.  Coefficients may be *primed*:
-coded by a memory that has learned from other tiles of the file.
+kept once for the file, and left out of every payload that has it.  Coefficients may be coded *after
+key tiles*: by contexts that have learned from other tiles of the file.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def as_tile(data: bytes) -> Samples:
 
 
 def encode(tile: Samples, state: ContextState | None = None) -> bytes:
-    """Return the smallest payload of a tile; if there is a ``memory``, coefficients are primed."""
+    """Return the smallest payload of a tile; a ``state`` is that after the key tiles."""
     quick = encode_quickly(tile)
     if tile.size > MAX_BYTES:
         return quick
@@ -79,7 +79,7 @@ def encode_as_is(tile: Samples) -> bytes:
 def encode_coefficients(tile: Samples, state: ContextState | None = None) -> bytes:
     """Return the payload of coded coefficients, b"" if there can be none.
 
-    It is primed if there is a ``memory``, which then learns from it.
+    A ``state`` is that after the key tiles, and learns from this one.
     """
     data = tile.tobytes()
     streams = jpeg_payload.encode(data[_HEADER:], ContextState.fresh() if state is None else state)
@@ -169,7 +169,7 @@ def with_head(payload: bytes, head: bytes) -> bytes:
 def decode(payload: bytes, state: ContextState | None = None) -> bytes:
     """Return the bytes of a tile; IntegrityError if the payload does not decode.
 
-    ``memory``, of a primed one, is what other tiles have taught; it learns from this one.
+    ``state``, of one after key tiles, is what they have taught; it learns from this one.
     """
     form = payload[0] if len(payload) > _HEADER else -1
     if form == Form.AS_IS:

@@ -170,7 +170,7 @@ def factor_shapes(sizes: mgcf.Architecture, ranks: Ranks) -> dict[str, tuple[int
     for i in range(sizes.blocks):
         for name, (n_out, n_in) in layers.items():
             shapes |= _product(f"blocks.{i}.{name}", n_out, ranks.of(name), n_in)
-    channels = mgcf.PORTS | ({mgcf.DEEP: 1} if sizes.deep else {})
+    channels = mgcf.PORTS | ({mgcf.HIGH_DEPTH: 1} if sizes.deep else {})
     for port, n in channels.items() if ranks.head else ():
         n_out = mgcf.n_outputs(n, sizes)
         shapes |= _product(head_of(port), n_out, ranks.head, dim)

@@ -1,4 +1,4 @@
-"""What an archive keeps of one image's adaptation: the adapter, and how it came about.
+"""What an archive keeps of an image's adapter: its bytes, and how it was fitted.
 
 Layout (FORMAT.md, "Adapter"; little-endian)::
 
@@ -23,7 +23,7 @@ class AdapterRecord:
     """One image's adapter.
 
     ``before`` is the bytes of its learned tiles without it, ``rates`` what they were estimated to
-    take after the heads were fitted and at every pass of the fine-tuning, relative to ``before``.
+    take after the heads were fitted and at every pass over all layers, relative to ``before``.
     """
 
     adapter: bytes
@@ -33,7 +33,7 @@ class AdapterRecord:
 
     @property
     def n_passes(self) -> int:
-        """Passes of the fine-tuning of all layers."""
+        """Passes over all layers."""
         return max(0, len(self.rates) - (self.adapter[:1] != _HEADLESS))
 
     def to_bytes(self) -> bytes:
@@ -50,13 +50,15 @@ class AdapterRecord:
             version, length = _HEAD.unpack_from(data)
             if version != VERSION:
                 raise FormatError(
-                    f"adaptation: version {version}, this release reads {VERSION}; "
+                    f"adapter record: version {version}, this release reads {VERSION}; "
                     "use a newer archiver"
                 )
             end = _HEAD.size + length
             before, milliseconds, n = _TAIL.unpack_from(data, end)
             steps = struct.unpack(f"<{n}H", data[end + _TAIL.size :])
         except struct.error as error:
-            raise IntegrityError(f"adaptation: does not hold what it states: {error}") from error
+            raise IntegrityError(
+                f"adapter record: does not hold what it states: {error}"
+            ) from error
         adapter = data[_HEAD.size : end]
         return cls(adapter, before, milliseconds / 1000, tuple(s / RATE_ONE for s in steps))

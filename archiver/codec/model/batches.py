@@ -1,4 +1,4 @@
-"""What a network is shown when it learns: samples of 8 bits, or deep ones in units.
+"""What a network is shown when it learns: samples of 8 bits, or of more in units.
 
 Training, tuning of archive models and adapters all learn from these, and from their code length.
 """
@@ -20,9 +20,9 @@ from archiver.codec.model.high_depth import Window
 
 @dataclass(frozen=True)
 class Shown:
-    """A part of an image: samples 0..255 (H, W, C), or deep ones (H, W, 1) in units.
+    """A part of an image: samples 0..255 (H, W, C), or of more bits (H, W, 1) in units.
 
-    Of deep ones ``window`` is the window they are seen through.
+    Of more bits ``window`` is the window they are seen through.
     """
 
     samples: NDArray[Any]
@@ -43,7 +43,7 @@ class Shown:
     @property
     def kind(self) -> str:
         """The port it goes through."""
-        return mgcf.DEEP if self.window else mgcf.PORT_OF[self.samples.shape[2]]
+        return mgcf.HIGH_DEPTH if self.window else mgcf.PORT_OF[self.samples.shape[2]]
 
     def crop(self, top: int, left: int, height: int, width: int) -> Shown:
         """Return a part of it."""
@@ -61,7 +61,7 @@ class Shown:
 class Batch:
     """Parts of one kind and shape: (N, H, W, C) float32.
 
-    Of deep ones ``grain`` (N,) is their step in units, ``ends`` (N, 2) the least and the most.
+    Of more bits ``grain`` (N,) is their step in units, ``ends`` (N, 2) the least and the most.
     """
 
     kind: str

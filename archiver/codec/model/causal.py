@@ -21,7 +21,7 @@ CACHED_PIXELS = 2048  # pixels handled at once on a CPU, so that they stay in it
 
 
 def taps(*, strict: bool) -> list[tuple[int, int]]:
-    """Return the (row, column) kernel indices of the causal taps, in scan order."""
+    """Return the (row, column) kernel indices of the causal taps, in row order."""
     last = -1 if strict else 0  # the last group that may be seen, relative to the pixel's own
     return [
         (row, column)

@@ -29,9 +29,8 @@ from archiver.codec.model import mgcf, mixture
 SIGMOID_ONE = 8192  # T runs from 0 to 8192
 SIGMOID_STEPS = 256  # entries of T per unit of its argument
 SIGMOID_REACH = 10  # T covers arguments in [-10, 10]
-HIGH_DEPTH_SUBSTEPS = (
-    256  # of an entry of T: for deep samples, whose steps are small, it is interpolated
-)
+# of an entry of T: for samples of more than 8 bits, whose steps are small, it is interpolated
+HIGH_DEPTH_SUBSTEPS = 256
 WEIGHT_ONE = 256  # W runs from 256 down
 INVERSE_BITS = 8  # significant bits of S
 _LIMIT = SIGMOID_STEPS * SIGMOID_REACH

@@ -1,6 +1,6 @@
 """Samples of more than 8 bits: the window through which a tile of them is seen and coded.
 
-Deep samples have no common size: the noise of one tile is a few steps, that of the next a thousand.
+Such samples have no common size: the noise of one tile is a few steps, that of the next a thousand.
 So each tile states how many of its steps make a unit, 2**shift; the network sees units, in which
 noise looks as it does in 8-bit images, and its mixtures are in units too.  Everything is relative
 to a value in the middle of the tile and to its own step: what is constant costs nothing.
@@ -81,13 +81,14 @@ class Window:
         """Return the window of a payload, and its stream; IntegrityError if it is none."""
         if len(payload) < _HEADER.size:
             raise IntegrityError(
-                f"deep tile: payload of {len(payload)} bytes, expected at least {_HEADER.size}"
+                f"tile of high bit depth: payload of {len(payload)} bytes,"
+                f" expected at least {_HEADER.size}"
             )
         window = cls(*_HEADER.unpack_from(payload))
         most = window.lowest + window.step * window.top
         is_sound = window.step >= 1 and most <= MAX_VALUE and window.middle <= window.top
         if not (is_sound and window.shift <= MAX_SHIFT):
-            raise IntegrityError(f"deep tile: impossible window {window}")
+            raise IntegrityError(f"tile of high bit depth: impossible window {window}")
         return window, payload[_HEADER.size :]
 
 

@@ -29,7 +29,7 @@ VALID = 64  # level of the plane that tells inside from outside
 BASE_BITS = 10  # base predictor weights are multiples of 2**-10 ...
 BASE_LIMIT = 2047  # ... of at most 11 bits, so they survive TF32
 BASE_FRACTION = 16  # predictions are in 1/16 of a sample step
-HIGH_DEPTH_LIMIT = 1 << 20  # of predictions of deep samples, which are far from it
+HIGH_DEPTH_LIMIT = 1 << 20  # of predictions of samples of more bits, which are far from it
 RESIDUAL_SCALES = (8, 2)  # residuals enter at 16/8 = 2 and 16/2 = 8 levels per sample step
 COPIED = ((0, -1), (-1, 0))  # row and column offsets of the neighbours that may be copied: W, N
 
@@ -52,7 +52,7 @@ class Architecture:
 
     @classmethod
     def from_json(cls, sizes: dict[str, int]) -> Architecture:
-        """Read what a file states; the first files knew neither copies nor deep samples."""
+        """Read what a file states; the first files knew neither copies nor samples of more bits."""
         if any(type(size) is not int for size in sizes.values()):
             raise TypeError(f"sizes that are no whole numbers: {sizes}")
         return cls(**{"copies": 0, "deep": 0, **sizes})
@@ -246,10 +246,12 @@ def snap_base(prediction: Tensor, limit: float = MID * BASE_FRACTION) -> Tensor:
 class Port(nn.Module):
     """What depends on the kind of image: base predictor, embedding and head for ``channels``."""
 
-    def __init__(self, channels: int, architecture: Architecture, *, deep: bool = False) -> None:
+    def __init__(
+        self, channels: int, architecture: Architecture, *, balanced: bool = False
+    ) -> None:
         super().__init__()
         self.channels = channels
-        self.base = BasePredictor(channels, balanced=deep)
+        self.base = BasePredictor(channels, balanced=balanced)
         self.embed = CausalConv(n_planes(channels), architecture.dim)
         self.head = Linear(architecture.dim, n_outputs(channels, architecture), gain=0.1)
         self._start_head(architecture)
@@ -279,7 +281,7 @@ class Port(nn.Module):
 
 
 PORTS = {"grey": 1, "rgb": 3}  # name -> channels, of 8-bit images
-DEEP = "deep"  # the port of one channel of more bits
+HIGH_DEPTH = "deep"  # the port of one channel of more bits
 PORT_OF = {channels: name for name, channels in PORTS.items()}
 
 
@@ -294,7 +296,7 @@ class MGCF(nn.Module):
         )
         self.ports = nn.ModuleDict({name: Port(c, architecture) for name, c in PORTS.items()})
         if architecture.deep:
-            self.ports[DEEP] = Port(1, architecture, deep=True)
+            self.ports[HIGH_DEPTH] = Port(1, architecture, balanced=True)
 
     def port(self, channels: int) -> Port:
         """Return the port for 8-bit images of 1 or 3 channels."""
@@ -303,7 +305,7 @@ class MGCF(nn.Module):
     def forward(self, samples: Tensor, kind: str | None = None) -> tuple[Tensor, Tensor]:
         """Predict every sample of the tiles in one masked pass.
 
-        ``samples`` is (N, H, W, C), float32 holding 0..255, or, if the ``kind`` is DEEP, deep
+        ``samples`` is (N, H, W, C), float32 holding 0..255, or, if the ``kind`` is HIGH_DEPTH, deep
         samples (N, H, W, 1) in units from their middle.  Returns the head's outputs
         (N, H, W, n_outputs) in levels and the base prediction (N, H, W, C) in 1/16 steps.
         """
@@ -315,7 +317,7 @@ class MGCF(nn.Module):
     def features(self, samples: Tensor, kind: str | None = None) -> tuple[Tensor, Tensor]:
         """Return what the head sees, (N, H, W, dim) whole levels, and the base prediction."""
         port = self._port(samples, kind)
-        centred = samples if kind == DEEP else samples - MID
+        centred = samples if kind == HIGH_DEPTH else samples - MID
         with torch.autocast(centred.device.type, enabled=False):
             base = port.base(centred)
         # the base predictor learns from the means alone: the way through the planes costs a tenth
@@ -325,4 +327,8 @@ class MGCF(nn.Module):
         return grid.snap(h.float()), base
 
     def _port(self, samples: Tensor, kind: str | None) -> Port:
-        return cast(Port, self.ports[DEEP]) if kind == DEEP else self.port(samples.shape[-1])
+        return (
+            cast(Port, self.ports[HIGH_DEPTH])
+            if kind == HIGH_DEPTH
+            else self.port(samples.shape[-1])
+        )

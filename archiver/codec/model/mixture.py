@@ -116,9 +116,9 @@ def centres(
 class Coded:
     """What is coded, and what of it the mixture sees: ``...`` are pixel dimensions.
 
-    ``centred`` (..., C) is samples minus MID, or deep samples in units; ``neighbours`` (J, ..., C)
-    those that may be copied; ``grain`` the step of samples, a number or (...); ``is_least`` and
-    ``is_most`` (..., C) mark the smallest and the largest sample that there is.
+    ``centred`` (..., C) is samples minus MID, or samples of more bits in units; ``neighbours``
+    (J, ..., C) those that may be copied; ``grain`` the step of samples, a number or (...);
+    ``is_least`` and ``is_most`` (..., C) mark the smallest and the largest sample that there is.
     """
 
     centred: Tensor
@@ -139,7 +139,7 @@ class Coded:
     def of_high_depth(
         cls, centred: Tensor, grain: Tensor, ends: Tensor, sizes: mgcf.Architecture
     ) -> Coded:
-        """Take deep samples (N, H, W, 1); ``grain`` is (N,), ``ends`` (N, 2): least and most."""
+        """Take samples of more bits (N, H, W, 1); ``grain`` is (N,), ``ends`` (N, 2): least, most."""
         low, high = ends[:, 0, None, None, None], ends[:, 1, None, None, None]
         steps = grain[:, None, None].expand(centred.shape[:-1])
         seen = copyable(centred, sizes)

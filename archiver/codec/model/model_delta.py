@@ -1,6 +1,6 @@
 """Model files that hold the difference to another model: archive models are stored so.
 
-A fine-tuned network differs from its base in few weights, and there by little.  Layout (FORMAT.md,
+A tuned network differs from its base in few weights, and there by little.  Layout (FORMAT.md,
 "Model file", version 2): prefix and CRC-32C as in a whole model; the header names the ``base`` by
 SHA-256 and has no tensors, because they are those of the base; the body is one zstd frame of all
 differences, zigzag, by width (i1, i2, i4) and as byte planes.

@@ -1,4 +1,4 @@
-"""The archive model: a base model fine-tuned once on a sample of what it is going to code.
+"""The archive model: a base model tuned once on a sample of what it is going to code.
 
 The whole network is trained on (no adapter, no penalty): its cost, the model file, is shared by all
 images of the archive, and whether it pays is decided by real bytes afterwards.  Tiles are drawn in

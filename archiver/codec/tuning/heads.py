@@ -1,9 +1,9 @@
-"""The quick half of an image's adaptation: increments of the heads, learned from kept features.
+"""The quick half of fitting an adapter: increments of the heads, learned from kept features.
 
 What a head sees depends on all that comes before it, which stays as it is here.  So one pass of the
 network gives the features of all pixels, and every update after it costs a small matrix product and
 the mixture alone, of pixels drawn from anywhere in the image: hundreds of updates take the time of
-one pass of :mod:`archiver.codec.tuning.rpft`, whose fine-tuning may go on from what they found.
+one pass of :mod:`archiver.codec.tuning.rpft`, which may go on from what they found.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MAX_PIXELS = 1 << 18  # whose features are kept: some 150 bytes each
 UPDATE_PIXELS = 1 << 11  # drawn for one update
 UPDATES = 0.8  # times the square root of the number of pixels
 JUDGED_PIXELS = 1 << 14  # that tell what was gained
-RATE = 1.5  # of Adam, in steps of a factor; falls with the square of what is left
+RATE = 1.5  # of Adam, in steps of a factor; falls with the square of the remainder
 WARM_UP = 8  # updates
 
 
@@ -89,7 +89,8 @@ def pixels_of(engine: Engine, patches: Sequence[Shown]) -> list[Pixels]:
 class Learned:
     """Factors of heads, on the way to be rounded, and the bits that they were learned from.
 
-    ``before`` is the estimated code length of the patches without them, ``share`` what is left.
+    ``before`` is the estimated code length of the patches without them, ``share`` that with them,
+    relative to it.
     """
 
     factors: dict[str, Tensor]

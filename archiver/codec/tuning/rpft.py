@@ -161,7 +161,7 @@ class _Trainer:
         return seen / before * self._total
 
     def _set_rate(self, progress: float) -> None:
-        """Warm up, then fall with the square root of what is left."""
+        """Warm up, then fall with the square root of the remainder."""
         warm = min(1.0, (self._updates + 1) / WARM_UP)
         for group in self._adam.param_groups:
             group["lr"] = self._settings.rate * warm * (1 - progress) ** 0.5

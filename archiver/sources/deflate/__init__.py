@@ -1,4 +1,4 @@
-"""The writing of any deflate stream again, from what it inflates to and a *plan* (FORMAT.md).
+"""Deflate: any stream, rebuilt from what it inflates to and a *plan* (FORMAT.md).
 
 What an encoder decided is predicted, and only the exceptions are kept: no library has to be asked
 for the bytes, today or later.

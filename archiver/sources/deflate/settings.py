@@ -159,7 +159,7 @@ def replay(raw: bytes, made: Made) -> bytes:
 
 
 def encode_again(raw: bytes) -> int:
-    """Return the length of ``raw`` compressed by our own settings, checked to inflate again."""
+    """Return the length of ``raw`` compressed by default settings, checked to inflate again."""
     stream = replay(raw, Made(DEFAULT))
     if inflate(stream, len(raw)) != (raw, len(stream)):
         raise ParityError("zlib: expected what was compressed, found other bytes; check this host")

@@ -204,7 +204,7 @@ def _described(how: Compression, stream: bytes, header: Header) -> tuple[Geometr
             stored = lossless.precision
     geometry = Geometry(height, width, channels, height, width, bits, signed=signed and bits == 16)
     if bits < header.number("BitsAllocated", bits) and stored > bits:
-        signed = False  # a narrow sample in a wide one is not negative
+        signed = False  # a sample of fewer bits in a wider one is not negative
     if header.is_ycbcr and bits == 8 and channels == 3:
         return geometry, YCBCR_VIEW
     return geometry, view_of(geometry.dtype, stored, signed=signed)

@@ -1,4 +1,4 @@
-"""The writing of any reversible JPEG 2000 codestream again, from its samples and a *plan*.
+"""JPEG 2000: any reversible codestream, rebuilt from its samples and a *plan*.
 
 What a reversible encoder writes follows from the samples but for its headers, which are kept, and
 for how it ends a block, of which the bytes that differ are kept: no library has to be asked.

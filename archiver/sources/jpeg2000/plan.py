@@ -51,7 +51,7 @@ class _Walk:
 
     @classmethod
     def over(cls, data: bytes, *, whole: bool) -> _Walk:
-        """Walk over a codestream, or over what is left of it without the code of its blocks."""
+        """Walk over a codestream, or over its remainder without the code of its blocks."""
         walk = cls(Header.of(data))
         check_counts(walk.header)
         at = header_size(data)

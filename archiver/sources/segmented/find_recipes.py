@@ -42,7 +42,7 @@ _SEGMENT_COSTS = {  # of a segment, however small
     Compression.LZMA: 2000,
     **dict.fromkeys(encodings.LERC, 2000),
 }
-_AGAIN = {
+_DEFAULTS = {
     Compression.LZW: Recipe(Encoding.LZW_LIBTIFF),
     Compression.PACKBITS: Recipe(Encoding.PACKBITS_IMAGECODECS),
     Compression.DEFLATE: Recipe(Encoding.ZLIB, deflate_settings.DEFAULT),
@@ -169,7 +169,7 @@ class _Pass:
             self._blank(len(stored) - match.used)
 
     def _frame(self, segment: _Segment) -> None:
-        """Add a JPEG whose header goes to the gap, and whose scan is encoded again."""
+        """Add a JPEG whose header goes to the gap, and whose scan is rebuilt."""
         page, stream = segment.page, segment.page.stream(segment.stored)
         header = stream[: jpeg_frames.Header.of(stream).size]
         box = page.geometry.box(segment.index)
@@ -268,7 +268,7 @@ def check_jpeg(page: Page, box: Box, stored: bytes) -> None:
 
 def _encode_again(compression: Compression, rows: Bytes, limit: int) -> Match | None:
     """Return a recipe if what it writes fits into the place of the original."""
-    recipe = _AGAIN.get(compression)
+    recipe = _DEFAULTS.get(compression)
     if recipe is None:
         return None
     encoded = encodings.replay(recipe, rows)

@@ -1,4 +1,4 @@
-"""Lossless JPEG and JPEG-LS streams: decoded by imagecodecs, written again bit for bit.
+"""Lossless JPEG and JPEG-LS streams: decoded by imagecodecs, rebuilt bit for bit.
 
 Both standards leave the encoder no choice once the header is known: the entropy-coded bytes follow
 from the samples.  Lossless JPEG (ITU-T T.81, process 14) is written here, since no library takes

@@ -5,6 +5,7 @@ Each does, operation for operation, what the tensor code in `model.mgcf`, `model
 order is free.  ``fastmath`` stays off: no product may be rounded together with a sum.  Arrays are
 float32 and contiguous unless said otherwise.
 
+- ``arrays``: what belongs together, and its types
 - ``rounding``: the rounding that all share
 - ``layers``: between two matrix products of a tile
 - ``wavefront``: the same, one group of pixels at a time

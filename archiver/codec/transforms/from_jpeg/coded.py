@@ -25,7 +25,7 @@ _HAS_CHROMA = 128
 def encode(coefficients: Coefficients, state: ContextState) -> bytes:
     """Return what is stored of coefficients, b"" if their steps are no standard ones.
 
-    ``memory`` learns from it.
+    ``state`` learns from it.
     """
     quality = _quality(coefficients.tables)
     if not quality:
@@ -41,7 +41,7 @@ def encode(coefficients: Coefficients, state: ContextState) -> bytes:
 def decode(data: bytes, mode: Mode, room: tuple[int, int], state: ContextState) -> Coefficients:
     """Return the coefficients that :func:`encode` was given; IntegrityError if they do not decode.
 
-    They may have no more rows and columns of samples than ``room``; ``memory`` learns from them.
+    They may have no more rows and columns of samples than ``room``; ``state`` learns from them.
     """
     if len(data) < _HEAD.size:
         raise IntegrityError(f"tile rebuilt from a JPEG: {len(data)} bytes of coefficients")

@@ -5,8 +5,8 @@ Layout (FORMAT.md, "From several JPEGs"; little-endian)::
     u1 n | 3 x u1 level | n times: u1 mode, u2 row, u2 column, u4 length | n times coefficients |
     u1 codec, payload
 
-The JPEGs of a tile learn from each other: one memory codes them all.  Units (MCUs) of zeros are not
-part of them, so that a JPEG may have any outline.
+The JPEGs of a tile learn from each other: one state of contexts codes them all.  Units (MCUs) of
+zeros are not part of them, so that a JPEG may have any outline.
 """
 
 from __future__ import annotations
@@ -94,14 +94,14 @@ class FromJpegs:
         return FromJpegs(self.pieces, means.tobytes().ljust(3, b"\0"))
 
     def rest(self, tile: Samples) -> Uint8:
-        """Return what is left of a tile: differences, modulo 256, and all that is around."""
+        """Return the remainder of a tile: differences, modulo 256, and all that is around."""
         out = tile.astype(np.uint8)
         for piece in self.pieces:
             piece.place(out)[piece.holds] -= self._above_level(piece)
         return out
 
     def plus(self, rest: Samples) -> Uint8:
-        """Return the tile of which ``rest`` was left; IntegrityError if it is of another shape."""
+        """Return the tile whose remainder is ``rest``; IntegrityError if it is of another shape."""
         out = rest.astype(np.uint8)
         for piece in self.pieces:
             piece.place(out)[piece.holds] += self._above_level(piece)

@@ -58,13 +58,13 @@ class FromJpeg:
         return replace(plain, levels=means.tobytes().ljust(3, b"\0"))
 
     def rest(self, tile: Samples) -> Uint8:
-        """Return what is left of a tile: differences, modulo 256, and all that is around."""
+        """Return the remainder of a tile: differences, modulo 256, and all that is around."""
         out = tile.astype(np.uint8)
         out[self._place] += self._level - self.samples
         return out
 
     def plus(self, rest: Samples) -> Uint8:
-        """Return the tile of which ``rest`` was left; IntegrityError if it is of another shape."""
+        """Return the tile whose remainder is ``rest``; IntegrityError if it is of another shape."""
         out = rest.astype(np.uint8)
         if out.ndim != 3 or out[self._place].shape != self.samples.shape:
             raise IntegrityError(
