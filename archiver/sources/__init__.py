@@ -5,18 +5,19 @@
 
 Rooms and modules, top floor first; each imports only from those below it (tests/test_layers.py):
 
-    gzipped            any of the files below inside gzip
-    detached_header    headers beside the voxels that they describe
-    tiff jpeg nrrd metaimage                           formats, one module each
-    png nifti npy mgh bitmap jp2 jpeg_ls dicom/        (PNG with its own way back, the others by
-                                                       segments), with tiff_stacks, volumes
-    segmented/         files made of segments and gaps: which recipe rebuilds each segment
-    lerc/ zstd/ xz/ deflate/ jpeg2000/                 streams: from their samples or bytes and a
-                                                       *plan* of what their encoder decided
-    cursor notes       stored fields, bounded; why a file is kept as it is
-    contract           format ids, fidelity, the result of parsing
-    bit_packing nearest opaque quiet                   samples of odd bits, last occurrences of
-                                                       bytes, files kept whole, silent parsers
+    gzipped                                    any of the files below inside gzip
+    detached_header                            headers beside the voxels that they describe
+    jpeg metaimage nrrd tiff                   formats, one module or room each
+    bitmap dicom/ jp2 jpeg_ls mgh nifti npy    the same; what NRRD and MetaImage share (volumes),
+                                               frames without an IFD in TIFF (tiff_stacks)
+    segmented/                                 files of segments and gaps: recipes that rebuild them
+    png                                        with a residue of its own
+    lerc/ deflate/ jpeg2000/ xz/ zstd/         streams, rebuilt from what they decode to and a
+                                               *plan* of what their encoder decided
+    cursor notes                               stored fields, bounded; why a file is kept as it is
+    contract                                   format ids, fidelity, the result of parsing
+    bit_packing nearest opaque quiet           samples of odd bits, where bytes stood last, files
+                                               kept whole, silent parsers
 
 A new format is one module with ``split`` and ``rebuild``, one id in :class:`Format`, one row in
 ``_MAGIC`` and ``_REBUILD``, and its tests.
