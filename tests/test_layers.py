@@ -32,8 +32,8 @@ FLOORS: dict[str, str] = {
     "> commit lock manifest model_files records seen shard usage validate "
     "> durable layout tables",
     "cli": "export info ls pack train unpack verify > options > output",
-    "codec": "tiles > learned tuning > encoded inference > transforms reference "
-    "> model jpeg residue > classic entropy ids",
+    "codec": "tiles > learned tuning > inference > transforms reference "
+    "> model jpeg residue > classic entropy > ids",
     "codec/inference": "high_depth_tiles > engine > cpu > cpu_high_depth > cpu_wavefront "
     "> matmul > kernels wavefront",
     "codec/inference/kernels": "wavefront > counts high_depth layers > arrays rounding",
@@ -42,9 +42,9 @@ FLOORS: dict[str, str] = {
     "codec/model": "adapter > batches frequencies model_delta pretrained > mixture model_file "
     "> mgcf > adapter_record causal devices grid high_depth",
     "codec/reference": "high_depth > decoder > range_coder",
-    "codec/transforms": "order_search > ordered > ordinals "
-    "> delta from_jpeg orientation pieces scale_offset",
-    "codec/transforms/from_jpeg": "collage > tile traces > coded fit > stream > grid pixels",
+    "codec/transforms": "chain > ordered > order_search > order_forms > ordinals "
+    "> delta from_jpeg orientation pieces repeated scale_offset",
+    "codec/transforms/from_jpeg": "collage > tile > traces > coded fit > stream > grid pixels",
     "codec/tuning": "rpft > archive_model heads > factors optimisers",
     "jobs": "run > unpack verify > archive_models generation retry > cluster present tally work "
     "> events hard_links model_tuning plan restore shares spec",

@@ -6,20 +6,46 @@ Every function takes or gives a tile (H, W, C).  Encoders return None where they
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import imagecodecs
 import numpy as np
 import zstandard
 
 from archiver import image_headers
+from archiver.codec.ids import Encoded, TileCodec
 from archiver.errors import IntegrityError
 from archiver.image import Samples
 
 Shape = tuple[int, int, int]
+Dtype = np.dtype[np.generic]
 ZSTD_LEVEL = 12
 EFFORT = 7  # beside the learned codec; 9 costs five times the time for 2 %
 EFFORT_BITS = 7  # of samples of one bit, which no model codes: 9 takes three times as long for 6 %
 EFFORT_ALONE = 8  # where no learned codec applies
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Levels of JPEG XL and zstd."""
+
+    jpegxl: int
+    zstd: int = ZSTD_LEVEL
+
+
+def smallest(tile: Samples, effort: Effort) -> Encoded:
+    """Return the smallest coding of a tile by the codecs of this module; the first of equals."""
+    constant = encode_constant(tile)
+    if constant is not None:
+        return Encoded(TileCodec.CONSTANT, constant)
+    candidates = [
+        Encoded(TileCodec.STORED, little_endian(tile)),
+        Encoded(TileCodec.ZSTD, encode_zstd(tile, effort.zstd)),
+    ]
+    jpegxl = encode_jpegxl(tile, effort=effort.jpegxl)
+    if jpegxl is not None:
+        candidates.append(Encoded(TileCodec.JPEGXL, jpegxl))
+    return min(candidates, key=lambda coded: len(coded.payload))
 
 
 def little_endian(tile: Samples) -> bytes:
@@ -27,7 +53,7 @@ def little_endian(tile: Samples) -> bytes:
     return np.ascontiguousarray(tile, tile.dtype.newbyteorder("<")).tobytes()
 
 
-def from_bytes(data: bytes, shape: Shape, dtype: np.dtype[np.generic]) -> Samples:
+def from_bytes(data: bytes, shape: Shape, dtype: Dtype) -> Samples:
     """Return a tile from little-endian bytes; IntegrityError if the length is wrong."""
     expected = shape[0] * shape[1] * shape[2] * dtype.itemsize
     if len(data) != expected:
@@ -46,7 +72,7 @@ def encode_constant(tile: Samples) -> bytes | None:
     return little_endian(first) if bool((bits(tile) == bits(first)).all()) else None
 
 
-def decode_constant(payload: bytes, shape: Shape, dtype: np.dtype[np.generic]) -> Samples:
+def decode_constant(payload: bytes, shape: Shape, dtype: Dtype) -> Samples:
     """Return a tile filled with the stored pixel."""
     pixel = from_bytes(payload, (1, 1, shape[2]), dtype)
     return np.broadcast_to(pixel, shape).copy()
@@ -60,7 +86,7 @@ def encode_zstd(tile: Samples, level: int = ZSTD_LEVEL) -> bytes:
     return zstandard.ZstdCompressor(level, write_content_size=False).compress(planes)
 
 
-def decode_zstd(payload: bytes, shape: Shape, dtype: np.dtype[np.generic]) -> Samples:
+def decode_zstd(payload: bytes, shape: Shape, dtype: Dtype) -> Samples:
     """Return a tile from :func:`encode_zstd`."""
     expected = shape[0] * shape[1] * shape[2] * dtype.itemsize
     planes = np.frombuffer(inflate(payload, expected), np.uint8).reshape(dtype.itemsize, -1)
@@ -87,7 +113,7 @@ def encode_jpegxl(tile: Samples, *, effort: int) -> bytes | None:
     return bytes(imagecodecs.jpegxl_encode(raster, lossless=True, effort=effort, numthreads=1))
 
 
-def decode_jpegxl(payload: bytes, shape: Shape, dtype: np.dtype[np.generic]) -> Samples:
+def decode_jpegxl(payload: bytes, shape: Shape, dtype: Dtype) -> Samples:
     """Return a tile from :func:`encode_jpegxl`."""
     try:
         if math.prod(image_headers.sides(payload)) != shape[0] * shape[1]:
@@ -108,7 +134,7 @@ def to_unsigned(samples: Samples) -> Samples:
     return _biased(bits(samples), signed=samples.dtype.kind == "i")
 
 
-def from_unsigned(samples: Samples, dtype: np.dtype[np.generic]) -> Samples:
+def from_unsigned(samples: Samples, dtype: Dtype) -> Samples:
     """Return what :func:`to_unsigned` was given."""
     return _biased(samples, signed=dtype.kind == "i").view(dtype)
 

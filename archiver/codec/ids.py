@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 
 
@@ -16,13 +17,21 @@ class TileCodec(IntEnum):
     REPEATED = 5  # equal channels: the codec id and payload of the first one
     ADAPTED = 6  # as LEARNED, under the model with the increments of the file's adapter
     JPEG = 7  # a JPEG of the file, transcoded without loss
-    DELTA = 8  # a base, the codec id and payload of what is left
+    DELTA = 8  # a base, the codec id and payload of the remainder
     SCALE_OFFSET = 9  # how numbers stand for wide samples, the codec id and payload of the numbers
-    FROM_JPEG = 10  # a JPEG that the samples came from, the codec id and payload of the rest
-    LEARNED_ORIENTED = 11  # a turn, and as LEARNED of the tile turned
-    ADAPTED_ORIENTED = 12  # a turn, and as ADAPTED of the tile turned
+    FROM_JPEG = 10  # a JPEG that the samples came from, the codec id and payload of the remainder
+    LEARNED_ORIENTED = 11  # an orientation, and as LEARNED of the tile in it
+    ADAPTED_ORIENTED = 12  # an orientation, and as ADAPTED of the tile in it
     ORDERED = 13  # what numbers mean by the order of samples, the codec id and payload of these
     FROM_JPEGS = 14  # as FROM_JPEG, of several, each in a region of its own
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A coded tile: the on-disk id of its codec, which a later release may own, and its payload."""
+
+    codec: int
+    payload: bytes
 
 
 def codec_name(codec: int) -> str:

@@ -32,7 +32,7 @@ from rich.table import Table
 
 from archiver import sources
 from archiver.codec import classic, tiles
-from archiver.codec.encoded import Encoded
+from archiver.codec.ids import Encoded
 from archiver.codec.inference.engine import Engine
 from archiver.codec.model import pretrained
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from archiver.codec import tiles
 from archiver.codec.ids import TileCodec
-from archiver.codec.transforms import delta
+from archiver.codec.transforms import chain, delta
 from archiver.codec.transforms.delta import Base
 from archiver.errors import IntegrityError
 
@@ -105,14 +105,14 @@ def test_floats_and_wide_integers_are_left_alone() -> None:
 def test_payloads_that_cannot_be_are_refused(payload: bytes, dtype: str) -> None:
     """Damage is an error, never samples."""
     with pytest.raises(IntegrityError):
-        tiles.opened(TileCodec.DELTA, payload, (1, 2, 1), np.dtype(dtype))
+        chain.opened(TileCodec.DELTA, payload, (1, 2, 1), np.dtype(dtype))
 
 
 def test_huge_tiles_are_refused() -> None:
     """A reader would have to hold a whole chain of them."""
     payload = struct.pack("<IBB", 1, 64, 0)
     with pytest.raises(IntegrityError):
-        tiles.opened(TileCodec.DELTA, payload, (4096, 4096, 1), np.dtype("u2"))
+        chain.opened(TileCodec.DELTA, payload, (4096, 4096, 1), np.dtype("u2"))
 
 
 @pytest.mark.parametrize("inside", [5, 7, 8])

@@ -16,12 +16,13 @@ from jpegs import coefficients, scene, through_jpeg
 from PIL import Image
 
 from archiver.codec import learned, tiles
-from archiver.codec.encoded import Encoded
-from archiver.codec.ids import TileCodec
+from archiver.codec.ids import Encoded, TileCodec
 from archiver.codec.inference.engine import Engine
 from archiver.codec.jpeg import t81
-from archiver.codec.jpeg import tile as jpeg_tile
-from archiver.codec.transforms.from_jpeg import collage, pixels, stream, traces
+from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.transforms.chain import Outline
+from archiver.codec.transforms.from_jpeg import pixels, stream, traces
+from archiver.codec.transforms.from_jpeg.collage import FromJpegs
 from archiver.codec.transforms.from_jpeg.pixels import Coefficients, Mode
 from archiver.codec.transforms.from_jpeg.tile import FromJpeg
 from archiver.errors import ArchiverError, IntegrityError
@@ -64,10 +65,10 @@ def test_streams_decode_as_libjpeg_decodes_them(mode: Mode, seed: int) -> None:
 def test_a_crop_of_a_decoded_jpeg_is_a_jpeg_again(mode: Mode, quality: int) -> None:
     """Wherever it was cut; most samples are exact, and no codec of samples comes near its size."""
     tile = through_jpeg(scene(), quality, **SAVED[mode])[19:, 5:].copy()
-    jpeg = collage.find(tile)
-    assert isinstance(jpeg, FromJpeg)
-    assert (jpeg.mode, jpeg.row % 8, jpeg.column % 8) == (mode, 5, 3)
-    rows, columns = (s // 8 * 8 for s in jpeg.samples.shape[:2])
+    found, _ = FromJpegs.find(tile) or (None, None)
+    assert isinstance(found, FromJpeg)
+    assert (found.mode, found.row % 8, found.column % 8) == (mode, 5, 3)
+    rows, columns = (s // 8 * 8 for s in found.samples.shape[:2])
     assert min(rows, columns) >= 144
     coded = roundtrip(tile)
     assert coded.codec == TileCodec.FROM_JPEG
@@ -188,7 +189,7 @@ def test_an_exact_jpeg_is_not_constant() -> None:
     tile = through_jpeg(scene(1, (192, 192)), 50)
     coded = roundtrip(tile)
     assert (coded.codec, coded.payload[-2]) == (TileCodec.FROM_JPEG, TileCodec.CONSTANT)
-    assert not coded.is_constant
+    assert not Outline.of(coded.codec, coded.payload).is_constant
 
 
 @pytest.mark.parametrize("dc", [841, 1023])
@@ -204,12 +205,12 @@ def test_any_coefficients_come_back(
     trace = traces.Trace(
         Coefficients(Mode.GREY, (plane,), (steps, steps)), 0, 0, np.ones((256, 512), np.bool_)
     )
-    monkeypatch.setattr(traces, "find", lambda tile: [trace])
-    jpeg = collage.find(np.zeros((256, 512, 1), np.uint8))
-    assert isinstance(jpeg, FromJpeg)
-    assert jpeg.payload[0] == (7 if is_standard else jpeg_tile.Form.AS_IS)
-    back, *_ = FromJpeg.split(jpeg.to_bytes(TileCodec.STORED) + b"the rest", (256, 512, 1))
-    np.testing.assert_array_equal(back.samples, jpeg.samples)
+    monkeypatch.setattr(traces, "find", lambda tile: [found])
+    one, _ = FromJpegs.find(np.zeros((256, 512, 1), np.uint8)) or (None, None)
+    assert isinstance(one, FromJpeg)
+    assert one.payload[0] == (7 if is_standard else jpeg_tiles.Form.AS_IS)
+    back, *_ = FromJpeg.split(one.to_bytes(TileCodec.STORED) + b"the rest", (256, 512, 1), UINT8)
+    np.testing.assert_array_equal(back.samples, one.samples)
 
 
 def beside(*parts: np.ndarray) -> np.ndarray:
@@ -232,7 +233,7 @@ def test_a_jpeg_beside_what_is_none_is_found() -> None:
     """Half a tile is enough; the other half is coded as ever."""
     jpeg = through_jpeg(scene(sides=(200, 200)), 75)[3:, 5:]
     coded = roundtrip(beside(jpeg, scene(sides=(197, 120), seed=2)))
-    assert coded.is_from_jpeg
+    assert Outline.of(coded.codec, coded.payload).is_from_jpeg
 
 
 def test_a_jpeg_with_something_drawn_over_it_is_kept_around_that() -> None:
@@ -248,7 +249,8 @@ def test_a_jpeg_that_is_mostly_glass_is_found() -> None:
     samples = np.full((256, 256, 3), 243, np.uint8)
     samples[90:140, 90:150] = scene(sides=(50, 60))
     tile = through_jpeg(samples, 60)[3:, 5:].copy()
-    assert roundtrip(tile).is_from_jpeg
+    coded = roundtrip(tile)
+    assert Outline.of(coded.codec, coded.payload).is_from_jpeg
 
 
 def test_one_quality_beside_another_on_one_grid_are_two_jpegs() -> None:

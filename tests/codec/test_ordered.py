@@ -12,12 +12,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from archiver.codec import classic, tiles
-from archiver.codec.encoded import Encoded
-from archiver.codec.ids import TileCodec
+from archiver.codec.ids import Encoded, TileCodec
 from archiver.codec.inference.engine import Engine
-from archiver.codec.transforms import order_search, ordinals, scale_offset
-from archiver.codec.transforms.ordered import Form, Ordered
+from archiver.codec.transforms import order_search, ordinals
+from archiver.codec.transforms.chain import Outline
+from archiver.codec.transforms.order_forms import Form
+from archiver.codec.transforms.ordered import Ordered
 from archiver.codec.transforms.ordinals import Ordinals
+from archiver.codec.transforms.scale_offset import ScaleOffset
 from archiver.errors import IntegrityError
 from archiver.sources import parse
 
@@ -128,16 +130,16 @@ def test_gaps_between_values_cost_nothing(dtype: str, tiny_model: bytes) -> None
 
 def test_samples_of_8_bits_are_not_looked_at() -> None:
     """Ordinary images take no time."""
-    assert order_search.find(scan().astype("u1"), None) is None
+    assert Ordered.find(scan().astype("u1")) is None
     whole = scan().astype("f4")
-    assert order_search.find(whole, scale_offset.find(whole)) is None
+    assert Ordered.find(whole, ScaleOffset.find(whole)) is None
 
 
 def test_models_are_given_ranks_and_no_high_bits(tiny_model: bytes) -> None:
     """What they have not learned takes their time and gains nothing."""
     engine = Engine.open(tiny_model, device="cpu", threads=1)
     high = roundtrip(field().astype("f4")[:40, :40], engine)
-    assert not high.needs_model
+    assert not Outline.of(high.codec, high.payload).needs_model
     ranks = roundtrip((scan()[:40, :40] // 60).astype("f4") * np.float32(0.37), engine)
     assert ranks.payload[0] == Form.RANKS
 
@@ -176,8 +178,10 @@ def test_any_bits_come_back_in_every_form(
     near = rng.integers(0, 40, (6, 7, channels)).astype(few.dtype)
     tile = ((rng.choice(few, near.shape) + near) << few.dtype.type(zeros)).view(dtype)
     assert len(roundtrip(tile).payload) <= tile.nbytes
-    for how, numbers in order_search.candidates(tile):
-        payload = how.to_bytes(TileCodec.ZSTD) + classic.encode_zstd(numbers)
+    for guess in order_search.candidates(tile):
+        how = Ordered.of(guess)
+        np.testing.assert_array_equal(how.forward(tile), guess.numbers)
+        payload = how.to_bytes(TileCodec.ZSTD) + classic.encode_zstd(guess.numbers)
         coded = [(TileCodec.ORDERED, payload)]
         [back] = tiles.decode(coded, [tile.shape], [tile.dtype], None)
         assert back.tobytes() == tile.tobytes()

@@ -94,7 +94,7 @@ def test_equal_channels_have_no_order(engine: Engine) -> None:
 )
 def test_an_impossible_turn_is_refused(payload: bytes, channels: int) -> None:
     with pytest.raises(IntegrityError, match="turned tile"):
-        Orientation.split(payload, channels)
+        Orientation.split(payload, (9, 14, channels), np.dtype(np.uint8))
 
 
 def test_damage_is_an_error_or_other_samples(engine: Engine) -> None:

@@ -10,9 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archiver.codec import tiles
-from archiver.codec.encoded import Encoded
-from archiver.codec.ids import TileCodec
-from archiver.codec.transforms import scale_offset
+from archiver.codec.ids import Encoded, TileCodec
 from archiver.codec.transforms.scale_offset import ScaleOffset
 from archiver.errors import IntegrityError
 
@@ -82,7 +80,7 @@ def test_several_odd_patterns_are_left_alone() -> None:
 def test_fractions_are_left_alone() -> None:
     """No divisor makes these whole."""
     assert roundtrip(np.sqrt(numbers(1, 9000)).astype("f4")).codec != TileCodec.SCALE_OFFSET
-    assert scale_offset.find(numbers(0, 255).astype("u2")) is None
+    assert ScaleOffset.find(numbers(0, 255).astype("u2")) is None
 
 
 def test_equal_channels_and_colour() -> None:
@@ -141,8 +139,8 @@ def test_payloads_that_cannot_be_are_refused(payload: bytes, dtype: str) -> None
 
 def test_numbers_beyond_their_type_wrap_and_do_not_crash() -> None:
     """What the CRC of the samples finds out."""
-    wide = ScaleOffset(2, 1, 1 << 40).wide(np.zeros((2, 2, 1), "u2"), np.dtype("i4"))
+    wide = ScaleOffset(2, 1, 1 << 40).back(np.zeros((2, 2, 1), "u2"), np.dtype("i4"))
     assert wide.dtype == np.int32
     assert np.isinf(
-        ScaleOffset(2, 1, 1 << 40).wide(np.zeros((1, 1, 1), "u2"), np.dtype("f2"))
+        ScaleOffset(2, 1, 1 << 40).back(np.zeros((1, 1, 1), "u2"), np.dtype("f2"))
     ).all()

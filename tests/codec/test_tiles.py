@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archiver.codec import classic, residue, tiles
-from archiver.codec.encoded import Encoded
-from archiver.codec.ids import TileCodec
+from archiver.codec.ids import Encoded, TileCodec
 from archiver.codec.inference import wavefront
 from archiver.codec.inference.engine import Engine
 from archiver.codec.model import model_file

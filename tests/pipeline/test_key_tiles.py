@@ -12,8 +12,7 @@ import tifffile
 from jpegs import jpeg_files, scene
 
 from archiver.archive.reader import Archive
-from archiver.codec.encoded import Encoded
-from archiver.codec.ids import TileCodec
+from archiver.codec.ids import Encoded, TileCodec
 from archiver.codec.jpeg import tile as jpeg_tiles
 from archiver.codec.residue import ResidueCodec
 from archiver.errors import IntegrityError, ParityError

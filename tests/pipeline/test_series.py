@@ -16,8 +16,7 @@ import tifffile
 from archiver.archive.shard import crc32c
 from archiver.codec import tiles
 from archiver.codec.classic import little_endian
-from archiver.codec.encoded import Encoded
-from archiver.codec.ids import TileCodec
+from archiver.codec.ids import Encoded, TileCodec
 from archiver.codec.model import pretrained
 from archiver.codec.transforms import delta
 from archiver.codec.transforms.delta import Base
@@ -207,7 +206,7 @@ def stored(
 def chained(back: int, tile: np.ndarray, base: np.ndarray) -> bytes:
     taken = Base(back, 64)
     left = taken.minus(tile, base)
-    return tiles.as_delta(taken, Encoded(TileCodec.STORED, little_endian(left))).payload
+    return chain.as_delta(taken, Encoded(TileCodec.STORED, little_endian(left))).payload
 
 
 def chain(length: int) -> tuple[TileDecoder, list[StoredTile], list[np.ndarray]]:

@@ -22,8 +22,7 @@ from jpegs import coefficients, jpeg_files
 
 import archiver
 from archiver.codec import classic, learned, tiles
-from archiver.codec.encoded import Encoded
-from archiver.codec.ids import TileCodec
+from archiver.codec.ids import Encoded, TileCodec
 from archiver.codec.inference import high_depth_tiles as high_depth_tiles
 from archiver.codec.inference.engine import Engine
 from archiver.codec.jpeg import t81 as t81
@@ -32,15 +31,17 @@ from archiver.codec.jpeg.context_mixing import ContextState
 from archiver.codec.model import adapter, mgcf, model_delta, model_file
 from archiver.codec.model.batches import Shown
 from archiver.codec.transforms import (
+    chain,
     delta,
     order_search,
     orientation,
-    scale_offset,
 )
 from archiver.codec.transforms.from_jpeg import coded, pixels, stream
 from archiver.codec.transforms.from_jpeg.collage import FromJpegs, Piece
 from archiver.codec.transforms.from_jpeg.pixels import Mode
 from archiver.codec.transforms.from_jpeg.tile import FromJpeg
+from archiver.codec.transforms.ordered import Ordered
+from archiver.codec.transforms.scale_offset import ScaleOffset
 from archiver.codec.tuning import archive_model
 from archiver.training.export import export
 
@@ -172,7 +173,7 @@ def write_series(folder: Path) -> None:
             [payload] = engine.encode([left])
         else:
             [payload] = high_depth_tiles.encode([left], engine)
-        coded = tiles.as_delta(taken, Encoded(TileCodec.LEARNED, payload))
+        coded = chain.as_delta(taken, Encoded(TileCodec.LEARNED, payload))
         stem.with_suffix(".tile").write_bytes(coded.payload)
         stem.with_suffix(".base").write_bytes(other.tobytes())
         digest = hashlib.sha256(samples.tobytes()).hexdigest()
@@ -190,7 +191,7 @@ def write_narrow(folder: Path) -> None:
         stem = folder / name
         if stem.with_suffix(".tile").exists():
             continue
-        found = scale_offset.find(samples)
+        found = ScaleOffset.find(samples)
         assert found is not None
         how, numbers = found
         if how.n_bytes == 1:
@@ -220,7 +221,8 @@ def write_ordered(folder: Path) -> None:
         stem = folder / f"ordered-{name}"
         if stem.with_suffix(".tile").exists():
             continue
-        how, numbers = list(order_search.candidates(samples))[number]
+        guess = list(order_search.candidates(samples))[number]
+        how, numbers = Ordered.of(guess), guess.numbers
         codec = TileCodec.LEARNED if number == 0 else TileCodec.ZSTD
         payload = classic.encode_zstd(numbers)
         if codec == TileCodec.LEARNED:
@@ -245,7 +247,7 @@ def write_born(folder: Path) -> None:
         one = FromJpeg(mode, 5, 2, b"\x09\x00\xc8", payload, pixels.decode(inside))
         rest = np.zeros((inside.shape[0] + 7, inside.shape[1] + 9, mode.channels), np.uint8)
         rest[:5], rest[:, :2], rest[20, 20:40] = 9, 77, 255
-        tile = one.plus(rest)
+        tile = one.back(rest)
         left = one.to_bytes(TileCodec.ZSTD) + classic.encode_zstd(rest)
         stem.with_suffix(".tile").write_bytes(left)
         digest = hashlib.sha256(tile.tobytes()).hexdigest()
@@ -269,7 +271,7 @@ def write_bare(folder: Path) -> None:
         rest[:1], rest[20, 20:40] = 9, 255
         left = one.to_bytes(TileCodec.ZSTD) + classic.encode_zstd(rest)
         stem.with_suffix(".tile").write_bytes(left)
-        digest = hashlib.sha256(one.plus(rest).tobytes()).hexdigest()
+        digest = hashlib.sha256(one.back(rest).tobytes()).hexdigest()
         shape = " ".join(map(str, rest.shape))
         stem.with_suffix(".sha256").write_text(f"{digest} {shape}\n")
 
@@ -297,7 +299,7 @@ def write_several(folder: Path) -> None:
     rest[:3], rest[20, 20:40] = 9, 255
     left = one.to_bytes(TileCodec.ZSTD) + classic.encode_zstd(rest)
     stem.with_suffix(".tile").write_bytes(left)
-    digest = hashlib.sha256(one.plus(rest).tobytes()).hexdigest()
+    digest = hashlib.sha256(one.back(rest).tobytes()).hexdigest()
     stem.with_suffix(".sha256").write_text(f"{digest} 80 95 3\n")
 
 
@@ -329,7 +331,7 @@ def write_turned(folder: Path) -> None:
         how = orientation.Orientation(int(name.split("-")[1]))
         [coded] = learned.encode([how.oriented(samples)], engine)
         assert coded is not None
-        stem.with_suffix(".tile").write_bytes(coded.oriented(how).payload)
+        stem.with_suffix(".tile").write_bytes(chain.wrapped(how, coded).payload)
         digest = hashlib.sha256(samples.tobytes()).hexdigest()
         words = digest, samples.dtype.str[1:], *samples.shape
         stem.with_suffix(".sha256").write_text(" ".join(map(str, words)) + "\n")

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archiver.codec import classic
+from archiver.codec.classic import Dtype, Shape
 from archiver.errors import IntegrityError
 from archiver.image import Samples
 
@@ -39,32 +40,32 @@ class Base:
     weight: int
 
     def minus(self, tile: Samples, base: Samples) -> Samples:
-        """Return what is left of a tile (H, W, C): unsigned, of the same shape and width.
+        """Return the remainder of a tile (H, W, C): unsigned, of the same shape and width.
 
         ``base`` has the shape and type of the tile; for `CHANNELS` it is not looked at.
         """
-        own = classic.to_unsigned(tile)
+        unsigned = classic.to_unsigned(tile)
         if self.back != CHANNELS:
-            return self._less(own, classic.to_unsigned(base))
-        left = own.copy()
-        left[..., 1:] = self._less(own[..., 1:], own[..., :-1])
-        return left
+            return self._less(unsigned, classic.to_unsigned(base))
+        remainder = unsigned.copy()
+        remainder[..., 1:] = self._less(unsigned[..., 1:], unsigned[..., :-1])
+        return remainder
 
-    def plus(self, left: Samples, base: Samples, dtype: np.dtype[np.generic]) -> Samples:
-        """Return the tile, of type ``dtype``, of which ``left`` was left."""
+    def plus(self, remainder: Samples, base: Samples, dtype: Dtype) -> Samples:
+        """Return the tile, of type ``dtype``, of which ``remainder`` was left."""
         if self.back != CHANNELS:
-            own = self._more(left, classic.to_unsigned(base))
+            unsigned = self._more(remainder, classic.to_unsigned(base))
         else:
-            own = left.copy()
-            for c in range(1, left.shape[2]):
-                own[..., c] = self._more(left[..., c], own[..., c - 1])
-        return classic.from_unsigned(own, dtype)
+            unsigned = remainder.copy()
+            for c in range(1, remainder.shape[2]):
+                unsigned[..., c] = self._more(remainder[..., c], unsigned[..., c - 1])
+        return classic.from_unsigned(unsigned, dtype)
 
-    def _less(self, own: Samples, base: Samples) -> Samples:
-        return (own.astype(np.int32) - self._share(base)).astype(own.dtype)
+    def _less(self, samples: Samples, base: Samples) -> Samples:
+        return (samples.astype(np.int32) - self._share(base)).astype(samples.dtype)
 
-    def _more(self, left: Samples, base: Samples) -> Samples:
-        return (left.astype(np.int32) + self._share(base)).astype(left.dtype)
+    def _more(self, remainder: Samples, base: Samples) -> Samples:
+        return (remainder.astype(np.int32) + self._share(base)).astype(remainder.dtype)
 
     def _share(self, base: Samples) -> NDArray[np.int32]:
         """Return what is taken off: half of the range stays, for differences of both signs."""
@@ -75,22 +76,69 @@ class Base:
         share -= 1 << (8 * base.dtype.itemsize - 1)
         return share
 
-    def to_bytes(self, codec: int) -> bytes:
-        """Return what a payload begins with; that of ``codec`` for what is left follows."""
-        return _HEADER.pack(self.back, self.weight, codec)
+
+@dataclass(frozen=True)
+class Delta:
+    """The difference of a tile to its base, whose ``samples`` are known once it is decoded."""
+
+    base: Base
+    samples: Samples | None = None
 
     @classmethod
-    def split(cls, payload: bytes) -> tuple[Base, int, bytes]:
-        """Return base, codec id and payload of what is left; IntegrityError if there is none."""
+    def find(cls, tile: Samples) -> tuple[Delta, Samples] | None:
+        """Return this and the remainder, if a difference between its own channels promises more.
+
+        Other bases are tiles that only a file knows: :func:`best`.
+        """
+        found = best(tile, {CHANNELS: tile}) if tile.shape[2] > 1 else None
+        return (cls(found[0]), found[1]) if found else None
+
+    @classmethod
+    def split(cls, payload: bytes, shape: Shape, dtype: Dtype) -> tuple[Delta, int, bytes]:
+        """Return this, codec id and payload of the remainder of a tile.
+
+        IntegrityError if it makes no sense.
+        """
         if len(payload) < _HEADER.size:
             raise IntegrityError(f"delta tile: payload of {len(payload)} bytes, expected more")
         back, weight, codec = _HEADER.unpack_from(payload)
         if not 1 <= weight <= ONE:
             raise IntegrityError(f"delta tile: weight {weight}, expected 1 to {ONE}")
-        return cls(back, weight), codec, payload[_HEADER.size :]
+        if not is_possible(dtype, math.prod(shape)):
+            raise IntegrityError(f"delta tile: of {shape} {dtype}")
+        return cls(Base(back, weight)), codec, payload[_HEADER.size :]
+
+    @staticmethod
+    def peek(payload: bytes | memoryview) -> tuple[int, int]:
+        """Return the codec id of the remainder, -1 if none is there, and where it begins."""
+        has_codec = len(payload) >= _HEADER.size
+        return (payload[_HEADER.size - 1] if has_codec else -1), _HEADER.size
+
+    def to_bytes(self, codec: int) -> bytes:
+        """Return what a payload begins with; that of ``codec`` for the remainder follows."""
+        return _HEADER.pack(self.base.back, self.base.weight, codec)
+
+    def inside(self, shape: Shape, dtype: Dtype) -> tuple[Shape, Dtype]:
+        """Return shape and type of the remainder: unsigned, as wide as the samples."""
+        return shape, np.dtype(f"u{dtype.itemsize}")
+
+    def forward(self, tile: Samples) -> Samples:
+        """Return the remainder of a tile."""
+        return self.base.minus(tile, self._samples(tile))
+
+    def back(self, remainder: Samples, dtype: Dtype) -> Samples:
+        """Return the tile, of type ``dtype``, of which ``remainder`` was left."""
+        return self.base.plus(remainder, self._samples(remainder), dtype)
+
+    def _samples(self, tile: Samples) -> Samples:
+        """Return the base; any tile does where channels are bases, for it is not looked at."""
+        samples = tile if self.base.back == CHANNELS else self.samples
+        if samples is None:
+            raise IntegrityError(f"delta tile: its base, {self.base.back} before, is not decoded")
+        return samples
 
 
-def is_possible(dtype: np.dtype[np.generic], n_samples: int) -> bool:
+def is_possible(dtype: Dtype, n_samples: int) -> bool:
     """Whether such tiles may be differences: integers of 8 or 16 bits, not too many."""
     return dtype.kind in "ui" and dtype.itemsize <= 2 and n_samples <= MAX_SAMPLES
 
@@ -104,13 +152,13 @@ def best(tile: Samples, bases: Mapping[int, Samples]) -> tuple[Base, Samples] | 
     if min(tile.shape[:2]) < MIN_SIDE or not is_possible(tile.dtype, tile.size):
         return None
     found, least = None, _roughness(classic.to_unsigned(tile))
-    for back, base in bases.items():
+    for back, samples in bases.items():
         for weight in WEIGHTS:
-            one = Base(back, weight)
-            left = one.minus(tile, base)
-            rough = _roughness(left)
-            if rough < least:
-                found, least = (one, left), rough
+            base = Base(back, weight)
+            remainder = base.minus(tile, samples)
+            roughness = _roughness(remainder)
+            if roughness < least:
+                found, least = (base, remainder), roughness
     return found
 
 

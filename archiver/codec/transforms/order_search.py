@@ -7,16 +7,15 @@ codecs that take their time.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from archiver.codec import classic
-from archiver.codec.transforms import ordered, ordinals, pieces, scale_offset
-from archiver.codec.transforms.ordered import MOST, Form, Ordered, Split, Table
+from archiver.codec.transforms import order_forms, ordinals, pieces, scale_offset
+from archiver.codec.transforms.order_forms import MOST, Form, Split, Table
 from archiver.codec.transforms.ordinals import Ordinals
 from archiver.codec.transforms.pieces import Numbers
-from archiver.codec.transforms.scale_offset import ScaleOffset
 from archiver.image import Samples
 
 _TABLE_LEVEL = 19  # of zstd, for some kilobytes
@@ -25,34 +24,45 @@ _GAIN_OF_FILL = 2  # bits that all others need less
 _SPARSE = 1.9  # times as many values could be between lowest and highest as there are: ranks pay
 _GAIN = 0.99  # of what other numbers take: what is compared is a guess
 
-Found = tuple[Ordered, Samples]
+
+@dataclass(frozen=True)
+class Guess:
+    """One way to order a tile: what its ``numbers`` mean, and as which bytes that is stored."""
+
+    samples: Ordinals
+    how: Table | Split
+    stored: bytes
+    numbers: Samples
 
 
-def find(tile: Samples, other: tuple[ScaleOffset, Samples] | None) -> Found | None:
+def find(tile: Samples, rival: tuple[int, Samples] | None) -> Guess | None:
     """Return the numbers that promise to be the smallest for a tile, None if its own or others do.
 
-    ``other`` are numbers that were found in another way.
+    ``rival`` are numbers that were found in another way, after the bytes that it takes to say.
     """
-    if not ordered.is_possible(tile.dtype, tile.size):
+    if not order_forms.is_possible(tile.dtype, tile.size):
         return None
-    rivals = [(0, tile)] if other is None else [(len(other[0].to_bytes(0)), other[1])]
-    if other is None and scale_offset.is_wide(tile.dtype):
+    rivals = [rival or (0, tile)]
+    if rival is None and scale_offset.is_wide(tile.dtype):
         rivals = []
     elif not _is_sparse(rivals[0][1]):
         return None
-    found = list(candidates(tile, has_splits=not rivals))
-    sizes = [_GAIN * (head + _size(of)) for head, of in rivals]
-    sizes += [len(one.rest) + _size(of) for one, of in found]
+    guesses = list(candidates(tile, has_splits=not rivals))
+    sizes = [_GAIN * (head + _size(numbers)) for head, numbers in rivals]
+    sizes += [len(guess.stored) + _size(guess.numbers) for guess in guesses]
     least = int(np.argmin(sizes)) - len(rivals) if sizes else -1
-    return _finished(*found[least]) if least >= 0 else None
+    return _finished(guesses[least]) if least >= 0 else None
 
 
-def candidates(tile: Samples, *, has_splits: bool = True) -> Iterator[Found]:
+def candidates(tile: Samples, *, has_splits: bool = True) -> Iterator[Guess]:
     """Yield ranks, if there are not too many, then high bits, then those of differences."""
     samples = Ordinals.of(tile)
     numbers = samples.numbers(tile)
-    entries, ranks = np.unique(numbers, return_inverse=True)
-    yield from _as_ranks(samples, entries, ranks.reshape(tile.shape))
+    entries = np.unique(numbers)
+    if entries.size <= MOST:
+        table = Table(entries)
+        stored = table.to_bytes(samples.dtype.itemsize, pieces.QUICK.zstd)
+        yield Guess(samples, table, stored, table.numbers(numbers, samples.bits))
     if has_splits:
         yield from _as_splits(samples, numbers, entries)
 
@@ -68,14 +78,7 @@ def _is_sparse(tile: Samples) -> bool:
     return present.size * _SPARSE < n_possible
 
 
-def _as_ranks(samples: Ordinals, entries: Numbers, ranks: NDArray[np.intp]) -> Iterator[Found]:
-    if entries.size <= MOST:
-        table = Table(entries)
-        rest = table.to_bytes(samples.dtype.itemsize, pieces.QUICK.zstd)
-        yield Ordered(samples, table, rest), ranks.astype(f"u{table.n_bytes}")
-
-
-def _as_splits(samples: Ordinals, numbers: Numbers, entries: Numbers) -> Iterator[Found]:
+def _as_splits(samples: Ordinals, numbers: Numbers, entries: Numbers) -> Iterator[Guess]:
     """Yield a tile's high and low bits for some numbers of high bits, and of its differences."""
     fill, low, high = _span(entries)
     seen = set()
@@ -86,9 +89,9 @@ def _as_splits(samples: Ordinals, numbers: Numbers, entries: Numbers) -> Iterato
         if shift not in seen:
             yield _split(samples, numbers, Form.HIGH_BITS, shift, low >> shift << shift, fill)
         seen.add(shift)
-    rest = ordinals.differences(numbers, samples.bits)
-    bits = int(rest.max()).bit_length()
-    yield _split(samples, rest, Form.DIFFERENCES, max(0, bits - 1) // 16 * 16, 0, None)
+    left = ordinals.differences(numbers, samples.bits)
+    bits = int(left.max()).bit_length()
+    yield _split(samples, left, Form.DIFFERENCES, max(0, bits - 1) // 16 * 16, 0, None)
 
 
 def _span(entries: Numbers) -> tuple[int | None, int, int]:
@@ -105,28 +108,23 @@ def _span(entries: Numbers) -> tuple[int | None, int, int]:
 
 def _split(
     samples: Ordinals, numbers: Numbers, form: Form, shift: int, lowest: int, fill: int | None
-) -> Found:
-    own = numbers - np.uint64(lowest)
-    low = own & np.uint64((1 << shift) - 1)
-    high = own >> np.uint64(shift)
+) -> Guess:
+    low = (numbers - np.uint64(lowest)) & np.uint64((1 << shift) - 1)
     if fill is not None:
-        is_fill = numbers == fill
-        low[is_fill] = 0
-        high = np.where(is_fill, 0, high + ordinals.ONE)
+        low[numbers == fill] = 0
+    high = order_forms.high_bits(numbers, shift, lowest, fill)
     n_bytes = 1 if int(high.max()) <= 255 else 2
     how = Split(form, n_bytes, shift, lowest, low, fill)
-    return Ordered(samples, how, how.to_bytes(pieces.QUICK)), high.astype(f"u{n_bytes}")
+    return Guess(samples, how, how.to_bytes(pieces.QUICK), high.astype(f"u{n_bytes}"))
 
 
 def _size(numbers: Samples) -> int:
-    return len(pieces.smallest(numbers, pieces.QUICK).payload)
+    return len(classic.smallest(numbers, pieces.QUICK).payload)
 
 
-def _finished(found: Ordered, numbers: Samples) -> Found:
+def _finished(guess: Guess) -> Guess:
     """Return the same, coded as small as it goes."""
-    how = found.how
+    how = guess.how
     if isinstance(how, Table):
-        rest = how.to_bytes(found.samples.dtype.itemsize, _TABLE_LEVEL)
-    else:
-        rest = how.to_bytes(pieces.FULL)
-    return Ordered(found.samples, how, rest), numbers
+        return replace(guess, stored=how.to_bytes(guess.samples.dtype.itemsize, _TABLE_LEVEL))
+    return replace(guess, stored=how.to_bytes(pieces.FULL))

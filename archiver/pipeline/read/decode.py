@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 from archiver.archive.reader import Archive
 from archiver.archive.shard import crc32c
-from archiver.codec import encoded
 from archiver.codec import tiles as codec
 from archiver.codec.classic import little_endian
 from archiver.codec.jpeg import tile as jpeg_tiles
 from archiver.codec.model.adapter_record import AdapterRecord
 from archiver.codec.residue import ResidueCodec
-from archiver.codec.tiles import Opened
-from archiver.codec.transforms import delta
+from archiver.codec.transforms import chain, delta
+from archiver.codec.transforms.chain import Opened, Outline
 from archiver.codec.transforms.delta import Base
 from archiver.errors import (
     ArchiverError,
@@ -214,13 +213,13 @@ class TileDecoder:
 
     def _open(self, tile: StoredTile) -> Opened:
         payload = self._archive.payload(tile.shard, tile.offset, tile.length, tile.crc32c)
-        return codec.opened(tile.codec, payload, tile.shape, tile.dtype)
+        return chain.opened(tile.codec, payload, tile.shape, tile.dtype)
 
     def _decode_opened(self, opened: Mapping[StoredTile, Opened]) -> dict[StoredTile, Result]:
         """Return what the payloads hold, not checked yet; whatever decodes them together."""
         groups: dict[Needed, dict[StoredTile, Opened]] = {}
         for tile, one in opened.items():
-            adapts = encoded.is_adapted(one.codec, one.payload)
+            adapts = Outline.of(one.codec, one.payload).is_adapted
             needed = tile.model, tile.beside.get(ResidueCodec.ADAPTER_RECORD) if adapts else None
             groups.setdefault(needed, {})[tile] = one
         results: dict[StoredTile, Result] = {}

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from archiver.codec import learned
 from archiver.codec import tiles as codec
-from archiver.codec.encoded import Encoded
+from archiver.codec.ids import Encoded
 from archiver.codec.learned import IDENTITY_ONLY, Orientations
 from archiver.codec.model.adapter_record import AdapterRecord
 from archiver.codec.tiles import Prepared

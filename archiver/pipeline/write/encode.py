@@ -17,9 +17,9 @@ from archiver.archive.shard import ShardWriter, crc32c
 from archiver.codec import residue
 from archiver.codec import tiles as codec
 from archiver.codec.classic import little_endian
-from archiver.codec.encoded import Encoded
-from archiver.codec.ids import TileCodec
+from archiver.codec.ids import Encoded, TileCodec
 from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.transforms import chain
 from archiver.errors import ArchiverError, IntegrityError, ParityError, SourceError
 from archiver.image import Image, Samples
 from archiver.pipeline.key_tiles import KeyTiles
@@ -158,7 +158,8 @@ def checked(
             one, notice = _encode_classic(tile), FELL_BACK
             log.error(notice)
         crc = crc32c(little_endian(tile))
-        coded.append(CodedTile(int(one.codec), one.payload, crc, one.needs_model, notice))
+        needs_model = chain.Outline.of(one.codec, one.payload).needs_model
+        coded.append(CodedTile(int(one.codec), one.payload, crc, needs_model, notice))
     return coded
 
 
@@ -200,7 +201,7 @@ def _decodes(
     shapes = [(tile.shape[0], tile.shape[1], tile.shape[2]) for tile in tiles]
     try:
         opened = [
-            codec.opened(one.codec, one.payload, shape, tile.dtype)
+            chain.opened(one.codec, one.payload, shape, tile.dtype)
             for tile, one, shape in zip(tiles, encoded, shapes, strict=True)
         ]
         pairs = [(one.codec, one.payload) for one in opened]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from archiver.codec import learned
 from archiver.codec import tiles as codec
-from archiver.codec.encoded import Encoded
+from archiver.codec.ids import Encoded
 from archiver.codec.learned import Orientations
 from archiver.codec.tiles import Prepared
 from archiver.image import Image

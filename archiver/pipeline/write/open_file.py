@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from archiver.archive.shard import Mark
 from archiver.codec import tiles as codec
-from archiver.codec.encoded import Encoded
-from archiver.codec.ids import TileCodec
+from archiver.codec.ids import Encoded, TileCodec
 from archiver.codec.jpeg import tile as jpeg_tiles
 from archiver.codec.learned import IDENTITY_ONLY, Orientations
 from archiver.codec.residue import ResidueCodec
+from archiver.codec.transforms import chain
+from archiver.codec.transforms.chain import Outline
 from archiver.image import Samples
 from archiver.pipeline import key_tiles
 from archiver.pipeline.key_tiles import KeyTiles
@@ -187,12 +188,12 @@ def encoded(tiles: Sequence[WaitingTile], engine: Engine | None) -> list[Encoded
     differing = [
         (i, one.difference)
         for i, one in enumerate(tiles)
-        if one.difference and not best[i].is_constant
+        if one.difference and not Outline.of(best[i].codec, best[i].payload).is_constant
     ]
     turns = [tiles[i].file.turns for i, _ in differing]
     lefts = codec.encode([difference.left for _, difference in differing], engine, turns)
     for (i, difference), left in zip(differing, lefts, strict=True):
-        found = codec.as_delta(difference.base, left)
+        found = chain.as_delta(difference.base, left)
         if len(found.payload) < len(best[i].payload):
             best[i] = found
     return best

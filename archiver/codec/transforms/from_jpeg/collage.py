@@ -1,12 +1,12 @@
-"""What the payload of a tile holds that was put together of JPEGs: them, and what they leave.
+"""What the payload of a tile holds that was put together of JPEGs: them, and the remainder.
 
 Layout (FORMAT.md, "From several JPEGs"; little-endian)::
 
     u1 n | 3 x u1 level | n times: u1 mode, u2 row, u2 column, u4 length | n times coefficients |
     u1 codec, payload
 
-The JPEGs of a tile learn from each other: one state of contexts codes them all.  Units (MCUs) of
-zeros are not part of them, so that a JPEG may have any outline.
+The JPEGs of a tile learn from each other: one `ContextState` codes them all.  Units (MCUs) of zeros
+are not part of them, so that a JPEG may have any outline.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archiver.codec.classic import Dtype, Shape
 from archiver.codec.jpeg.context_mixing import ContextState
 from archiver.codec.jpeg.t81 import SIDE
 from archiver.codec.transforms.from_jpeg import coded, pixels, stream, traces
 from archiver.codec.transforms.from_jpeg.fit import Mask, Trace, Uint8
 from archiver.codec.transforms.from_jpeg.pixels import Coefficients, Mode
-from archiver.codec.transforms.from_jpeg.tile import FromJpeg
+from archiver.codec.transforms.from_jpeg.tile import FromJpeg, check_type
 from archiver.errors import IntegrityError
 from archiver.image import Samples
 
@@ -72,37 +73,54 @@ class FromJpegs:
     levels: bytes = bytes(3)
 
     @classmethod
-    def of(cls, tile: Samples, jpegs: Sequence[Trace]) -> FromJpegs | None:
-        """Return what was found in a tile (H, W, C), None if it cannot be stored."""
+    def find(cls, tile: Samples) -> tuple[FromJpeg | FromJpegs, Samples] | None:
+        """Return the JPEGs of a tile (H, W, C) of uint8, C 1 or 3, and the remainder.
+
+        As a `FromJpeg` where it is one whole JPEG; None if there are none.
+        """
+        found = traces.find(tile.astype(np.uint8, copy=False))
+        jpegs = FromJpeg.of(tile, found) or cls.of(tile, found)
+        return (jpegs, jpegs.forward(tile)) if jpegs else None
+
+    @classmethod
+    def of(cls, tile: Samples, jpegs: Sequence[Found]) -> FromJpegs | None:
+        """Return the JPEGs that were found in a tile, None if they cannot be stored."""
         pieces, state = [], ContextState.fresh()
-        for trace in jpegs[:MOST_JPEGS]:
+        for found in jpegs[:MOST_JPEGS]:
             trial = state.copy()
-            if payload := coded.encode(trace.coefficients, trial):
-                pieces.append(Piece.of(trace.coefficients, trace.row, trace.column, payload))
+            if payload := coded.encode(found.coefficients, trial):
+                pieces.append(Piece.of(found.coefficients, found.row, found.column, payload))
                 state = trial
         return cls(tuple(pieces))._levelled(tile) if pieces else None
 
     def _levelled(self, tile: Samples) -> FromJpegs:
         """Return it with the levels that leave no edges, if there is something to leave."""
-        rest, is_left = self.rest(tile), np.ones(tile.shape[:2], np.bool_)
+        remainder, is_around = self.forward(tile), np.ones(tile.shape[:2], np.bool_)
         for piece in self.pieces:
-            piece.place(is_left)[piece.holds] = False
-        if (rest[~is_left] == 0).mean() > _EXACT and is_left.mean() < 1 - _FULL:
+            piece.place(is_around)[piece.holds] = False
+        if (remainder[~is_around] == 0).mean() > _EXACT and is_around.mean() < 1 - _FULL:
             return self
-        around = tile[is_left] if is_left.any() else tile.reshape(-1, tile.shape[2])
+        around = tile[is_around] if is_around.any() else tile.reshape(-1, tile.shape[2])
         means = around.mean(0).astype(np.uint8)
         return FromJpegs(self.pieces, means.tobytes().ljust(3, b"\0"))
 
-    def rest(self, tile: Samples) -> Uint8:
+    def inside(self, shape: Shape, dtype: Dtype) -> tuple[Shape, Dtype]:
+        """Return shape and type of the remainder: those of the tile."""
+        return shape, dtype
+
+    def forward(self, tile: Samples) -> Uint8:
         """Return the remainder of a tile: differences, modulo 256, and all that is around."""
         out = tile.astype(np.uint8)
         for piece in self.pieces:
             piece.place(out)[piece.holds] -= self._above_level(piece)
         return out
 
-    def plus(self, rest: Samples) -> Uint8:
-        """Return the tile whose remainder is ``rest``; IntegrityError if it is of another shape."""
-        out = rest.astype(np.uint8)
+    def back(self, remainder: Samples, _dtype: Dtype | None = None) -> Uint8:
+        """Return the tile of which ``remainder`` was left.
+
+        IntegrityError if it is of another shape.
+        """
+        out = remainder.astype(np.uint8)
         for piece in self.pieces:
             piece.place(out)[piece.holds] += self._above_level(piece)
         return out
@@ -113,17 +131,18 @@ class FromJpegs:
         return above
 
     def to_bytes(self, codec: int) -> bytes:
-        """Return what a payload begins with; that of ``codec`` for the rest follows."""
-        heads = [_EACH.pack(p.mode, p.row, p.column, len(p.payload)) for p in self.pieces]
-        head = _HEAD.pack(len(self.pieces), self.levels) + b"".join(heads)
+        """Return what a payload begins with; that of ``codec`` for the remainder follows."""
+        each = [_EACH.pack(p.mode, p.row, p.column, len(p.payload)) for p in self.pieces]
+        head = _HEAD.pack(len(self.pieces), self.levels) + b"".join(each)
         return head + b"".join(p.payload for p in self.pieces) + bytes([codec])
 
     @classmethod
-    def split(cls, payload: bytes, shape: tuple[int, int, int]) -> tuple[FromJpegs, int, bytes]:
-        """Return this, codec id and payload of the rest of a tile of that shape.
+    def split(cls, payload: bytes, shape: Shape, dtype: Dtype) -> tuple[FromJpegs, int, bytes]:
+        """Return this, codec id and payload of the remainder of a tile.
 
         IntegrityError if it makes no sense.
         """
+        check_type(shape, dtype)
         end = _end(payload)
         if end >= len(payload):
             raise IntegrityError(f"tile of JPEGs: payload of {len(payload)} bytes, too few")
@@ -141,23 +160,15 @@ class FromJpegs:
             start += length
         return cls(tuple(pieces), levels), payload[end], payload[end + 1 :]
 
-
-def find(tile: Samples) -> FromJpeg | FromJpegs | None:
-    """Return the JPEGs that a tile (H, W, C) of uint8, C 1 or 3, was decoded from, if any."""
-    jpegs = traces.find(tile.astype(np.uint8, copy=False))
-    if len(jpegs) == 1 and jpegs[0].is_plain:
-        return FromJpeg.of(tile, jpegs[0])
-    return FromJpegs.of(tile, jpegs)
+    @staticmethod
+    def peek(payload: bytes | memoryview) -> tuple[int, int]:
+        """Return the codec id of the remainder, -1 if none is there, and where it begins."""
+        end = _end(payload)
+        return (payload[end] if end < len(payload) else -1), end + 1
 
 
-def codec_of(payload: bytes) -> int:
-    """Return the codec id of the rest; -1 of a payload that is too short for one."""
-    end = _end(payload)
-    return payload[end] if end < len(payload) else -1
-
-
-def _end(payload: bytes) -> int:
-    """Return where the codec id of the rest is, which may be beyond the end."""
+def _end(payload: bytes | memoryview) -> int:
+    """Return where the codec id of the remainder is, which may be beyond the end."""
     n = payload[0] if payload else 0
     start = _HEAD.size + n * _EACH.size
     if len(payload) < start:

@@ -1,4 +1,4 @@
-"""What the payload of a tile rebuilt from a JPEG holds: the JPEG, its place, and what it leaves.
+"""What the payload of a tile rebuilt from a JPEG holds: the JPEG, its place, and the remainder.
 
 Layout (FORMAT.md, "From JPEG"; little-endian)::
 
@@ -12,15 +12,17 @@ has no edges, and differences of -1 are no farther from 0 than those of 1.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archiver.codec.jpeg import tile as jpeg_tile
+from archiver.codec.classic import Dtype, Shape
+from archiver.codec.jpeg import tile as jpeg_tiles
 from archiver.codec.jpeg.context_mixing import ContextState
-from archiver.codec.transforms.from_jpeg import coded, pixels, stream
-from archiver.codec.transforms.from_jpeg.fit import Trace
+from archiver.codec.transforms.from_jpeg import coded, pixels, stream, traces
+from archiver.codec.transforms.from_jpeg.fit import Found
 from archiver.codec.transforms.from_jpeg.pixels import Coefficients, Mode
 from archiver.errors import IntegrityError
 from archiver.image import Samples
@@ -45,30 +47,47 @@ class FromJpeg:
     samples: Uint8
 
     @classmethod
-    def of(cls, tile: Samples, trace: Trace) -> FromJpeg:
-        """Return the JPEG that was found in a tile (H, W, C)."""
-        payload = _payload(trace.coefficients)
-        samples = pixels.decode(trace.coefficients)
-        mode, no_levels = trace.coefficients.mode, bytes(3)
-        plain = cls(mode, trace.row, trace.column, no_levels, payload, samples)
-        inside = plain.rest(tile)[plain._place]
+    def find(cls, tile: Samples) -> tuple[FromJpeg, Samples] | None:
+        """Return this and the remainder, if a tile (H, W, C) of uint8 is one whole JPEG."""
+        jpeg = cls.of(tile, traces.find(tile.astype(np.uint8, copy=False)))
+        return (jpeg, jpeg.forward(tile)) if jpeg else None
+
+    @classmethod
+    def of(cls, tile: Samples, jpegs: Sequence[Found]) -> FromJpeg | None:
+        """Return the one JPEG that was found in a tile, None if there are more or parts of one."""
+        if len(jpegs) != 1 or not jpegs[0].is_plain:
+            return None
+        [found] = jpegs
+        payload = _payload(found.coefficients)
+        samples = pixels.decode(found.coefficients)
+        mode, no_levels = found.coefficients.mode, bytes(3)
+        plain = cls(mode, found.row, found.column, no_levels, payload, samples)
+        inside = plain.forward(tile)[plain._place]
         if (inside == 0).mean() > _EXACT:
             return plain
         means = tile.reshape(-1, tile.shape[2]).mean(0).astype(np.uint8)
         return replace(plain, levels=means.tobytes().ljust(3, b"\0"))
 
-    def rest(self, tile: Samples) -> Uint8:
+    def inside(self, shape: Shape, dtype: Dtype) -> tuple[Shape, Dtype]:
+        """Return shape and type of the remainder: those of the tile."""
+        return shape, dtype
+
+    def forward(self, tile: Samples) -> Uint8:
         """Return the remainder of a tile: differences, modulo 256, and all that is around."""
         out = tile.astype(np.uint8)
         out[self._place] += self._level - self.samples
         return out
 
-    def plus(self, rest: Samples) -> Uint8:
-        """Return the tile whose remainder is ``rest``; IntegrityError if it is of another shape."""
-        out = rest.astype(np.uint8)
+    def back(self, remainder: Samples, _dtype: Dtype | None = None) -> Uint8:
+        """Return the tile of which ``remainder`` was left.
+
+        IntegrityError if it is of another shape.
+        """
+        out = remainder.astype(np.uint8)
         if out.ndim != 3 or out[self._place].shape != self.samples.shape:
             raise IntegrityError(
-                f"tile rebuilt from a JPEG: {self.samples.shape} samples in a tile of {rest.shape}"
+                f"tile rebuilt from a JPEG: {self.samples.shape} samples in a tile of "
+                f"{remainder.shape}"
             )
         out[self._place] += self.samples - self._level
         return out
@@ -83,17 +102,18 @@ class FromJpeg:
         return slice(self.row, self.row + height), slice(self.column, self.column + width)
 
     def to_bytes(self, codec: int) -> bytes:
-        """Return what a payload begins with; that of ``codec`` for the rest follows."""
+        """Return what a payload begins with; that of ``codec`` for the remainder follows."""
         place = self.mode, self.row, self.column
         head = _HEADER.pack(*place, self.levels, len(self.payload))
         return head + self.payload + bytes([codec])
 
     @classmethod
-    def split(cls, payload: bytes, shape: tuple[int, int, int]) -> tuple[FromJpeg, int, bytes]:
-        """Return this, codec id and payload of the rest of a tile of that shape.
+    def split(cls, payload: bytes, shape: Shape, dtype: Dtype) -> tuple[FromJpeg, int, bytes]:
+        """Return this, codec id and payload of the remainder of a tile.
 
         IntegrityError if it makes no sense.
         """
+        check_type(shape, dtype)
         end = _end(payload)
         if end >= len(payload):
             raise IntegrityError(
@@ -108,6 +128,18 @@ class FromJpeg:
         samples = pixels.decode(_coefficients(kept, Mode(mode), room))
         jpeg = cls(Mode(mode), row, column, levels, kept, samples)
         return jpeg, payload[end], payload[end + 1 :]
+
+    @staticmethod
+    def peek(payload: bytes | memoryview) -> tuple[int, int]:
+        """Return the codec id of the remainder, -1 if none is there, and where it begins."""
+        end = _end(payload)
+        return (payload[end] if end < len(payload) else -1), end + 1
+
+
+def check_type(shape: Shape, dtype: Dtype) -> None:
+    """Raise IntegrityError for tiles that no JPEG decodes to."""
+    if dtype != np.uint8 or shape[2] not in (1, 3):
+        raise IntegrityError(f"tile rebuilt from a JPEG: of {shape} {dtype}")
 
 
 def _payload(coefficients: Coefficients) -> bytes:
@@ -128,14 +160,8 @@ def _coefficients(payload: bytes, mode: Mode, room: tuple[int, int]) -> Coeffici
     return stream.from_bytes(data, mode, room)
 
 
-def codec_of(payload: bytes) -> int:
-    """Return the codec id of the rest; -1 of a payload that is too short for one."""
-    end = _end(payload)
-    return payload[end] if end < len(payload) else -1
-
-
-def _end(payload: bytes) -> int:
-    """Return where the codec id of the rest is, which may be beyond the end."""
+def _end(payload: bytes | memoryview) -> int:
+    """Return where the codec id of the remainder is, which may be beyond the end."""
     if len(payload) < _HEADER.size:
         return len(payload)
     return _HEADER.size + int(_HEADER.unpack_from(payload)[-1])
