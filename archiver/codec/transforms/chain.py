@@ -233,48 +233,48 @@ class Chain:
 class Outline:
     """The codecs of a tile, outermost first, as far as its payload says them; nothing is parsed."""
 
-    codecs: tuple[int, ...]
+    nested: tuple[int, ...]
 
     @classmethod
     def of(cls, codec: int, payload: bytes) -> Outline:
         """Return that of any payload, a damaged one too."""
-        codecs, rest = [codec], memoryview(payload)
+        nested, rest = [codec], memoryview(payload)
         while (kind := TABLE.get(codec)) and kind.transform:
             said, start = kind.transform.peek(rest)
             inner = said if kind.holds is None else kind.holds
             if not may_hold(codec, inner):
                 break
-            codecs.append(inner)
+            nested.append(inner)
             codec, rest = inner, rest[start:]
-        return cls(tuple(codecs))
+        return cls(tuple(nested))
 
     @property
     def needs_model(self) -> bool:
         """Whether decoding takes the engine that encoded the tile."""
-        return self.codecs[-1] in BY_MODEL
+        return self.nested[-1] in BY_MODEL
 
     @property
     def is_adapted(self) -> bool:
         """Whether decoding takes the adapter of the tile's file."""
-        return self.codecs[-1] == TileCodec.ADAPTED
+        return self.nested[-1] == TileCodec.ADAPTED
 
     @property
     def is_repeated(self) -> bool:
         """Whether all channels are equal."""
-        return TileCodec.REPEATED in self.codecs
+        return TileCodec.REPEATED in self.nested
 
     @property
     def is_from_jpeg(self) -> bool:
         """Whether a JPEG is in it."""
-        return TileCodec.FROM_JPEG in self.codecs or TileCodec.FROM_JPEGS in self.codecs
+        return TileCodec.FROM_JPEG in self.nested or TileCodec.FROM_JPEGS in self.nested
 
     @property
     def is_ordered(self) -> bool:
         """Whether it has ranks or high bits."""
-        return TileCodec.ORDERED in self.codecs
+        return TileCodec.ORDERED in self.nested
 
     @property
     def is_constant(self) -> bool:
         """Whether one value fills the tile, or each of its channels, or what a delta leaves."""
         has_more = self.is_from_jpeg or self.is_ordered
-        return not has_more and self.codecs[-1] == TileCodec.CONSTANT
+        return not has_more and self.nested[-1] == TileCodec.CONSTANT
