@@ -1,4 +1,4 @@
-"""Tiles born as JPEG: the JPEG is found in the samples, and gives them back with what it leaves."""
+"""Tiles rebuilt from JPEGs: found in the samples, they give them back with the remainder."""
 
 from __future__ import annotations
 
@@ -135,9 +135,9 @@ def test_a_jpeg_larger_than_its_tile_is_refused() -> None:
     tile = through_jpeg(scene(sides=(96, 104)), 60)
     payload = roundtrip(tile).payload
     for shape in ((90, 104, 3), (96, 80, 3), (96, 104, 1)):
-        with pytest.raises(IntegrityError, match="born as JPEG"):
+        with pytest.raises(IntegrityError, match="rebuilt from a JPEG"):
             tiles.decode([(TileCodec.FROM_JPEG, payload)], [shape], [UINT8], None)
-    with pytest.raises(IntegrityError, match="born as JPEG"):
+    with pytest.raises(IntegrityError, match="rebuilt from a JPEG"):
         tiles.decode([(TileCodec.FROM_JPEG, payload)], [tile.shape], [np.dtype("<u2")], None)
 
 
@@ -172,7 +172,7 @@ def test_markers_that_explode_are_refused_unread() -> None:
 )
 def test_a_jpeg_ends_where_its_scan_ends(change: Callable[[bytes], bytes]) -> None:
     inside = coefficients(Mode.QUARTER)
-    with pytest.raises(IntegrityError, match="born as JPEG"):
+    with pytest.raises(IntegrityError, match="rebuilt from a JPEG"):
         stream.from_bytes(change(stream.to_bytes(inside)), inside.mode, inside.shape)
 
 

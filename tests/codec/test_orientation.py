@@ -85,15 +85,15 @@ def test_equal_channels_have_no_order(engine: Engine) -> None:
                 tiles.decode(pairs, shapes, [grey.dtype], engine)[0], grey
             )
         else:
-            with pytest.raises(IntegrityError, match="turned tile of 1 channels"):
+            with pytest.raises(IntegrityError, match="oriented tile of 1 channels"):
                 tiles.decode(pairs, shapes, [grey.dtype], engine)
 
 
 @pytest.mark.parametrize(
     ("payload", "channels"), [(b"", 3), (b"\x00", 3), (b"\x30", 3), (b"\x08", 1), (b"\xff", 1)]
 )
-def test_an_impossible_turn_is_refused(payload: bytes, channels: int) -> None:
-    with pytest.raises(IntegrityError, match="turned tile"):
+def test_an_impossible_orientation_is_refused(payload: bytes, channels: int) -> None:
+    with pytest.raises(IntegrityError, match="oriented tile"):
         Orientation.split(payload, (9, 14, channels), np.dtype(np.uint8))
 
 
@@ -112,7 +112,7 @@ def test_damage_is_an_error_or_other_samples(engine: Engine) -> None:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_vectors_decode(engine: Engine, name: str) -> None:
-    """Payloads written when turned tiles were new decode to the same samples."""
+    """Payloads written when oriented tiles were new decode to the same samples."""
     stem = VECTORS / name
     digest, dtype, *sides = stem.with_suffix(".sha256").read_text().split()
     pair = (TileCodec.LEARNED_ORIENTED, stem.with_suffix(".tile").read_bytes())
@@ -120,6 +120,6 @@ def test_golden_vectors_decode(engine: Engine, name: str) -> None:
     assert hashlib.sha256(samples.tobytes()).hexdigest() == digest
 
 
-def test_identity_leaves_tiles_as_they_are() -> None:
+def test_identity_is_identity() -> None:
     tile = picture()
     np.testing.assert_array_equal(IDENTITY.oriented(tile), tile)

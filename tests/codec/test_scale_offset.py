@@ -107,7 +107,7 @@ def test_any_bits_come_back(bits: list[int], dtype: str, seed: int) -> None:
 
 def header(**changed: int) -> bytes:
     """Return the first bytes of a payload."""
-    fields = {"n": 2, "divisor": 1, "lowest": 0, "hole": 0xFFFFFFFF, "pattern": 0, "codec": 0}
+    fields = {"n": 2, "divisor": 1, "lowest": 0, "fill": 0xFFFFFFFF, "pattern": 0, "codec": 0}
     return struct.pack("<BHqIQB", *(fields | changed).values())
 
 

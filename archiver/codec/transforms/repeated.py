@@ -1,6 +1,6 @@
 """Tiles whose channels are all equal, as of grey images stored as RGB: one of them is coded.
 
-FORMAT.md, "Tiles and codecs".
+FORMAT.md, "Plain codecs".
 """
 
 from __future__ import annotations
