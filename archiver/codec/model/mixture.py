@@ -139,7 +139,7 @@ class Coded:
     def of_high_depth(
         cls, centred: Tensor, grain: Tensor, ends: Tensor, sizes: mgcf.Architecture
     ) -> Coded:
-        """Take samples of more bits (N, H, W, 1), ``grain`` (N,), ``ends`` (N, 2): least and most."""
+        """Take samples of more bits (N, H, W, 1), ``grain`` (N,), ``ends`` (N, 2): least, most."""
         low, high = ends[:, 0, None, None, None], ends[:, 1, None, None, None]
         steps = grain[:, None, None].expand(centred.shape[:-1])
         seen = copyable(centred, sizes)

@@ -83,13 +83,13 @@ class FromJpegs:
         return (jpegs, jpegs.forward(tile)) if jpegs else None
 
     @classmethod
-    def of(cls, tile: Samples, jpegs: Sequence[Found]) -> FromJpegs | None:
+    def of(cls, tile: Samples, jpegs: Sequence[Trace]) -> FromJpegs | None:
         """Return the JPEGs that were found in a tile, None if they cannot be stored."""
         pieces, state = [], ContextState.fresh()
-        for found in jpegs[:MOST_JPEGS]:
+        for trace in jpegs[:MOST_JPEGS]:
             trial = state.copy()
-            if payload := coded.encode(found.coefficients, trial):
-                pieces.append(Piece.of(found.coefficients, found.row, found.column, payload))
+            if payload := coded.encode(trace.coefficients, trial):
+                pieces.append(Piece.of(trace.coefficients, trace.row, trace.column, payload))
                 state = trial
         return cls(tuple(pieces))._levelled(tile) if pieces else None
 

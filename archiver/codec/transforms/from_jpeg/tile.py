@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archiver.codec.classic import Dtype, Shape
-from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.codec.jpeg.context_mixing import ContextState
 from archiver.codec.transforms.from_jpeg import coded, pixels, stream, traces
-from archiver.codec.transforms.from_jpeg.fit import Found
+from archiver.codec.transforms.from_jpeg.fit import Trace
 from archiver.codec.transforms.from_jpeg.pixels import Coefficients, Mode
 from archiver.errors import IntegrityError
 from archiver.image import Samples
@@ -53,15 +53,15 @@ class FromJpeg:
         return (jpeg, jpeg.forward(tile)) if jpeg else None
 
     @classmethod
-    def of(cls, tile: Samples, jpegs: Sequence[Found]) -> FromJpeg | None:
+    def of(cls, tile: Samples, jpegs: Sequence[Trace]) -> FromJpeg | None:
         """Return the one JPEG that was found in a tile, None if there are more or parts of one."""
         if len(jpegs) != 1 or not jpegs[0].is_plain:
             return None
-        [found] = jpegs
-        payload = _payload(found.coefficients)
-        samples = pixels.decode(found.coefficients)
-        mode, no_levels = found.coefficients.mode, bytes(3)
-        plain = cls(mode, found.row, found.column, no_levels, payload, samples)
+        [trace] = jpegs
+        payload = _payload(trace.coefficients)
+        samples = pixels.decode(trace.coefficients)
+        mode, no_levels = trace.coefficients.mode, bytes(3)
+        plain = cls(mode, trace.row, trace.column, no_levels, payload, samples)
         inside = plain.forward(tile)[plain._place]
         if (inside == 0).mean() > _EXACT:
             return plain
