@@ -63,7 +63,7 @@ FLOORS: dict[str, str] = {
     "sources/jpeg2000": "plan > packets throughput > codestream wavelet > blocks",
     "sources/lerc": "segment > plan > walk > blocks huffman > bits blob",
     "sources/segmented": "find_recipes > planes streams > segments > encodings rows "
-    "> asides geometry jpeg_frames jpeg_tile orders runs",
+    "> asides geometry jpeg_frames jpeg_tile orders runs strips",
     "sources/xz": "plan > symbols",
     "sources/zstd": "plan > literals sequences > tables > bits",
     "training": "run > log > export measure train > checkpoint data",

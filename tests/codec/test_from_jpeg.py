@@ -205,7 +205,7 @@ def test_any_coefficients_come_back(
     trace = traces.Trace(
         Coefficients(Mode.GREY, (plane,), (steps, steps)), 0, 0, np.ones((256, 512), np.bool_)
     )
-    monkeypatch.setattr(traces, "find", lambda tile: [found])
+    monkeypatch.setattr(traces, "find", lambda tile: [trace])
     one, _ = FromJpegs.find(np.zeros((256, 512, 1), np.uint8)) or (None, None)
     assert isinstance(one, FromJpeg)
     assert one.payload[0] == (7 if is_standard else jpeg_tiles.Form.AS_IS)

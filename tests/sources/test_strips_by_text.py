@@ -1,7 +1,7 @@
 """Strips of TIFF as FORMAT.md says that their encoders write them, in plain Python.
 
-Written from the section "Strips of TIFF"; the known answers there, and the libraries that archiver
-calls, must agree.
+Written from the section "Strips of TIFF"; the known answers there, and what archiver writes, must
+agree.
 """
 
 from __future__ import annotations

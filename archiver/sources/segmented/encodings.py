@@ -1,39 +1,34 @@
 """How the bytes of a strip or tile are encoded: found in a file, and replayed.
 
-For every encoding there is a fixed program that writes it (a "door"); whether this machine's
-version of that program still writes the same bytes is asked by known answers before replay.
+For every encoding there are fixed rules, in loops of our own or by a plan.  zlib, libdeflate and
+OpenJPH are programs of others: they are asked for known answers before replay.
 """
 
 from __future__ import annotations
 
-import io
 import lzma
 import struct
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cache
+from functools import partial
 
 import imagecodecs
-import numpy as np
 import zstandard
-from PIL import Image as Pillow
 
-from archiver.errors import IntegrityError, ParityError
+from archiver.errors import IntegrityError
 from archiver.sources.bit_packing import Bytes
 from archiver.sources.contract import Unsupported
 from archiver.sources.cursor import Cursor
 from archiver.sources.deflate import settings as deflate_settings
 from archiver.sources.jpeg2000 import plan as jpeg2000_plan
 from archiver.sources.lerc import segment as lerc_segment
-from archiver.sources.segmented import jpeg_frames, orders, runs
+from archiver.sources.segmented import jpeg_frames, orders, runs, strips
 from archiver.sources.segmented.orders import Order
 from archiver.sources.xz import plan as xz_plan
 from archiver.sources.zstd import plan as zstd_plan
 
 _LZMA_MEMORY = 192 << 20  # bytes that its dictionary may take: the largest preset needs 65 MiB
-_TIFF_OFFSETS, _TIFF_ROWS, _TIFF_LENGTHS = 273, 278, 279
 
 
 class Compression(IntEnum):
@@ -240,7 +235,7 @@ def _runs(planned: tuple[bytes, int] | None) -> Match | None:
 
 
 def replay(recipe: Recipe, rows: Bytes, told: bytes = b"") -> bytes:
-    """Encode rows (R, bytes) by the recipe; ParityError if this machine writes other bytes.
+    """Encode rows (R, bytes) by the recipe; ParityError if a program that it asks writes others.
 
     ``told`` is what the recipe needs: its plan, or the bytes of the file before it.
     """
@@ -275,71 +270,12 @@ def replay(recipe: Recipe, rows: Bytes, told: bytes = b"") -> bytes:
             return jpeg2000_plan.replay(rows, told)
         except Unsupported as error:  # of a stream that no writer had a plan of
             raise IntegrityError(f"{error}; the archive is damaged") from error
-    check_encoder(recipe.encoding)
-    try:
-        return _ENCODERS[recipe.encoding](rows)
-    except Exception as error:
-        raise IntegrityError(
-            f"segment of {rows.shape} bytes: expected one that {recipe.encoding.name} encodes,"
-            f" found {error}; the archive is damaged, run `archiver verify` on it"
-        ) from error
-
-
-@cache
-def check_encoder(encoding: Encoding) -> None:
-    """Compare this machine's encoder with its stored known answer."""
-    rows = np.frombuffer(deflate_settings.probe(), np.uint8).reshape(256, 512)
-    try:
-        answer = zlib.crc32(_ENCODERS[encoding](rows))
-    except Exception as error:
-        raise ParityError(f"{encoding.name}: expected an encoder, found none ({error})") from error
-    if answer != _ANSWERS[encoding]:
-        raise ParityError(
-            f"{encoding.name}: expected the bytes of its first version"
-            f" ({_ANSWERS[encoding]:#010x}), found others ({answer:#010x}); install imagecodecs"
-            " 2026.3.6 and Pillow 13.0 to restore"
-        )
-
-
-def _lzw(rows: Bytes) -> bytes:
-    return bytes(imagecodecs.lzw_encode(rows.tobytes()))
-
-
-def _packbits(rows: Bytes) -> bytes:
-    return bytes(imagecodecs.packbits_encode(np.ascontiguousarray(rows), axis=-1))
-
-
-def _lzw_libtiff(rows: Bytes) -> bytes:
-    return _encode_by_libtiff(rows, "tiff_lzw")
-
-
-def _packbits_libtiff(rows: Bytes) -> bytes:
-    return _encode_by_libtiff(rows, "packbits")
-
-
-def _encode_by_libtiff(rows: Bytes, compression: str) -> bytes:
-    """Let the libtiff inside Pillow write the rows as one strip of a grey image, and cut it out."""
-    file = io.BytesIO()
-    picture = Pillow.fromarray(np.ascontiguousarray(rows))
-    picture.save(file, "TIFF", compression=compression, tiffinfo={_TIFF_ROWS: rows.shape[0]})
-    with Pillow.open(file) as written:
-        tags = written.tag_v2  # type: ignore[attr-defined]
-        offsets, lengths = tags[_TIFF_OFFSETS], tags[_TIFF_LENGTHS]
-    if len(offsets) != 1:
-        raise Unsupported("libtiff wrote more than one strip")
-    return file.getvalue()[offsets[0] : offsets[0] + lengths[0]]
+    return _ENCODERS[recipe.encoding](rows)
 
 
 _ENCODERS: dict[Encoding, Callable[[Bytes], bytes]] = {
-    Encoding.LZW_IMAGECODECS: _lzw,
-    Encoding.LZW_LIBTIFF: _lzw_libtiff,
-    Encoding.PACKBITS_IMAGECODECS: _packbits,
-    Encoding.PACKBITS_LIBTIFF: _packbits_libtiff,
-}
-# CRC-32 of the encoded probe, by imagecodecs 2026.3.6 and libtiff 4.7.
-_ANSWERS: dict[Encoding, int] = {
-    Encoding.LZW_IMAGECODECS: 0xD81F62B9,
-    Encoding.LZW_LIBTIFF: 0xDDE20E5E,
-    Encoding.PACKBITS_IMAGECODECS: 0x718ED4CE,
-    Encoding.PACKBITS_LIBTIFF: 0xC92A626B,
+    Encoding.LZW_IMAGECODECS: partial(strips.lzw, libtiff=False),
+    Encoding.LZW_LIBTIFF: partial(strips.lzw, libtiff=True),
+    Encoding.PACKBITS_IMAGECODECS: partial(strips.pack_bits, libtiff=False),
+    Encoding.PACKBITS_LIBTIFF: partial(strips.pack_bits, libtiff=True),
 }
