@@ -5,7 +5,7 @@ Never decodes a payload.  `ArchiveWriter` and `ShardWriter` change an archive, `
 """
 
 from archiver.archive.check import Problem, check_structure
-from archiver.archive.reader import Archive, Entry, StoredModel, StoredObject, Totals
+from archiver.archive.reader import Archive
 from archiver.archive.records import (
     TILE,
     EntryRecord,
@@ -15,6 +15,8 @@ from archiver.archive.records import (
     ShardRecord,
 )
 from archiver.archive.shard import ShardWriter
+from archiver.archive.stored import Entry, StoredModel, StoredObject
+from archiver.archive.usage import Totals
 from archiver.archive.writer import ArchiveWriter
 
 __all__ = [

@@ -2,43 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import compress
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archiver.archive import layout, salvage, validate
 from archiver.archive.index import Index, owner_of
+from archiver.archive.stored import StoredModel
+from archiver.archive.view import View
 from archiver.errors import ArchiverError
-
-if TYPE_CHECKING:
-    from archiver.archive.reader import Archive
 
 Rows = NDArray[np.int64]
 EARLIER: Final = b" (content of earlier generations)"
+_MOST_LISTED = 5
 
 
-def entries_of_payload(archive: Archive, shard: int, offset: int) -> list[bytes]:
+class Manifest(Protocol):
+    """What names entries: the tables, and what is made of them unless they are damaged."""
+
+    @property
+    def index(self) -> Index:
+        """The tables of all generations."""
+
+    @property
+    def view(self) -> View:
+        """Current paths; ArchiverError if entries are damaged."""
+
+    @property
+    def models(self) -> Sequence[StoredModel]:
+        """Every model, by global index; ArchiverError if their table is damaged."""
+
+
+def entries_of_payload(manifest: Manifest, shard: int, offset: int) -> list[bytes]:
     """Return the paths whose object has a payload at that offset of a shard."""
-    return entries_of_objects(archive, _objects(archive.index, shard=shard, offset=offset))
+    return entries_of_objects(manifest, _objects(manifest.index, shard=shard, offset=offset))
 
 
-def entries_of_shard(archive: Archive, shard: int) -> list[bytes]:
+def entries_of_shard(manifest: Manifest, shard: int) -> list[bytes]:
     """Return the paths whose object has a payload in a shard."""
-    return entries_of_objects(archive, _objects(archive.index, shard=shard))
+    return entries_of_objects(manifest, _objects(manifest.index, shard=shard))
 
 
-def entries_of_model(archive: Archive, model: int) -> list[bytes]:
+def entries_of_model(manifest: Manifest, model: int) -> list[bytes]:
     """Return the paths whose object needs a model: for its tiles, or as the base of their model."""
-    models = archive.models
-    own = models[model].sha256
-    needing = [model, *(n for n, other in enumerate(models) if other.base == own)]
-    found = [_objects(archive.index, model=number) for number in needing]
-    return entries_of_objects(archive, np.concatenate(found))
+    models = manifest.models
+    sha256 = models[model].sha256
+    needing = [model, *(n for n, other in enumerate(models) if other.base == sha256)]
+    objects = [_objects(manifest.index, model=number) for number in needing]
+    return entries_of_objects(manifest, np.concatenate(objects))
 
 
-def entries_of_objects(archive: Archive, objects: Rows) -> list[bytes]:
+def entries_of_objects(manifest: Manifest, objects: Rows) -> list[bytes]:
     """Return the current paths of some objects, as far as the entries can be read.
 
     Of a content that no path has any more, those that had it, marked as such.
@@ -47,50 +64,57 @@ def entries_of_objects(archive: Archive, objects: Rows) -> list[bytes]:
     if not len(wanted):
         return []
     try:
-        owners = archive.index.whole("entries", "object")
+        owners = manifest.index.whole("entries", "object")
         is_hit = np.isin(owners, wanted)
-        current = {path: row for path, row in archive.view.items() if is_hit[row]}
+        current = {path: row for path, row in manifest.view.items() if is_hit[row]}
         gone = np.setdiff1d(wanted, owners[list(current.values())])
-        earlier = sorted(_paths_in_whole_tables(archive.index, gone))
+        earlier = sorted(_paths_in_whole_tables(manifest.index, gone))
         return [*current, *(path + EARLIER for path in earlier)]
     except ArchiverError:
-        return sorted(_paths_in_whole_tables(archive.index, wanted))
+        return sorted(_paths_in_whole_tables(manifest.index, wanted))
 
 
-def entries_of_table(archive: Archive, place: int, table: str) -> list[bytes]:
+def entries_of_table(manifest: Manifest, place: int, table: str) -> list[bytes]:
     """Return the paths that need a damaged table of generation ``place + 1``."""
-    index = archive.index
+    index = manifest.index
     if table == "entries":
-        return salvage.paths_of(layout.generation_path(archive.path, place + 1))
+        return salvage.paths_of(layout.generation_path(index.archive, place + 1))
     if table in ("shards", "models"):  # of this generation and later ones
-        return salvage.paths(archive.path)
+        return salvage.paths(index.archive)
     low, high = index.rows(place, "objects")
-    return entries_of_objects(archive, np.arange(low, high))
+    return entries_of_objects(manifest, np.arange(low, high))
+
+
+def listed(paths: Sequence[bytes]) -> str:
+    """Return the clause of a message that names the first of these paths, "" without any."""
+    names = ", ".join(repr(layout.display(path)) for path in paths[:_MOST_LISTED])
+    more = f" and {len(paths) - _MOST_LISTED} more" if len(paths) > _MOST_LISTED else ""
+    return f"; it belongs to {names}{more}" if paths else ""
 
 
 def _paths_in_whole_tables(index: Index, wanted: Rows) -> set[bytes]:
     """Return the paths of some objects, current or not, in the entries that are not damaged."""
-    found: set[bytes] = set()
+    paths: set[bytes] = set()
     for place in index.places("entries"):
         try:
             columns = index.table(place, "entries")
         except ArchiverError:
             continue
-        paths = validate.text(index.where(place, "entries"), columns, "path")
-        found.update(compress(paths, np.isin(columns["object"], wanted)))
-    return found
+        stored = validate.text(index.where(place, "entries"), columns, "path")
+        paths.update(compress(stored, np.isin(columns["object"], wanted)))
+    return paths
 
 
 def _objects(index: Index, **wanted: int) -> Rows:
     """Return the objects with a tile or residue whose columns all have the wanted values."""
-    found = [np.zeros(0, np.int64)]
+    objects = [np.zeros(0, np.int64)]
     for table in ("tiles", "residues"):
         for place in index.places(table):
             try:
-                found.append(_owners(index, place, table, wanted))
+                objects.append(_owners(index, place, table, wanted))
             except ArchiverError:
                 continue  # damaged itself, and reported as such
-    return np.concatenate(found)
+    return np.concatenate(objects)
 
 
 def _owners(index: Index, place: int, table: str, wanted: dict[str, int]) -> NDArray[Any]:

@@ -49,6 +49,16 @@ class Commit:
         info = self.tables.get(table)
         return info.size if info else Size(0)
 
+    def recorded(self) -> dict[str, Any]:
+        """Return what the commit says of itself, for people and programs."""
+        return {
+            "name": layout.generation_name(self.generation),
+            "created": self.created,
+            "writer": self.writer,
+            "rows": {name: info.size.rows for name, info in self.tables.items()},
+            "settings": dict(self.settings),
+        }
+
 
 def render(commit: Commit) -> bytes:
     """Return the commit document: canonical JSON, with the SHA-256 of itself filled in."""

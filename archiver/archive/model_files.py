@@ -6,6 +6,7 @@ both are kept, both are listed, and the damage of the base is damage of what use
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
@@ -14,11 +15,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from archiver.archive import durable, layout
-from archiver.errors import ArchiverError
+from archiver.errors import ArchiverError, IntegrityError
 
 _PREFIX = struct.Struct("<8sHHI")
 _MAGIC, _DIFFERENCE = b"ARCMODEL", 2
 _MAX_HEADER = 1 << 20
+_MAX_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,19 @@ def info_of(archive: Path, sha256: bytes) -> ModelInfo:
         except OSError as error:
             return ModelInfo("", 0, fault=str(durable.unreadable(path, error)))
     return replace(parsed(head), size=size)
+
+
+def read(archive: Path, sha256: bytes) -> bytes:
+    """Return the bytes of a model whose SHA-256 was checked."""
+    path = layout.model_path(archive, sha256)
+    data = durable.read_file(path, limit=_MAX_BYTES)
+    digest = hashlib.sha256(data).digest()
+    if digest != sha256:
+        raise IntegrityError(
+            f"{path}: SHA-256 is {digest.hex()}, expected its name; "
+            "restore the model from a backup or from another archive that uses it"
+        )
+    return data
 
 
 def parsed(data: bytes) -> ModelInfo:

@@ -164,6 +164,19 @@ class ShardReader:
             )
         return payload
 
+    def payload(self, sha256: bytes, size: int, extent: tuple[int, int], crc: int) -> bytes:
+        """Return an extent of a shard of ``size`` bytes, whose CRC-32C was checked."""
+        payload = self.read(sha256, size, extent)
+        actual = crc32c(payload)
+        if actual != crc:
+            offset, length = extent
+            raise IntegrityError(
+                f"{layout.shard_path(self._archive, sha256)}: payload at {offset}, {length} bytes: "
+                f"CRC-32C is {actual:#010x}, manifest says {crc:#010x}; "
+                "restore the shard from a backup of the archive"
+            )
+        return payload
+
     def close(self) -> None:
         """Close every descriptor that is not in use."""
         with self._lock:

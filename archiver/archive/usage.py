@@ -1,4 +1,4 @@
-"""How much room an archive takes on disk, models counted apart."""
+"""The room that an archive takes on disk, by kind; models and work under way count apart."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from archiver.archive import layout
+from archiver.archive import durable, layout
+from archiver.archive.index import Index
 
 
 @dataclass(frozen=True)
@@ -35,3 +36,36 @@ def usage(archive: Path) -> Usage:
         else:
             payload += size
     return Usage(payload, models)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Bytes on disk by kind.  ``manifest`` includes the root; ``uncommitted`` is work under way."""
+
+    shards: int
+    models: int
+    manifest: int
+    uncommitted: int
+
+    @property
+    def archive(self) -> int:
+        """Bytes of the committed archive."""
+        return self.shards + self.models + self.manifest
+
+
+def totals(index: Index) -> Totals:
+    """Return bytes on disk by kind; what no generation refers to counts as uncommitted."""
+    archive = index.archive
+    shards = int(index.whole("shards", "size").sum())
+    models = int(index.whole("models", "size").sum())
+    manifest = (archive / layout.ROOT).stat().st_size
+    manifest += (archive / layout.MANIFEST / "zarr.json").stat().st_size
+    for commit in index.commits:
+        manifest += _bytes_below(layout.generation_path(archive, commit.generation))
+    folders = (archive / name for name in (layout.SHARDS, layout.MODELS, layout.WIP))
+    stored = sum(_bytes_below(folder) for folder in folders if folder.is_dir())
+    return Totals(shards, models, manifest, max(0, stored - shards - models))
+
+
+def _bytes_below(folder: Path) -> int:
+    return sum(size for _, size in durable.regular_files(folder))

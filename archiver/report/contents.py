@@ -19,7 +19,7 @@ from archiver.report.text import (
 )
 
 if TYPE_CHECKING:
-    from archiver.archive.reader import StoredModel
+    from archiver.archive.stored import StoredModel
     from archiver.codec.model.adapter_record import AdapterRecord
     from archiver.pipeline import Entry, ImageInfo, OpenArchive, Totals
 
