@@ -28,8 +28,9 @@ DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
 FLOORS: dict[str, str] = {
     "": "cli > report > jobs training > pipeline > sources codec archive "
     "> compiled image image_headers > errors",
-    "archive": "check writer > reader > affected assemble > stored usage view "
-    "> index salvage tasks > commit lock manifest model_files records seen shard validate "
+    "archive": "check writer > reader recover > affected new_generation "
+    "> assemble stored usage view > index salvage tasks "
+    "> commit lock manifest model_files seen shard validate > records "
     "> durable layout tables",
     "cli": "export info ls pack train unpack verify > options > output",
     "codec": "tiles > learned tuning > inference > transforms reference "

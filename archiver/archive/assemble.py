@@ -43,6 +43,11 @@ class Known:
             known.add(digest, row, fidelity[row])
         return known
 
+    def copy(self) -> Known:
+        """Return what may be added to while this stays as it is."""
+        parts = dict(self.objects), dict(self.shards), dict(self.models)
+        return Known(*parts, self.n_objects, self.n_images)
+
     def wants(self, record: ObjectRecord) -> bool:
         """Whether a content is new, or kept more faithfully than before."""
         best = self.objects.get(record.sha256)

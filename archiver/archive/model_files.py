@@ -1,4 +1,4 @@
-"""What the archive itself knows of a model file: its size, its name, and the base it needs.
+"""Model files as the archive sees them: size, name, the base that each needs; bytes checked.
 
 A model may be stored as the difference to another one, its base (FORMAT.md, "Model file").  Then
 both are kept, both are listed, and the damage of the base is damage of what uses the difference.
@@ -10,12 +10,13 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from archiver.archive import durable, layout
-from archiver.errors import ArchiverError, IntegrityError
+from archiver.archive.records import ShardRecord
+from archiver.errors import ArchiverError, IntegrityError, UsageError
 
 _PREFIX = struct.Struct("<8sHHI")
 _MAGIC, _DIFFERENCE = b"ARCMODEL", 2
@@ -63,6 +64,26 @@ def read(archive: Path, sha256: bytes) -> bytes:
             "restore the model from a backup or from another archive that uses it"
         )
     return data
+
+
+def needed(
+    archive: Path, added: Mapping[bytes, ModelInfo], shards: Sequence[ShardRecord]
+) -> dict[bytes, ModelInfo]:
+    """Return what is known of every model ``added`` or listed by shards, and of their bases.
+
+    They must be on disk: UsageError.
+    """
+    models = dict(added)
+    todo = {digest for shard in shards for digest in shard.models}
+    todo |= {info.base for info in models.values() if info.base is not None}
+    while todo := todo - models.keys():
+        digest = todo.pop()
+        path = layout.model_path(archive, digest)
+        if not path.is_file():
+            raise UsageError(f"{path}: a shard needs this model; call add_model() first")
+        models[digest] = info_of(archive, digest)
+        todo |= {base for base in (models[digest].base,) if base is not None}
+    return models
 
 
 def parsed(data: bytes) -> ModelInfo:

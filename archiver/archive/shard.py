@@ -22,6 +22,7 @@ from typing import Self
 import google_crc32c
 
 from archiver.archive import durable, layout
+from archiver.archive.records import ShardRecord
 from archiver.errors import ArchiverError, IntegrityError, UsageError
 
 MAX_LENGTH = (1 << 32) - 1  # of one payload: the manifest keeps it as u4
@@ -137,6 +138,16 @@ def remove_abandoned(archive: Path) -> None:
             except BlockingIOError:
                 continue  # its writer lives
             path.unlink(missing_ok=True)
+
+
+def check_size(archive: Path, record: ShardRecord) -> None:
+    """Raise IntegrityError unless a finished shard is there with the size that was recorded."""
+    path = layout.shard_path(archive, record.sha256)
+    if not path.is_file() or path.stat().st_size != record.size:
+        raise IntegrityError(
+            f"{path}: expected a finished shard of {record.size} bytes; "
+            "run again, its task is repeated"
+        )
 
 
 class ShardReader:
