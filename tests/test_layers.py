@@ -47,7 +47,8 @@ FLOORS: dict[str, str] = {
     "> delta from_jpeg orientation pieces repeated scale_offset",
     "codec/transforms/from_jpeg": "collage > tile > traces > coded fit > stream > grid pixels",
     "codec/tuning": "rpft > archive_model heads > factors optimisers",
-    "jobs": "run > unpack verify > archive_models generation retry > cluster present tally work "
+    "jobs": "run > coding survey unpack verify > archive_models destination "
+    "generation ledger retry > cluster present restored tally work "
     "> events hard_links model_tuning plan restore shares spec",
     "jobs/cluster": "local remote > pool > members > clients knock outcome probe",
     "pipeline": "write read > engines globs key_tiles known_content tiling",
