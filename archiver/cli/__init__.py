@@ -12,7 +12,7 @@ import archiver
 from archiver.cli.export import export
 from archiver.cli.info import info
 from archiver.cli.ls import ls
-from archiver.cli.output import report_error
+from archiver.cli.output import JSON_FLAG, errors_as_json, report_error, report_usage
 from archiver.cli.pack import pack
 from archiver.cli.train import train
 from archiver.cli.unpack import unpack
@@ -42,8 +42,12 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; report what it raises and exit with its code."""
+        errors_as_json(ctx, JSON_FLAG in ctx.args)  # a wrong option is found before it is read
         try:
             return super().invoke(ctx)
+        except click.ClickException as error:
+            report_usage(error)
+            ctx.exit(error.exit_code)
         except ArchiverError as error:
             report_error(error, error.exit_code)
             ctx.exit(error.exit_code)

@@ -32,8 +32,7 @@ def info(
     """Describe ARCHIVE, or one ENTRY of it.
 
     Of an archive: sizes, models, generations, tiles by codec.  Of an entry: format, why it is kept
-    as it is, checksum, images, tiles by codec, bits per sample, and what adapting the model to it
-    brought.
+    as it is, checksum, images, tiles by codec, bits per sample, and what its adapter brought.
 
     \b
     Examples:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from archiver.cli.output import Output
+from archiver.cli.output import JSON_FLAG, Output
 from archiver.errors import NotFoundError, UsageError
 from archiver.jobs.spec import FIDELITIES, PROFILES
 
@@ -83,16 +83,16 @@ adapt_steps = click.option(
     "--adapt-steps",
     type=int,
     metavar="N",
-    help="Tune the archive model for at most N steps and, with max, image adapters for N passes (at"
-    " most 100); 0: fit nothing to the images, and turn none.  [default: up to 2000, in about a"
+    help="Tune the archive model for at most N steps and, with max, fit adapters for N passes (at"
+    " most 100); 0: tune and fit nothing, try no orientations.  [default: up to 2000, in about a"
     " fifth of the time that coding takes; 12 to 36 passes]",
 )
 adapt_seconds = click.option(
     "--adapt-seconds",
     type=float,
     metavar="S",
-    help="Tune a model, and the adapter of an image, for at most S seconds each; 0: fit nothing"
-    " to the images, and turn none.",
+    help="Tune a model, and fit the adapter of an image, for at most S seconds each; 0: tune and"
+    " fit nothing, try no orientations.",
 )
 dry_run = click.option(
     "--dry-run", is_flag=True, help="Scan and say what would be packed; write nothing."
@@ -125,7 +125,7 @@ figure = click.option(
     "--figure",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Draw the bits of every tile of ENTRY, and its fine-tuning, as PNG, PDF or SVG.",
+    help="Draw the bits of every tile of ENTRY, and the fit of its adapter, as PNG, PDF or SVG.",
 )
 depth = click.option(
     "--depth",
@@ -144,7 +144,7 @@ def output(command: Command) -> Command:
     """Add --json and -q; the command takes what follows from them as ``output``."""
 
     @click.option(
-        "--json", "as_json", is_flag=True, help="Print one JSON object on stdout, nothing else."
+        JSON_FLAG, "as_json", is_flag=True, help="Print one JSON object on stdout, nothing else."
     )
     @click.option("-q", "--quiet", is_flag=True, help="Print errors only (and JSON if asked for).")
     @wraps(command)

@@ -11,6 +11,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from archiver.errors import UsageError
 from archiver.jobs.events import (
     Committed,
     Event,
@@ -24,6 +25,7 @@ from archiver.jobs.events import (
 from archiver.report.text import printable, ratio_text, size_text
 
 _JSON = "archiver.json"  # key in the click context: how to report an error
+JSON_FLAG = "--json"
 
 
 class Output:
@@ -33,7 +35,7 @@ class Output:
         self.as_json = as_json
         self.quiet = quiet
         self._stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-        click.get_current_context().meta[_JSON] = as_json
+        errors_as_json(click.get_current_context(), as_json)
 
     def note(self, message: str) -> None:
         """Tell something that is no error."""
@@ -66,12 +68,26 @@ def write_json(data: Mapping[str, object]) -> None:
     click.echo(json.dumps(data, indent=2))
 
 
+def errors_as_json(ctx: click.Context, as_json: bool) -> None:
+    """Settle whether errors of this command go to stdout as JSON, too."""
+    ctx.meta[_JSON] = as_json
+
+
 def report_error(error: Exception, exit_code: int) -> None:
     """Write an error to stderr, and as JSON to stdout if the command was asked for JSON."""
     click.echo(f"error: {printable(str(error))}", err=True)
+    _error_json(type(error).__name__, str(error), exit_code)
+
+
+def report_usage(error: click.ClickException) -> None:
+    """Write what click says of a wrong option or argument, likewise."""
+    error.show()
+    _error_json(UsageError.__name__, error.format_message(), error.exit_code)
+
+
+def _error_json(kind: str, message: str, exit_code: int) -> None:
     if click.get_current_context().meta.get(_JSON):
-        kind = type(error).__name__
-        write_json({"error": {"kind": kind, "message": str(error), "exit_code": exit_code}})
+        write_json({"error": {"kind": kind, "message": message, "exit_code": exit_code}})
 
 
 class _Watcher:

@@ -21,7 +21,7 @@ from archiver.archive.writer import ArchiveWriter
 from archiver.errors import ArchiverError
 from archiver.jobs import model_tuning
 from archiver.jobs.cluster import Workers
-from archiver.jobs.events import Adaptation, OnEvent, Tuning
+from archiver.jobs.events import ArchiveModel, OnEvent, Tuning
 from archiver.jobs.model_tuning import Tuned, TuneTask
 from archiver.jobs.plan import Item
 from archiver.jobs.spec import PackSettings
@@ -40,16 +40,16 @@ def prepare(
     new: Sequence[Item],
     settings: PackSettings,
     on_event: OnEvent,
-) -> Adaptation:
+) -> ArchiveModel:
     """Return the models, by SHA-256, that the ``new`` files below ``source`` may choose from."""
     if not settings.adapts:
-        return Adaptation(OFF, (base,))
+        return ArchiveModel(OFF, (base,))
     known = _of_base(writer, base)
     task = _task(writer, workers, base, known, source, new, settings)
     tuned = _tuned(writer, workers, task, settings, on_event)
     made = tuple(writer.add_model(parsed(model).name, model) for model in tuned.models)
     models = (base, *(model for model in known if model not in made), *made)
-    return Adaptation(tuned.reason, models, len(made), len(known), dict(tuned.facts))
+    return ArchiveModel(tuned.reason, models, len(made), len(known), dict(tuned.facts))
 
 
 def _of_base(writer: ArchiveWriter, base: bytes) -> tuple[bytes, ...]:

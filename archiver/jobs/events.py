@@ -96,8 +96,10 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Adaptation:
-    """Which models a job's files could choose from, by SHA-256, the base model first; and why.
+class ArchiveModel:
+    """Whether an archive model was tuned, and why; which models a job's files could choose from.
+
+    ``models`` by SHA-256, the base model first.
 
     ``facts`` of the tuning, as far as it came: "pixels" that models could code; bytes of all that,
     estimated from files not tuned on, under the base model ("base_bytes"), with the models found in
@@ -150,7 +152,7 @@ class Summary:
     formats: tuple[FormatTotals, ...] = ()
     kept: tuple[Kept, ...] = ()
     models: tuple[ModelTotals, ...] = ()
-    adaptation: Adaptation | None = None
+    archive_model: ArchiveModel | None = None
     removed: int = 0
 
 

@@ -1,4 +1,4 @@
-"""What a worker does to make an archive model: sample, estimate, fine-tune, decide by bytes.
+"""What a worker does to make an archive model: sample, estimate, tune, decide by bytes.
 
 The model is made if it is expected to pay, and kept if it does: what it saves on files that it was
 not tuned on, scaled to all files, must be more than the bytes that store it.

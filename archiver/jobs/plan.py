@@ -89,7 +89,7 @@ class Task:
     tile: int
     fidelity: str
     profile: str
-    effort: Effort | None = None  # of adapting the model to each file
+    effort: Effort | None = None  # of fitting an adapter to each file
     done: frozenset[bytes] = frozenset()
 
     @property

@@ -19,7 +19,7 @@ from archiver.codec.model import pretrained
 from archiver.jobs import archive_models, cluster, coding, generation, plan, survey
 from archiver.jobs.cluster import probe
 from archiver.jobs.events import (
-    Adaptation,
+    ArchiveModel,
     Committed,
     ModelTotals,
     Notice,
@@ -74,7 +74,7 @@ class _Pack:
         self._model_name = Path(model).stem
         self._model = pretrained.load(model)
         self._ledger = Ledger(on_event)
-        self._adaptation = Adaptation(archive_models.NOTHING_NEW)
+        self._archive_model = ArchiveModel(archive_models.NOTHING_NEW)
         self._removed = 0
 
     def dry_run(self) -> Summary:
@@ -100,8 +100,8 @@ class _Pack:
             on_event=self._on_event,
         ) as workers:
             if groups:
-                self._adapt(writer, workers, base, once)
-            models = self._adaptation.models
+                self._choose_models(writer, workers, base, once)
+            models = self._archive_model.models
             tasks = [self._task(items, models) for items in groups]
             coding.run(writer, workers, tasks, self._ledger)
         return tree, self._commit(writer, tree)
@@ -126,12 +126,12 @@ class _Pack:
             cluster.Place("ARCHIVE", scratch=archive / layout.WIP),
         ]
 
-    def _adapt(
+    def _choose_models(
         self, writer: ArchiveWriter, workers: cluster.Workers, base: bytes, new: Sequence[Item]
     ) -> None:
         """Settle which models the new files may choose from; tune one if it is worth it."""
         source = self._source.resolve()
-        self._adaptation = archive_models.prepare(
+        self._archive_model = archive_models.prepare(
             writer, workers, base, source, new, self.settings, self._on_event
         )
 
@@ -171,7 +171,7 @@ class _Pack:
             "model": self._model_name,
             "model_sha256": hashlib.sha256(self._model).hexdigest(),
             "tile": self.settings.tile_side,
-            "adaptation": self._adaptation.reason,
+            "archive_model": self._archive_model.reason,
             "failed": len(self._ledger.failures),
             "removed": self._removed,
             "seconds": round(time.monotonic() - self._started, 3),
@@ -197,7 +197,7 @@ class _Pack:
             formats=tally.formats,
             kept=tally.kept,
             models=tuple(self._model_totals(*item) for item in tally.models.items()),
-            adaptation=self._adaptation,
+            archive_model=self._archive_model,
             removed=self._removed,
         )
 

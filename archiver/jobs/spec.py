@@ -1,4 +1,4 @@
-"""The settings of a pack job: defaults, limits, and what an archive records of them."""
+"""Settings of a pack job: defaults, limits, and what an archive records of them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class PackSettings:
 
     @property
     def adapts(self) -> bool:
-        """True if the profile asks for models fine-tuned on the data."""
+        """True if the profile asks for archive models tuned on the data, and for adapters."""
         return self.profile != "fast"
 
     @property
@@ -82,7 +82,7 @@ class PackSettings:
 
     @property
     def effort(self) -> Effort | None:
-        """How long to fine-tune on each file; None if the profile does not ask for it."""
+        """How long to fit an adapter to each file; None if the profile asks for none."""
         from archiver.pipeline import Effort  # not for --help
 
         if not self.tunes:

@@ -61,7 +61,7 @@ def entry_json(entry: Entry) -> dict[str, object]:
 
 def entry_in_full_json(entry: Entry) -> dict[str, object]:
     """Return everything about one entry, and what its payloads tell."""
-    return {**entry_json(entry), "adaptation": _adaptation_json(entry)}
+    return {**entry_json(entry), "adapter": _adapter_json(entry)}
 
 
 def entry_shown(entry: Entry) -> RenderableType:
@@ -81,7 +81,7 @@ def entry_shown(entry: Entry) -> RenderableType:
     for page, image in enumerate(entry.images):
         facts.append((f"Image {page}", _image_text(image)))
     if entry.adapter_record is not None:
-        facts.append(("Adapted", _adaptation_text(entry, entry.adapter_record)))
+        facts.append(("Adapter", _adapter_text(entry, entry.adapter_record)))
     return facts_table(facts)
 
 
@@ -115,7 +115,7 @@ def archive_shown(path: Path, archive: OpenArchive) -> RenderableType:
         ("Entries", f"{totals.files} files, {totals.directories} directories, "
                     f"{totals.symlinks} symbolic links; {totals.objects} different contents"),
         ("Input", f"{size_text(totals.input_bytes)} in files"),
-        ("On disk", f"{size}, ratio {ratio}"),
+        ("Size", f"{size}, ratio {ratio}"),
         ("Samples", f"{size_text(totals.sample_bytes)} uncompressed"),
         ("Tiles by codec", tiles_text(totals.tiles)),
     ]  # fmt: skip
@@ -134,11 +134,11 @@ def _model_text(model: StoredModel, models: Sequence[StoredModel]) -> str:
     if not model.base:
         return text
     names = [other.name for other in models if other.sha256 == model.base]
-    text += f"; difference to {printable(names[0]) if names else model.base}"
+    text += f"; tuned from {printable(names[0]) if names else model.base}"
     steps, bits, before = (model.card.get(key) for key in ("steps", "bits", "base_bits"))
     if isinstance(bits, float | int) and isinstance(before, float | int):
         text += (
-            f", {steps} steps, {bits:.3f} bits per sample of files held out, before {before:.3f}"
+            f", {steps} steps: {bits:.3f} bits per sample of files held out, {before:.3f} before"
         )
     return text
 
@@ -189,34 +189,34 @@ def _image_text(image: ImageInfo) -> str:
     )
 
 
-def _adaptation_json(entry: Entry) -> dict[str, object] | None:
-    one = entry.adapter_record
-    if one is None:
+def _adapter_json(entry: Entry) -> dict[str, object] | None:
+    record = entry.adapter_record
+    if record is None:
         return None
     return {
-        "adapter_bytes": len(one.adapter),
-        "bits_per_sample_before": _rate(one.before, entry),
-        "bits_per_sample": _rate(_adapted_bytes(entry, one), entry),
-        "passes": one.n_passes,
-        "seconds": round(one.seconds, 3),
-        "rates": list(one.rates),
+        "bytes": len(record.adapter),
+        "bits_per_sample_before": _rate(record.before, entry),
+        "bits_per_sample": _rate(_adapted_bytes(entry, record), entry),
+        "passes": record.n_passes,
+        "seconds": round(record.seconds, 3),
+        "rates": list(record.rates),
     }
 
 
-def _adaptation_text(entry: Entry, one: AdapterRecord) -> str:
-    after = _adapted_bytes(entry, one)
+def _adapter_text(entry: Entry, record: AdapterRecord) -> str:
+    after = _adapted_bytes(entry, record)
     return (
-        f"{_rate(one.before, entry)} bits per sample with the model as it is, "
-        f"{_rate(after, entry)} with its adapter of {size_text(len(one.adapter))} included "
-        f"({100 * (after / max(1, one.before) - 1):+.1f} %); heads fitted"
-        + (f" and {one.n_passes} passes" if one.n_passes else "")
-        + f" in {one.seconds:.0f} s"
+        f"{size_text(len(record.adapter))}, heads fitted"
+        + (f" and {record.n_passes} passes" if record.n_passes else "")
+        + f" in {record.seconds:.0f} s: {_rate(record.before, entry)} bits per sample without it, "
+        f"{_rate(after, entry)} with it, its own bytes included "
+        f"({100 * (after / max(1, record.before) - 1):+.1f} %)"
     )
 
 
-def _adapted_bytes(entry: Entry, one: AdapterRecord) -> int:
+def _adapted_bytes(entry: Entry, record: AdapterRecord) -> int:
     """Return what all tiles and the adapter take."""
-    return sum(image.stored_bytes for image in entry.images) + len(one.to_bytes())
+    return sum(image.stored_bytes for image in entry.images) + len(record.to_bytes())
 
 
 def _rate(n_bytes: int, entry: Entry) -> float:
@@ -232,7 +232,8 @@ def _bits_per_sample(image: ImageInfo) -> float:
 def _generation_text(generation: Mapping[str, object]) -> str:
     settings = generation.get("settings")
     words = settings.items() if isinstance(settings, Mapping) else ()
-    shown = ", ".join(f"{key} {value}" for key, value in words if value not in (None, [], ""))
+    said = [(key.replace("_", " "), value) for key, value in words]
+    shown = ", ".join(f"{key} {value}" for key, value in said if value not in (None, [], ""))
     return f"{generation.get('name')}: {shown}" if shown else str(generation.get("name"))
 
 

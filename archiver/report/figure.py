@@ -1,4 +1,4 @@
-"""The figure of one entry: where its bits are, and how fine-tuning went."""
+"""The figure of one entry: where its bits are, and how the fit of its adapter went."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def write(path: Path, entry: Entry) -> None:
-    """Draw bits per sample of every tile, and rate against pass if the file was adapted.
+    """Draw bits per sample of every tile, and rate against pass if it has an adapter.
 
     UsageError without matplotlib, without images, or for a name that it cannot write.
     """
@@ -22,12 +22,12 @@ def write(path: Path, entry: Entry) -> None:
         raise UsageError("--figure needs matplotlib: pip install 'archiver[plot]'") from error
     if not entry.images:
         raise UsageError(f"{entry.path}: has no images to draw; it is kept as it is")
-    adaptation = entry.adapter_record
-    figure = Figure(figsize=(10 if adaptation else 5.5, 4.5), layout="constrained")
-    places = figure.subplots(1, 2 if adaptation else 1, squeeze=False)[0]
+    record = entry.adapter_record
+    figure = Figure(figsize=(10 if record else 5.5, 4.5), layout="constrained")
+    places = figure.subplots(1, 2 if record else 1, squeeze=False)[0]
     _map(figure, places[0], entry)
-    if adaptation:
-        _curve(places[1], adaptation.rates, adaptation.n_passes)
+    if record:
+        _curve(places[1], record.rates, record.n_passes)
     try:
         figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:
@@ -46,4 +46,6 @@ def _curve(axes: Any, rates: tuple[float, ...], n_passes: int) -> None:
     first = n_passes + 1 - len(rates)  # 0: after the heads were fitted
     axes.plot(range(first, n_passes + 1), [100 * rate for rate in rates], marker=".")
     axes.axhline(100, color="0.7", linewidth=1)
-    axes.set(xlabel="pass", ylabel="estimated rate, % of the model's own", title="fine-tuning")
+    axes.set(
+        xlabel="pass", ylabel="estimated rate, % of the model's own", title="fit of the adapter"
+    )

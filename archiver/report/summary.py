@@ -15,7 +15,7 @@ from rich.text import Text
 
 from archiver.errors import Verdict
 from archiver.jobs.events import (
-    Adaptation,
+    ArchiveModel,
     FileFailed,
     ModelTotals,
     Summary,
@@ -46,7 +46,7 @@ def pack_json(summary: Summary, settings: PackSettings) -> dict[str, object]:
         "archive": str(summary.archive),
         "generation": summary.generation,
         "profile": settings.profile,
-        "adaptation": _adaptation_json(summary.adaptation),
+        "archive_model": _archive_model_json(summary.archive_model),
         "model": summary.model,
         "dry_run": settings.dry_run,
         "files": summary.files,
@@ -67,17 +67,16 @@ def pack_json(summary: Summary, settings: PackSettings) -> dict[str, object]:
     }
 
 
-def _adaptation_json(adaptation: Adaptation | None) -> dict[str, object]:
-    """Return what was done to adapt models to the data, and why."""
-    if adaptation is None:
+def _archive_model_json(tuned: ArchiveModel | None) -> dict[str, object]:
+    """Return which archive models were tuned or used again, and why."""
+    if tuned is None:
         return {}
+    new = tuned.models[len(tuned.models) - tuned.made :]
     return {
-        "reason": adaptation.reason,
-        "new_models": [
-            m.hex() for m in adaptation.models[len(adaptation.models) - adaptation.made :]
-        ],
-        "reused_models": adaptation.reused,
-        **adaptation.facts,
+        "reason": tuned.reason,
+        "new_models": [sha256.hex() for sha256 in new],
+        "reused_models": tuned.reused,
+        **tuned.facts,
     }
 
 
@@ -88,7 +87,7 @@ def pack_shown(summary: Summary, source: Path, settings: PackSettings) -> Render
     return Group(
         _pack_heading(summary, source),
         *([_format_table(summary)] if summary.formats else []),
-        facts_table(_packfacts_table(summary)),
+        facts_table(_pack_facts(summary)),
         *_failures(summary.failures),
         Text(f"\nNext: archiver verify {_quoted(summary.archive)}"),
     )
@@ -144,20 +143,11 @@ def _format_table(summary: Summary) -> Table:
     return table
 
 
-def _packfacts_table(summary: Summary) -> list[tuple[str, str]]:
-    facts = [
-        (
-            "Archive",
-            archive_size_text(summary.archive_bytes, summary.payload_bytes, summary.model_bytes),
-        ),
-        ("Samples", f"{size_text(summary.sample_bytes)} uncompressed"),
-        ("Base model", summary.model),
-        ("Tiles by codec", tiles_text(summary.tiles)),
-    ]
-    for model in summary.models:
-        facts.append(("Model", _model_text(model)))
-    if summary.adaptation is not None:
-        facts.append(("Archive model", _adaptation_text(summary.adaptation)))
+def _pack_facts(summary: Summary) -> list[tuple[str, str]]:
+    size = archive_size_text(summary.archive_bytes, summary.payload_bytes, summary.model_bytes)
+    facts = [("Archive", size)]
+    if summary.tiles:
+        facts += _coding_facts(summary)
     if summary.unchanged:
         facts.append(("Unchanged", f"{plural(summary.unchanged, 'file')}, already in the archive"))
     if summary.removed:
@@ -165,6 +155,19 @@ def _packfacts_table(summary: Summary) -> list[tuple[str, str]]:
     for kept in summary.kept:
         size = f"{plural(kept.files, 'file')}, {size_text(kept.input_bytes)}"
         facts.append(("Kept as is", f"{size}: {kept.reason} (e.g. {printable(kept.example)})"))
+    return facts
+
+
+def _coding_facts(summary: Summary) -> list[tuple[str, str]]:
+    """Return how the files of this job were coded."""
+    facts = [
+        ("Samples", f"{size_text(summary.sample_bytes)} uncompressed"),
+        ("Base model", summary.model),
+        ("Tiles by codec", tiles_text(summary.tiles)),
+    ]
+    facts += [("Model", _model_text(model)) for model in summary.models]
+    if summary.archive_model is not None:
+        facts.append(("Archive model", _archive_model_text(summary.archive_model)))
     return facts
 
 
@@ -178,15 +181,15 @@ def _model_text(model: ModelTotals) -> str:
     return f"{printable(model.name)} ({size_text(model.size)}): {used}"
 
 
-def _adaptation_text(adaptation: Adaptation) -> str:
+def _archive_model_text(tuned: ArchiveModel) -> str:
     """Say why there is an archive model or not, and what it saved on files it was not tuned on."""
-    facts = adaptation.facts
+    facts = tuned.facts
     if "tuned_bytes" not in facts or not facts["known_bytes"]:
-        return adaptation.reason
+        return tuned.reason
     gain = 100 * (1 - facts["tuned_bytes"] / facts["known_bytes"])
     size = size_text(int(facts["model_bytes"]))
     how = f"{facts['steps']:.0f} steps, {facts['tune_seconds']:.0f} s"
-    return f"{adaptation.reason}: {gain:.1f} % of files held out, for {size}; {how}"
+    return f"{tuned.reason}: {gain:.1f} % of files held out, for {size}; {how}"
 
 
 def verify_json(summary: VerifySummary) -> dict[str, object]:

@@ -17,7 +17,7 @@ import archiver.jobs
 from archiver import errors
 from archiver.cli import EXIT_CODES, main, options
 from archiver.jobs.events import (
-    Adaptation,
+    ArchiveModel,
     Committed,
     FileDone,
     FileFailed,
@@ -37,7 +37,7 @@ PACKED = Summary(
     archive=Path("scans.archive"), generation=1, model="general", files=3, unchanged=1,
     failures=(), input_bytes=3_000_000, sample_bytes=9_000_000, archive_bytes=2_500_000,
     payload_bytes=1_500_000, model_bytes=1_000_000, seconds=12.3456,
-    tiles={"LEARNED": 40, "CONSTANT": 2},
+    tiles={"learned": 40, "constant": 2},
     formats=(FormatTotals("PNG", 1, 2_000_000, 1_000_000), FormatTotals("other", 1, 100, 50)),
     kept=(Kept("not an image", 1, 100, "notes.txt"),),
 )  # fmt: skip
@@ -130,6 +130,7 @@ def test_pack_flag_becomes_setting(
 @pytest.mark.parametrize(
     "flags",
     [
+        ["--no-such-option"],
         ["--tile", "1"],
         ["--adapt-steps", "-1"],
         ["--adapt-seconds", "nan"],
@@ -142,8 +143,14 @@ def test_pack_flag_becomes_setting(
 def test_wrong_option_exits_with_2(
     cli: Callable[..., Result], run: FakeRun, flags: list[str]
 ) -> None:
-    """A wrong option is refused before any work, with exit code 2."""
-    assert cli("pack", "scans", *flags).exit_code == 2
+    """A wrong option is refused before any work, with exit code 2, and as JSON if asked."""
+    refused = cli("pack", "scans", *flags)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    for args in (["scans", *flags, "--json"], ["--json", *flags, "scans"]):
+        refused = cli("pack", *args)
+        error = json.loads(refused.stdout)["error"]
+        assert (refused.exit_code, error["exit_code"], error["kind"]) == (2, 2, "UsageError")
+        assert error["message"] in refused.stderr.replace("\n", " ")
     assert run.calls == []
 
 
@@ -205,7 +212,7 @@ def test_pack_json_carries_the_promised_fields(cli: Callable[..., Result], run: 
     expected = {
         "files": 3, "failed": 1, "input_bytes": 3_000_000, "archive_bytes": 2_500_000,
         "payload_bytes": 1_500_000, "model_bytes": 1_000_000, "sample_bytes": 9_000_000,
-        "seconds": 12.346, "tiles": {"LEARNED": 40, "CONSTANT": 2},
+        "seconds": 12.346, "tiles": {"learned": 40, "constant": 2},
     }  # fmt: skip
     assert expected.items() <= data.items()
 
@@ -219,23 +226,23 @@ def test_archive_model_is_reported(cli: Callable[..., Result], run: FakeRun) -> 
     run.summary = replace(
         PACKED,
         models=(ModelTotals("mgcf-archive", "ab" * 32, 50, 40, 900),),
-        adaptation=Adaptation("it pays", (b"b", b"\xab" * 32), 1, 0, figures),
+        archive_model=ArchiveModel("it pays", (b"b", b"\xab" * 32), 1, 0, figures),
     )
     shown = " ".join(cli("pack", "scans").stdout.split())
     for part in ("mgcf-archive (50 B): 40 tiles, 900 B", "it pays: 10.0 % of files held out"):
         assert part in shown
     data = json.loads(cli("pack", "scans", "--json").stdout)
-    assert data["adaptation"]["new_models"] == ["ab" * 32]
-    assert data["adaptation"]["steps"] == 80
+    assert data["archive_model"]["new_models"] == ["ab" * 32]
+    assert data["archive_model"]["steps"] == 80
     assert data["models"][0]["tiles"] == 40
-    run.summary = replace(PACKED, adaptation=Adaptation("too little data"))
+    run.summary = replace(PACKED, archive_model=ArchiveModel("too little data"))
     assert "too little data" in cli("pack", "scans").stdout
 
 
 def test_pack_table_reads_well(cli: Callable[..., Result], run: FakeRun) -> None:
     """The closing table names formats, ratios, codecs, what was kept and the next command."""
     shown = cli("pack", "scans").stdout
-    for part in ("PNG", "2.00 MB", "LEARNED 40", "not an image", "notes.txt", "Next: archiver ver"):
+    for part in ("PNG", "2.00 MB", "learned 40", "not an image", "notes.txt", "Next: archiver ver"):
         assert part in shown
 
 

@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 
 from archiver import errors
 from archiver.cli import main
-from archiver.codec.model.adapter_record import Adaptation
+from archiver.codec.model.adapter_record import AdapterRecord
 from archiver.jobs.events import Summary
 from archiver.jobs.spec import PackSettings
 from archiver.report import contents, summary
@@ -23,24 +23,24 @@ from archiver.report.text import printable, ratio_text, size_text
 
 IMAGE = SimpleNamespace(
     height=100, width=200, channels=3, dtype="uint8", bit_depth=8, tile_height=64, tile_width=64,
-    sample_bytes=60_000, stored_bytes=15_000, models=["general"], tiles={"LEARNED": 8},
+    sample_bytes=60_000, stored_bytes=15_000, models=["general"], tiles={"learned": 8},
 )  # fmt: skip
 ENTRY = SimpleNamespace(
     path="slides/a.png", kind="file", mode=0o100644, mtime_ns=1, size=30_000, stored_bytes=15_100,
     link=0, is_sparse=False,
     format="PNG", fidelity="bytes", note="", sha256="ab" * 32, images=[IMAGE, IMAGE],
-    adaptation=Adaptation(bytes(1000), 40_000, 12.0, (1.0, 0.8)),
+    adapter_record=AdapterRecord(bytes(1000), 40_000, 12.0, (1.0, 0.8)),
 )  # fmt: skip
 FOLDER = SimpleNamespace(
     path="slides", kind="directory", mode=0o755, mtime_ns=1, size=0, stored_bytes=0,
     link=0, is_sparse=False,
     format="OPAQUE", fidelity="bytes", note="", sha256="", images=[],
-    adaptation=None,
+    adapter_record=None,
 )  # fmt: skip
 TOTALS = SimpleNamespace(
     files=1, directories=1, symlinks=0, objects=1, failed=0, input_bytes=30_000,
     archive_bytes=1_020_000, payload_bytes=20_000, model_bytes=1_000_000, sample_bytes=120_000,
-    seconds=1.5, tiles={"LEARNED": 16},
+    seconds=1.5, tiles={"learned": 16},
 )  # fmt: skip
 
 
@@ -148,8 +148,8 @@ def test_ls_json() -> None:
 def test_info_of_the_archive() -> None:
     """info shows totals, models, generations and tiles by codec, and has them all in JSON."""
     text = CliRunner().invoke(main, ["info", "x"]).stdout
-    for part in ("1.02 MB on disk", "LEARNED 16", "general", "000001: profile fast",
-                 "difference to general, 90 steps"):  # fmt: skip
+    for part in ("1.02 MB on disk", "learned 16", "general", "000001: profile fast",
+                 "tuned from general, 90 steps"):  # fmt: skip
         assert part in text
     data = json.loads(CliRunner().invoke(main, ["info", "x", "--json"]).stdout)
     promised = {

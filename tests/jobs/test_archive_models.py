@@ -80,8 +80,8 @@ def models(archive: Path) -> list[str]:
 
 def facts(summary: Summary) -> dict[str, float]:
     """Return the figures of the model_tuning."""
-    assert summary.adaptation is not None
-    return dict(summary.adaptation.facts)
+    assert summary.archive_model is not None
+    return dict(summary.archive_model.facts)
 
 
 def check(source: Path, archive: Path, out: Path) -> None:
@@ -117,12 +117,12 @@ def test_a_model_that_pays_is_made(tmp_path: Path) -> None:
     kinds = [event for event in events if not isinstance(event, FileDone)]
     assert isinstance(kinds[0], Planned)
     assert kinds[1:3] == [Tuning(), Tuning(is_over=True)]
-    assert summary.adaptation is not None
-    assert summary.adaptation.made == 1
+    assert summary.archive_model is not None
+    assert summary.archive_model.made == 1
     assert facts(summary)["steps"] == STEPS
     saved = facts(summary)["saved_bytes"]
     assert summary.archive_bytes < plain.archive_bytes - 0.5 * saved
-    base, tuned = summary.adaptation.models
+    base, tuned = summary.archive_model.models
     assert info_of(summary.archive, tuned).base == base
     used = {one.sha256: one for one in summary.models}
     assert used[tuned.hex()].tiles > 0.9 * sum(one.tiles for one in summary.models)
@@ -135,9 +135,9 @@ def test_a_model_that_does_not_pay_is_not_kept(tmp_path: Path, profile: str) -> 
     source = noise(tmp_path / "source", 12)
     asked = PackSettings(profile=profile, workers=0, adapt_steps=3, tile=64)
     summary = run.pack(source, tmp_path / "a.archive", asked)
-    assert summary.adaptation is not None
-    assert summary.adaptation.made == 0
-    assert "saves less" in summary.adaptation.reason
+    assert summary.archive_model is not None
+    assert summary.archive_model.made == 0
+    assert "saves less" in summary.archive_model.reason
     assert len(models(tmp_path / "a.archive")) <= 1
 
 
@@ -145,11 +145,11 @@ def test_a_budget_too_short_for_one_model_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Training that shows it will not get anywhere in its time is given up, and reported."""
-    monkeypatch.setattr("archiver.codec.tuning.archive_model.finetune", lambda *_, **__: None)
+    monkeypatch.setattr("archiver.codec.tuning.archive_model.tune", lambda *_, **__: None)
     source = scans(tmp_path / "source", 1, 12)
     summary = run.pack(source, tmp_path / "a.archive", HERE)
-    assert summary.adaptation is not None
-    assert "not enough to tune" in summary.adaptation.reason
+    assert summary.archive_model is not None
+    assert "not enough to tune" in summary.archive_model.reason
     Console(file=io.StringIO()).print(pack_shown(summary, source, HERE))
 
 
@@ -167,11 +167,11 @@ def test_no_model_is_tuned_without_time(
 ) -> None:
     """Profile fast, bounds of 0, and jobs that take seconds: the base model codes all."""
     monkeypatch.setattr(
-        "archiver.codec.tuning.archive_model.finetune", lambda *_, **__: pytest.fail("tuned")
+        "archiver.codec.tuning.archive_model.tune", lambda *_, **__: pytest.fail("tuned")
     )
     summary = run.pack(scans(tmp_path / "source", 1, 8), tmp_path / "a.archive", settings)
-    assert summary.adaptation is not None
-    assert why in summary.adaptation.reason
+    assert summary.archive_model is not None
+    assert why in summary.archive_model.reason
 
 
 def test_a_later_generation_reuses_the_model(
@@ -182,13 +182,13 @@ def test_a_later_generation_reuses_the_model(
     scans(source, 1, 12)
     scans(source / "new", 2, 8)
     monkeypatch.setattr(
-        "archiver.codec.tuning.archive_model.finetune", lambda *_, **__: pytest.fail("tuned")
+        "archiver.codec.tuning.archive_model.tune", lambda *_, **__: pytest.fail("tuned")
     )
     before = models(archive)
     summary = run.pack(source, archive, HERE)
     assert summary.generation == 2
-    assert summary.adaptation is not None
-    assert summary.adaptation.reused == 1
+    assert summary.archive_model is not None
+    assert summary.archive_model.reused == 1
     assert models(archive) == before
     assert [one.name for one in summary.models] == [before[-1]]
     check(source, archive, tmp_path / "out")
@@ -202,8 +202,8 @@ def test_a_later_generation_of_other_data_gets_its_own(
     scans(source, 1, 12)
     walks(source, 12)
     summary = run.pack(source, archive, HERE)
-    assert summary.adaptation is not None
-    assert summary.adaptation.made == 1
+    assert summary.archive_model is not None
+    assert summary.archive_model.made == 1
     assert len(models(archive)) == 3
     check(source, archive, tmp_path / "out")
 
@@ -222,12 +222,12 @@ def test_a_killed_run_finds_its_model_again(
         with pytest.raises(KeyboardInterrupt):
             run.pack(source, tmp_path / "a.archive", HERE)
     monkeypatch.setattr(
-        "archiver.codec.tuning.archive_model.finetune", lambda *_, **__: pytest.fail("tuned")
+        "archiver.codec.tuning.archive_model.tune", lambda *_, **__: pytest.fail("tuned")
     )
     scans(source, 2, 1)
     summary = run.pack(source, tmp_path / "a.archive", HERE)
-    assert summary.adaptation is not None
-    assert summary.adaptation.made == 1
+    assert summary.archive_model is not None
+    assert summary.archive_model.made == 1
     check(source, tmp_path / "a.archive", tmp_path / "out")
 
 
@@ -240,8 +240,8 @@ def test_a_worker_that_dies_while_tuning_costs_the_model_only(
     monkeypatch.setattr("archiver.jobs.plan.MIN_TASK_BYTES", 4096)
     asked = PackSettings(workers=2, adapt_steps=STEPS, tile=64)
     summary = run.pack(source, tmp_path / "a.archive", asked)
-    assert summary.adaptation is not None
-    assert "tuning failed" in summary.adaptation.reason
+    assert summary.archive_model is not None
+    assert "tuning failed" in summary.archive_model.reason
     assert not summary.failures
     check(source, tmp_path / "a.archive", tmp_path / "out")
 
@@ -302,8 +302,8 @@ def test_a_mixed_dataset_gets_models_by_directory(tmp_path: Path) -> None:
     scans(source / "scans", 1, 12)
     walks(source / "walks", 12)
     summary = run.pack(source, tmp_path / "a.archive", HERE)
-    assert summary.adaptation is not None
-    assert summary.adaptation.made >= 2
+    assert summary.archive_model is not None
+    assert summary.archive_model.made >= 2
     names = models(tmp_path / "a.archive")
     assert any(name.endswith((" scans colour", " walks colour")) for name in names)
     assert len({one.sha256 for one in summary.models}) >= 2

@@ -48,7 +48,7 @@ TOO_LONG = (
 BUILDS_ON = "builds on what does not decode: "
 
 Result = Samples | ArchiverError
-Needed = tuple[int, Payload | None]  # what decodes a tile: a model, -1 if none, and an adaptation
+Needed = tuple[int, Payload | None]  # what decodes a tile: a model, -1 if none, and an adapter
 
 
 class _Done:

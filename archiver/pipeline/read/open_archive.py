@@ -221,7 +221,7 @@ class Entry:
 
     @cached_property
     def adapter_record(self) -> AdapterRecord | None:
-        """How the model was adapted to this file, None if it was not; IntegrityError if damaged."""
+        """The adapter fitted to this file, None if there is none; IntegrityError if damaged."""
         return self._restorer.read_adapter_record(self.object) if self.object >= 0 else None
 
     def tile_bits(self, page: int = 0) -> NDArray[np.float64]:

@@ -94,7 +94,7 @@ class Restorer:
         return images
 
     def read_adapter_record(self, index: int) -> AdapterRecord | None:
-        """Return the adaptation of an object, None if it has none; IntegrityError if damaged."""
+        """Return the adapter of an object, None if it has none; IntegrityError if damaged."""
         where = self._beside(index).get(ResidueCodec.ADAPTER_RECORD)
         return AdapterRecord.from_bytes(self.decoder.payload(where)) if where else None
 
