@@ -15,7 +15,7 @@ from archiver.jobs.events import FileDone, FileFailed, FormatTotals, Kept
 from archiver.jobs.plan import Item
 from archiver.sources import Format
 
-OTHER = "other"  # how files kept as they are appear among the formats
+OTHER = Format.OPAQUE.label  # how files kept as they are appear among the formats
 
 
 def stored_bytes(objects: Sequence[ObjectRecord]) -> list[int]:
@@ -89,7 +89,7 @@ class Tally:
                 )
 
     def _add_format(self, item: Item, record: ObjectRecord, stored: int) -> None:
-        name = OTHER if record.format == Format.OPAQUE else Format(record.format).name
+        name = Format(record.format).label
         old = self._formats.get(name, FormatTotals(name, 0, 0, 0))
         self._formats[name] = FormatTotals(
             name, old.files + 1, old.input_bytes + item.size, old.stored_bytes + stored

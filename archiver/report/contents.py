@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LONG_HEADER = (
     f"{'mode':10}  {'size':>12}  {'stored':>12}  {'ratio':>6}  "
-    f"{'format':7}  {'fidelity':8}  {'shape':20}  path"
+    f"{'format':9}  {'fidelity':8}  {'shape':20}  path"
 )
 
 
@@ -34,7 +34,7 @@ def entry_line(entry: Entry) -> str:
     is_file = entry.kind == "file"
     return (
         f"{_mode_text(entry)}  {entry.size:>12}  {entry.stored_bytes:>12}  "
-        f"{ratio_text(entry.size, entry.stored_bytes):>6}  {entry.format if is_file else '-':7}  "
+        f"{ratio_text(entry.size, entry.stored_bytes):>6}  {entry.format if is_file else '-':9}  "
         f"{entry.fidelity if is_file else '-':8}  {_shape_text(entry.images):20}  "
         f"{printable(entry.path)}"
     )

@@ -156,7 +156,7 @@ def decode_samples(format: Format, data: bytes) -> list[Samples]:
     """Decode the samples of a rebuilt file of a format without images (JPEG), (H, W, C) each."""
     if format is not Format.JPEG:
         raise UsageError(
-            f"{format.name}: expected a format whose samples are inside the file (JPEG);"
+            f"{format.label}: expected a format whose samples are inside the file (JPEG);"
             " read the images of the entry, or unpack the file"
         )
     return jpeg.decode(data)
@@ -196,11 +196,11 @@ def _parse_as(
             rebuilt, _ = _digest(rebuild(format, parts.residue, parts.images))
             parts.forget()
         if rebuilt != digest and parts.fidelity is Fidelity.BYTES:
-            raise Unsupported(f"{format.name}: rebuilt file differs")
+            raise Unsupported(f"{format.label}: rebuilt file differs")
     except Exception as error:  # whatever a decoder raises on damaged content
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the system; decoders raise OSError, too
-        note = notes.of(error, format.name, str(path))
+        note = notes.of(error, format.label, str(path))
         return ParsedFile(Format.OPAQUE, (), b"", note, digest, size, digest, Fidelity.BYTES)
     note = notes.steady(parts.note, str(path))
     return ParsedFile(
@@ -212,7 +212,11 @@ def _unread(path: Path) -> str:
     """Return why a file of none of the formats above is kept."""
     with path.open("rb") as file:
         is_pair = nifti.is_header(file.read(nifti.HEADER_BYTES))
-    return "NIFTI: a header; its voxels are in the file beside it" if is_pair else NO_FORMAT
+    return (
+        f"{Format.NIFTI.label}: a header; its voxels are in the file beside it"
+        if is_pair
+        else NO_FORMAT
+    )
 
 
 def _digest(pieces: Iterable[bytes]) -> tuple[bytes, int]:

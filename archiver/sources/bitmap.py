@@ -28,9 +28,9 @@ def split(path: Path, *, fidelity: Fidelity) -> Split:
         size = file.seek(0, 2)
     geometry, offset = _read_bmp(head) if head[:2] == b"BM" else _read_pnm(head)
     if min(geometry.height, geometry.width) < 1:
-        raise Unsupported("BITMAP: empty")
+        raise Unsupported("bitmap: empty")
     if offset + geometry.height * geometry.row_bytes > size:
-        raise Unsupported("BITMAP: cut off")
+        raise Unsupported("bitmap: cut off")
     return find_recipes.split(path, [_strips(geometry, offset)], fidelity=fidelity)
 
 
@@ -43,7 +43,7 @@ def _read_bmp(head: bytes) -> tuple[Geometry, int]:
         width, height, _, bits, compression = struct.unpack_from("<iiHHI", head, 18)
     plain = compression == _BI_RGB or (compression == _BI_BITFIELDS and bits == 32)
     if not plain or bits not in _BMP_BITS:
-        raise Unsupported(f"BITMAP: BMP of {bits} bits, compression {compression}")
+        raise Unsupported(f"bitmap: BMP of {bits} bits, compression {compression}")
     channels, depth = _BMP_BITS[bits]
     geometry = Geometry(
         height=abs(height),
@@ -64,10 +64,10 @@ def _read_pnm(head: bytes) -> tuple[Geometry, int]:
     n_fields = 2 if kind == b"P4" else 3
     match = re.match(rb"P[456]" + _PNM_FIELD * n_fields + rb"\s", head)
     if match is None:
-        raise Unsupported("BITMAP: PNM header")
+        raise Unsupported("bitmap: PNM header")
     width, height, *top = map(int, match.groups())
     if top and not 0 < top[0] < 1 << 16:
-        raise Unsupported("BITMAP: PNM of more than 16 bits")
+        raise Unsupported("bitmap: PNM of more than 16 bits")
     geometry = Geometry(
         height=height,
         width=width,
@@ -83,7 +83,7 @@ def _read_pnm(head: bytes) -> tuple[Geometry, int]:
 def _strips(geometry: Geometry, offset: int) -> Page:
     """Cut the raster into strips; counted from the top although BMP stores the last row first."""
     if not geometry.is_sound:
-        raise Unsupported("BITMAP: sizes that are not supported")
+        raise Unsupported("bitmap: sizes that are not supported")
     strips = planes.small_strips(geometry)
     first = np.arange(strips.n_segments, dtype=np.int64) * strips.segment_height
     rows = np.minimum(strips.segment_height, geometry.height - first)

@@ -34,6 +34,24 @@ class Format(IntEnum):
     JPEG_LS = 13
     DICOM_DEFLATED = 14
 
+    @property
+    def label(self) -> str:
+        """The name that users see, in notes, lists and JSON."""
+        return _LABELS.get(self, self.name)
+
+
+_LABELS = {
+    Format.OPAQUE: "other",
+    Format.BITMAP: "bitmap",
+    Format.NIFTI: "NIfTI",
+    Format.NUMPY: "NumPy",
+    Format.GZIP: "gzip",
+    Format.JPEG_2000: "JPEG 2000",
+    Format.METAIMAGE: "MetaImage",
+    Format.JPEG_LS: "JPEG-LS",
+    Format.DICOM_DEFLATED: "DICOM",
+}
+
 
 class Fidelity(IntEnum):
     """What a rebuilt file shares with the original: every byte, or every sample and metadata."""

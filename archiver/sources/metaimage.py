@@ -59,9 +59,9 @@ def _own(path: Path | Held) -> Voxels:
     with path.open("rb") as file:
         header, end = _read(file.read(MAX_HEADER_BYTES))
     if "elementdatafile" not in header:
-        raise Unsupported("METAIMAGE: a header without an end, or of no image")
+        raise Unsupported("MetaImage: a header without an end, or of no image")
     if header["elementdatafile"].lower() != _LOCAL:
-        raise Unsupported("METAIMAGE: a header; its samples are in the files that it names")
+        raise Unsupported("MetaImage: a header; its samples are in the files that it names")
     return _voxels(header, end)
 
 
@@ -83,11 +83,11 @@ def _voxels(header: Mapping[str, str], offset: int) -> Voxels:
     sizes = _numbers(header, "dimsize")
     kind = header.get("elementtype", "").lower().removeprefix("met_")
     if kind not in _DTYPES:
-        raise Unsupported(f"METAIMAGE: samples of type {kind[:40] or 'none'}")
+        raise Unsupported(f"MetaImage: samples of type {kind[:40] or 'none'}")
     if _numbers(header, "ndims") != (len(sizes),) or len(sizes) < 2 or min(sizes) < 1:
-        raise Unsupported(f"METAIMAGE: an array of {sizes[:9]}")
+        raise Unsupported(f"MetaImage: an array of {sizes[:9]}")
     if not _is_true(header, "binarydata", missing=True):
-        raise Unsupported("METAIMAGE: samples as text")
+        raise Unsupported("MetaImage: samples as text")
     big = _is_true(header, "binarydatabyteordermsb") or _is_true(header, "elementbyteordermsb")
     return Voxels(
         Format.METAIMAGE,
@@ -104,7 +104,7 @@ def _numbers(header: Mapping[str, str], name: str) -> tuple[int, ...]:
     try:
         return tuple(map(int, words))
     except ValueError as error:
-        raise Unsupported(f"METAIMAGE: {name} is {' '.join(words)[:40]}") from error
+        raise Unsupported(f"MetaImage: {name} is {' '.join(words)[:40]}") from error
 
 
 def _number(header: Mapping[str, str], name: str, missing: int) -> int:

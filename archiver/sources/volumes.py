@@ -64,7 +64,7 @@ class Voxels:
         geometry = Geometry.plain(height, width, self.channels, self.dtype)
         if geometry is None:
             raise Unsupported(
-                f"{self.format.name}: {height} x {width} samples of {self.channels} x {self.dtype}"
+                f"{self.format.label}: {height} x {width} samples of {self.channels} x {self.dtype}"
             )
         return Volume(geometry, offset, tuple(counts))
 
@@ -79,14 +79,14 @@ def split(path: Path, voxels: Voxels, *, fidelity: Fidelity) -> Split:
         parts = split_plain(path, voxels, fidelity=fidelity)
         return _wrapped(_PLAIN, parts)
     if path.stat().st_size > MAX_WHOLE_BYTES:
-        raise Unsupported(f"{voxels.format.name}: too large to hold in memory")
+        raise Unsupported(f"{voxels.format.label}: too large to hold in memory")
     return _wrapped(_DEFLATED, _split_deflated(path, voxels, fidelity))
 
 
 def split_plain(path: Path | Held, voxels: Voxels, *, fidelity: Fidelity) -> Split:
     """Split a file whose samples are not compressed, as a segmented file; or raise Unsupported."""
     if voxels.is_deflated:
-        raise Unsupported(f"{voxels.format.name}: compressed twice")
+        raise Unsupported(f"{voxels.format.label}: compressed twice")
     return split_volume(path, voxels.volume(path, voxels.offset), fidelity=fidelity)
 
 

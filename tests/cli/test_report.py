@@ -34,7 +34,7 @@ ENTRY = SimpleNamespace(
 FOLDER = SimpleNamespace(
     path="slides", kind="directory", mode=0o755, mtime_ns=1, size=0, stored_bytes=0,
     link=0, is_sparse=False,
-    format="OPAQUE", fidelity="bytes", note="", sha256="", images=[],
+    format="other", fidelity="bytes", note="", sha256="", images=[],
     adapter_record=None,
 )  # fmt: skip
 TOTALS = SimpleNamespace(

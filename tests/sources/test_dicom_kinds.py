@@ -372,7 +372,7 @@ def test_high_throughput_codestreams(tmp_path: Path, how: str) -> None:
     (tmp_path / "a.jhc").write_bytes(stream)
     check(tmp_path / "a.jhc", Format.JPEG_2000)
     (tmp_path / "b.jhc").write_bytes(imagecodecs.htj2k_encode(grey, reversible=False, level=0.01))
-    assert parse(tmp_path / "b.jhc").note == "JPEG_2000: JPEG 2000 that is not reversible"
+    assert parse(tmp_path / "b.jhc").note == "JPEG 2000: JPEG 2000 that is not reversible"
 
 
 def test_a_deflated_bomb_is_not_inflated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

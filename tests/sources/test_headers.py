@@ -183,7 +183,7 @@ def test_metaimage_that_is_kept_says_why(
     write_mha(tmp_path / "a.mha", volume((5, 20, 31)).tobytes(), **fields)
     parsed = parse(tmp_path / "a.mha")
     assert parsed.format is Format.OPAQUE
-    assert parsed.note.startswith("METAIMAGE: ")
+    assert parsed.note.startswith("MetaImage: ")
     assert why in parsed.note
 
 
@@ -228,7 +228,7 @@ def test_voxels_of_a_pair_are_images(tmp_path: Path, kind: str) -> None:
     PAIRS[kind](voxels).to_filename(tmp_path / "a.img")
     decoded = slices(tmp_path / "a.img", Format.NIFTI)[..., 0]
     assert np.array_equal(decoded, voxels.T)
-    assert parse(tmp_path / "a.hdr").note.startswith("NIFTI: a header")
+    assert parse(tmp_path / "a.hdr").note.startswith("NIfTI: a header")
     data = (tmp_path / "a.img").read_bytes()
     (tmp_path / "a.img.gz").write_bytes(gzip.compress(data))
     assert np.array_equal(slices(tmp_path / "a.img.gz", Format.GZIP)[..., 0], decoded)
@@ -273,7 +273,7 @@ def test_a_stream_that_no_plan_gives_is_named(tmp_path: Path) -> None:
     """Of a volume whose compression is not found, the note says that."""
     voxels = volume((5, 20, 31))
     write_mha(tmp_path / "a.mha", zlib.compress(voxels.tobytes())[:-40], CompressedData=True)
-    assert parse(tmp_path / "a.mha").note.startswith("METAIMAGE: ")
+    assert parse(tmp_path / "a.mha").note.startswith("MetaImage: ")
 
 
 def test_what_is_no_image_says_so(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_what_is_not_reversible_is_kept(tmp_path: Path) -> None:
     for fidelity in Fidelity:
         parsed = parse(path, fidelity=fidelity)
         assert parsed.format is Format.OPAQUE
-        assert parsed.note == "JPEG_2000: JPEG 2000 that is not reversible"
+        assert parsed.note == "JPEG 2000: JPEG 2000 that is not reversible"
 
 
 def test_passes_that_were_left_out(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_what_is_kept_says_why(tmp_path: Path) -> None:
         (tmp_path / "a.jls").write_bytes(stream[:end])
         parsed = parse(tmp_path / "a.jls")
         assert parsed.format is Format.OPAQUE
-        assert parsed.note == "JPEG_LS: JPEG-LS that is cut off"
+        assert parsed.note == "JPEG-LS: JPEG-LS that is cut off"
     assert time.process_time() - began < 1  # it took seconds each
 
 

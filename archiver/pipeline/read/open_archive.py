@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -198,13 +197,13 @@ class Entry:
 
     @property
     def format(self) -> str:
-        """Name of the format, "OPAQUE" for bytes kept as they are."""
-        return _name(Format, self._object.format) if self._object else ""
+        """Name of the format, "other" for bytes kept as they are."""
+        return _format_label(self._object.format) if self._object else ""
 
     @property
     def fidelity(self) -> str:
         """ "bytes" or "samples": what unpacking restores."""
-        return _name(Fidelity, self._object.fidelity).lower() if self._object else ""
+        return _fidelity_name(self._object.fidelity) if self._object else ""
 
     @property
     def note(self) -> str:
@@ -269,7 +268,7 @@ class Entry:
         images = self._restorer.images(self.object) if self.object >= 0 else []
         if images:
             return self._window(self._page(images, page), region)
-        if not self._object or self.kind != "file" or self.format == Format.OPAQUE.name:
+        if not self._object or self.kind != "file" or self._object.format == Format.OPAQUE:
             raise UsageError(
                 f"{self.path}: kept as it is, its samples are not known to the archive; "
                 "unpack it and open the file"
@@ -329,12 +328,20 @@ def _bounds(region: Region | None, height: int, width: int, path: str) -> tuple[
     return top, left, rows_, columns_
 
 
-def _name(ids: type[IntEnum], number: int) -> str:
-    """Return the name of an on-disk id, also of one that this release does not know."""
+def _format_label(number: int) -> str:
+    """Return the name of a format, also of one that this release does not know."""
     try:
-        return ids(number).name
+        return Format(number).label
     except ValueError:
-        return f"{ids.__name__} {number}"
+        return f"format {number}"
+
+
+def _fidelity_name(number: int) -> str:
+    """Return the name of a fidelity, likewise."""
+    try:
+        return Fidelity(number).name.lower()
+    except ValueError:
+        return f"fidelity {number}"
 
 
 def _info(record: Any, tiles: Any, model_names: Sequence[str]) -> ImageInfo:

@@ -186,10 +186,10 @@ class Restorer:
         except ArchiverError:
             raise
         except MemoryError as error:
-            raise within(f"the {file_format.name} file", error) from error
+            raise within(f"the {file_format.label} file", error) from error
         except Exception as error:  # a residue with a valid CRC may still be nonsense
             raise IntegrityError(
-                f"the {file_format.name} file cannot be rebuilt ({error!r}); "
+                f"the {file_format.label} file cannot be rebuilt ({error!r}); "
                 "restore the archive from a backup"
             ) from error
 

@@ -356,7 +356,7 @@ def _recordable(parsed: ParsedFile) -> ParsedFile:
     """Return a file as it is if the manifest has no place for one of its images."""
     faults = (unrecordable(image) for image in parsed.images)
     fault = next((fault for fault in faults if fault), "")
-    return _as_opaque(parsed, f"{parsed.format.name}: {fault}") if fault else parsed
+    return _as_opaque(parsed, f"{parsed.format.label}: {fault}") if fault else parsed
 
 
 def _as_opaque(parsed: ParsedFile, note: str = SMALLER_AS_IS) -> ParsedFile:
