@@ -97,8 +97,8 @@ class _Check:
         ]
 
     def _tables(self) -> Iterator[Problem]:
-        for place, one in enumerate(self._index.commits):
-            for table in one.tables:
+        for place, document in enumerate(self._index.commits):
+            for table in document.tables:
                 where = self._index.where(place, table)
                 try:
                     self._index.table(place, table)
@@ -131,7 +131,7 @@ class _Check:
     def _check_base(self, where: Path, model: bytes) -> None:
         """Raise unless the base of a difference is listed, and so checked, as well."""
         base = parsed(model).base
-        if base is not None and base.hex() not in {one.sha256 for one in self._archive.models}:
+        if base is not None and base.hex() not in {other.sha256 for other in self._archive.models}:
             raise IntegrityError(
                 f"{where}: needs the model {base.hex()}, which the manifest does not list; "
                 "the program that wrote it is at fault: restore a backup of the archive"
@@ -156,10 +156,10 @@ class _Check:
     def _shard(self, path: Path, size: int, payloads: NDArray[np.void]) -> Iterator[Problem]:
         descriptor = durable.open_regular(path)
         try:
-            found = os.fstat(descriptor).st_size
-            if found != size:
+            actual = os.fstat(descriptor).st_size
+            if actual != size:
                 raise IntegrityError(
-                    f"{path}: found {found} bytes; restore the shard from a backup of the archive"
+                    f"{path}: found {actual} bytes; restore the shard from a backup of the archive"
                 )
             if self._read_shards:
                 yield from self._read(path, descriptor, payloads)
@@ -252,8 +252,8 @@ def _crc32c(descriptor: int, offset: int, length: int) -> int:
 
 
 def _stranger(path: Path) -> Problem:
-    found = "a file that does not belong to it"
-    return Problem(str(path), "only files of the archive", found, "move it elsewhere")
+    what = "a file that does not belong to it"
+    return Problem(str(path), "only files of the archive", what, "move it elsewhere")
 
 
 def _problem(

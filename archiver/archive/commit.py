@@ -140,11 +140,11 @@ def read_history(archive: Path, newest: Commit) -> list[Commit]:
 def candidates(archive: Path) -> list[Commit]:
     """Return what could stand in for a damaged root: itself if whole, then the copies."""
     paths = [archive / layout.ROOT, *_good_copies(archive)]
-    found = []
+    commits = []
     for path in paths:
         with contextlib.suppress(FormatError, IntegrityError):
-            found.append(parse(path, durable.read_file(path, limit=MAX_BYTES)))
-    return found
+            commits.append(parse(path, durable.read_file(path, limit=MAX_BYTES)))
+    return commits
 
 
 def unswitched(archive: Path, newest: Commit | None) -> Commit | None:
@@ -266,10 +266,10 @@ def _predecessor(archive: Path, commit: Commit) -> Commit:
     number = commit.generation - 1
     path = layout.generation_path(archive, number) / "zarr.json"
     data = durable.read_file(path, limit=MAX_BYTES)
-    found = hashlib.sha256(data).hexdigest()
-    if found != commit.previous:
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != commit.previous:
         raise IntegrityError(
-            f"{path}: SHA-256 is {found}, generation {commit.generation} says "
+            f"{path}: SHA-256 is {digest}, generation {commit.generation} says "
             f"{commit.previous or 'none'}; restore {path} from a backup of the archive"
         )
     earlier = parse(path, data)
@@ -279,14 +279,14 @@ def _predecessor(archive: Path, commit: Commit) -> Commit:
 
 
 def _check_names(folder: Path, commit: Commit) -> None:
-    found = {item.name for item in folder.iterdir()}
+    names = {item.name for item in folder.iterdir()}
     expected = {"zarr.json", *commit.tables}
-    if missing := expected - found:
+    if missing := expected - names:
         raise IntegrityError(
             f"{folder / min(missing)}: expected a table, found nothing; "
             "restore it from a backup of the archive"
         )
-    if extra := found - expected:
+    if extra := names - expected:
         raise IntegrityError(
             f"{folder / min(extra)}: this does not belong to the archive; move it elsewhere"
         )

@@ -60,11 +60,11 @@ def read_table(folder: Path, table: str, size: Size, *, sha256: str) -> dict[str
     """Return the columns of a table after its files were checked against ``sha256``."""
     files = _Files(folder)
     _check_names(files, table, size)
-    found = _digest(files)
+    digest = _digest(files)
     columns = _read_columns(files, table, size)  # names the damaged file if its checks notice
-    if found != sha256:
+    if digest != sha256:
         raise IntegrityError(
-            f"{folder}: damaged, its files have SHA-256 {found}, expected {sha256}; "
+            f"{folder}: damaged, its files have SHA-256 {digest}, expected {sha256}; "
             "restore the folder from a backup of the archive"
         )
     return columns
@@ -132,8 +132,8 @@ def _read_column(files: _Files, column: Column, size: Size) -> NDArray[Any]:
     values = np.zeros(shape, column.dtype)
     for index in range(column.n_chunks(size)):
         name = f"{column.name}/{column.chunk_name(index)}"
-        part = values[index * step : (index + 1) * step]
-        part[...] = _read_chunk(files, name, column, step)[: len(part)]
+        rows = values[index * step : (index + 1) * step]
+        rows[...] = _read_chunk(files, name, column, step)[: len(rows)]
     values.flags.writeable = False
     return values
 
@@ -156,9 +156,9 @@ def _inflate(frame: bytes, expected: int) -> bytes:
     """Return the content of a frame that must have ``expected`` bytes; RuntimeError, ValueError."""
     from numcodecs.zstd import Zstd
 
-    found = _declared_length(frame)
-    if found != expected:
-        raise ValueError(f"it declares {found} bytes, expected {expected}")
+    declared = _declared_length(frame)
+    if declared != expected:
+        raise ValueError(f"it declares {declared} bytes, expected {expected}")
     raw = bytes(Zstd().decode(frame))
     if len(raw) != expected:
         raise ValueError(f"it inflates to {len(raw)} bytes, expected {expected}")

@@ -21,10 +21,10 @@ _MAX_METADATA = 1 << 16
 
 def paths(archive: Path) -> list[bytes]:
     """Return the paths of all generations, sorted, as far as their tables can be read."""
-    found: set[bytes] = set()
+    known: set[bytes] = set()
     for folder in (archive / layout.MANIFEST).glob("[0-9]*"):
-        found.update(paths_of(folder))
-    return sorted(found)
+        known.update(paths_of(folder))
+    return sorted(known)
 
 
 def paths_of(generation: Path) -> list[bytes]:

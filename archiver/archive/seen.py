@@ -50,7 +50,7 @@ def read(archive: Path) -> Seen:
 
 def write(archive: Path, seen: Seen) -> None:
     """Replace what is known, if it is not the same."""
-    rows = [(path, one.content, one.ctime_ns, one.inode) for path, one in sorted(seen.items())]
+    rows = [(path, s.content, s.ctime_ns, s.inode) for path, s in sorted(seen.items())]
     data, path = np.array(rows, _ROW).tobytes(), archive / layout.SEEN
     if data != _stored(path):
         durable.replace_file(path, data, scratch=path.with_suffix(".tmp"))

@@ -210,10 +210,10 @@ class _Descriptor:
     def __init__(self, path: Path, size: int) -> None:
         self.number = -1
         self.number = durable.open_regular(path)
-        found = os.fstat(self.number).st_size
-        if found != size:
+        actual = os.fstat(self.number).st_size
+        if actual != size:
             raise IntegrityError(
-                f"{path}: expected {size} bytes, found {found}; restore the shard from a backup"
+                f"{path}: expected {size} bytes, found {actual}; restore the shard from a backup"
             )
 
     def __del__(self) -> None:

@@ -60,7 +60,7 @@ def info(
         if faults:
             ctx.exit(IntegrityError.exit_code)
         return
-    found = opened.entry(entry)
+    described = opened.entry(entry)
     if figure is not None:
-        draw.write(figure, found)
-    output.result(contents.entry_shown(found), contents.entry_in_full_json(found))
+        draw.write(figure, described)
+    output.result(contents.entry_shown(described), contents.entry_in_full_json(described))

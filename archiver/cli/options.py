@@ -166,10 +166,10 @@ def archive_here(folder: Path) -> Path:
     """Return the archive at or in ``folder``; raises if there is none, or more than one."""
     if (folder / "zarr.json").is_file():
         return folder
-    found = sorted(path.parent for path in folder.glob("*.archive/zarr.json"))
-    if not found:
+    archives = sorted(path.parent for path in folder.glob("*.archive/zarr.json"))
+    if not archives:
         raise NotFoundError(f"{folder.absolute()}: no archive here; name it: archiver verify PATH")
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
+    if len(archives) > 1:
+        names = ", ".join(path.name for path in archives)
         raise UsageError(f"{folder.absolute()}: several archives here, name one of: {names}")
-    return found[0]
+    return archives[0]

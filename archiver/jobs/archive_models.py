@@ -142,8 +142,8 @@ def _read(data: bytes | None) -> tuple[str, Tuned] | None:
     if data is None:
         return None
     try:
-        found = json.loads(data)
-        models = tuple(base64.b64decode(model) for model in found["models"])
-        return found["what"], Tuned(found["reason"], models, found["facts"])
+        document = json.loads(data)
+        models = tuple(base64.b64decode(model) for model in document["models"])
+        return document["what"], Tuned(document["reason"], models, document["facts"])
     except (ValueError, KeyError, TypeError):
         return None  # of another release: tuned again

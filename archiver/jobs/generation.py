@@ -29,7 +29,7 @@ def entries(
     entry that they have.
     """
     links = numbered(items, known.entries)
-    found = []
+    changed = []
     for item in items:
         sha256 = contents.get(item.path) or known.content(item)
         if sha256 is None and item.kind != layout.DIRECTORY:
@@ -42,8 +42,8 @@ def entries(
         link = links.get(item.path, 0)
         entry = EntryRecord(item.path, item.kind, item.mode, item.mtime_ns, sha256, link, is_sparse)
         if before is None or not _is_same(entry, before):
-            found.append(entry)
-    return found
+            changed.append(entry)
+    return changed
 
 
 def _is_same(entry: EntryRecord, before: Known) -> bool:
@@ -87,7 +87,7 @@ def numbered(items: Iterable[Item], known: Mapping[bytes, Known]) -> dict[bytes,
         if item.file is not None:
             groups.setdefault(item.file, []).append(item.path)
     had = {path: known[path].link for paths in groups.values() for path in paths if path in known}
-    used = {one.link for one in known.values()}
+    used = {entry.link for entry in known.values()}
     fresh = (number for number in itertools.count(1) if number not in used)
     numbers: dict[bytes, int] = {}
     taken = {0}
@@ -131,7 +131,7 @@ def gone(
     something below it does.  One that only stood above what was included goes with that.
     """
     is_hidden = _hidden(failed, exclude)
-    absent = {path for path in known.entries if path not in scan.found and not is_hidden(path)}
+    absent = {path for path in known.entries if path not in scan.paths and not is_hidden(path)}
     is_included = globs.any_of(include)
     asked = {path for path in absent if not include or is_included(os.fsdecode(path))}
     folders = {path for path in absent - asked if known.entries[path].kind == layout.DIRECTORY}

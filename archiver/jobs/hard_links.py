@@ -34,13 +34,13 @@ def other_names(files: Sequence[Entry]) -> list[OtherName]:
     all names left the others as they had been.
     """
     first: dict[tuple[int, ...], Entry] = {}
-    found = []
+    others = []
     for entry in files:
         key = (entry.link, entry.object, entry.mode, entry.mtime_ns)
         leader = first.setdefault(key, entry)
         if entry.link and leader is not entry:
-            found.append(OtherName(entry, leader))
-    return found
+            others.append(OtherName(entry, leader))
+    return others
 
 
 def untangled(dest: Path, files: Sequence[Entry], missing: Collection[Entry]) -> list[Entry]:
@@ -61,8 +61,8 @@ def untangled(dest: Path, files: Sequence[Entry], missing: Collection[Entry]) ->
     return removed
 
 
-def _is_one(one: Entry, other: Entry) -> bool:
-    return one.link != 0 and (one.link, one.mode, one.mtime_ns) == (
+def _is_one(leader: Entry, other: Entry) -> bool:
+    return leader.link != 0 and (leader.link, leader.mode, leader.mtime_ns) == (
         other.link,
         other.mode,
         other.mtime_ns,

@@ -170,9 +170,9 @@ class _Tuning:
         coded = codec.encode(tiles, base)
         parts = [learned.parts(*pair, base) for pair in zip(tiles, coded, strict=True)]
         learnt = [
-            (Shown.of(part), 8.0 * len(one.payload) / len(each))
-            for each, one in zip(parts, coded, strict=True)
-            for part in each
+            (Shown.of(piece), 8.0 * len(encoded.payload) / len(pieces))
+            for pieces, encoded in zip(parts, coded, strict=True)
+            for piece in pieces
         ]
         is_asked = self._task.steps is not None
         model = archive_model.tune(
@@ -194,7 +194,7 @@ class _Tuning:
         from archiver.codec.model import model_delta, model_file
         from archiver.codec.tuning import archive_model
 
-        found: list[tuple[float, bytes, Engine]] = []  # bytes in all, the file, its engine
+        tried: list[tuple[float, bytes, Engine]] = []  # bytes in all, the file, its engine
         card = model_file.ModelFile.from_bytes(tuned).card
         self._facts["steps"] = self._facts.get("steps", 0) + card["steps"]
         for step in ROUNDINGS:
@@ -204,10 +204,10 @@ class _Tuning:
             card |= self._held.judge(engine, group.files) | {"rounding": step}
             card["base"] = model_file.digest(self._base)
             stored = model_delta.difference(model_file.with_card(model, card), self._base)
-            found.append((self._held.total_with_last + len(stored), stored, engine))
-            if found[-1][0] > min(total for total, *_ in found):
+            tried.append((self._held.total_with_last + len(stored), stored, engine))
+            if tried[-1][0] > min(total for total, *_ in tried):
                 break
-        total, stored, engine = min(found, key=lambda one: one[0])
+        total, stored, engine = min(tried, key=lambda rounding: rounding[0])
         if total < self._held.total:
             self._held.add(engine, group.files)
             self._made.append(stored)
@@ -289,8 +289,8 @@ class _HeldOut:
         chosen = [tile for tile in self._tiles if files is None or tile.file in files]
         coded = codec.encode([tile.samples for tile in chosen], engine)
         self._last = {}
-        for tile, one in zip(chosen, coded, strict=True):
-            size = tile.scale * len(one.payload)
+        for tile, encoded in zip(chosen, coded, strict=True):
+            size = tile.scale * len(encoded.payload)
             self._last[tile.file] = self._last.get(tile.file, 0.0) + size
         n_samples = sum(tile.scale * tile.samples.size for tile in chosen)
         before = sum(self._under_base.get(file, 0.0) for file in self._last)

@@ -72,7 +72,7 @@ class Scan:
     failures: tuple[tuple[str, str], ...]  # path, reason
     skipped: tuple[str, ...]
     notices: tuple[str, ...] = ()
-    found: frozenset[bytes] = frozenset()
+    paths: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def scan(
         raise NotFoundError(f"{source}: expected a directory, found nothing; check the path")
     walk = _Walk(source, globs.any_of(exclude), skip)
     items = sorted(walk.run(), key=lambda item: item.path)
-    found = frozenset(item.path for item in items)
+    paths = frozenset(item.path for item in items)
     if include:
         items = _included(items, globs.any_of(include))
     return Scan(
@@ -134,7 +134,7 @@ def scan(
         tuple(sorted(walk.failures)),
         tuple(sorted(walk.skipped)),
         tuple(sorted(walk.notices)),
-        found,
+        paths,
     )
 
 
@@ -160,8 +160,8 @@ class _Walk:
 
     def _list(self, folder: bytes) -> Iterator[Item]:
         try:
-            with os.scandir(os.fsencode(self._source / os.fsdecode(folder))) as found:
-                entries = list(found)
+            with os.scandir(os.fsencode(self._source / os.fsdecode(folder))) as items:
+                entries = list(items)
         except OSError as error:
             name = os.fsdecode(folder) or "."
             self.failures.append((name, f"the directory cannot be read: {error.strerror}"))

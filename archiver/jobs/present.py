@@ -55,16 +55,16 @@ class Present:
         good = known_content.known(archive, Fidelity[fidelity.upper()])
         entries = {}
         for entry in reader.entries():
-            one = reader.object(entry.object) if entry.object >= 0 else None
+            content = reader.object(entry.object) if entry.object >= 0 else None
             entries[entry.path] = Known(
                 entry.kind,
                 entry.mode,
                 entry.mtime_ns,
-                one.size if one is not None and entry.kind == layout.FILE else 0,
-                one.sha256 if one is not None else None,
+                content.size if content is not None and entry.kind == layout.FILE else 0,
+                content.sha256 if content is not None else None,
                 entry.link,
                 entry.is_sparse,
-                is_good=one is None or one.sha256 in good,
+                is_good=content is None or content.sha256 in good,
             )
         return cls(entries, is_empty=False, seen=seen.read(archive))
 
@@ -90,9 +90,9 @@ class Present:
         """
         there = [item for item in items if self.content(item) is not None]
         sights = [(item, self.seen.get(seen.key(item.path))) for item in there]
-        same = [one.inode == i.inode for i, one in sights if one and one.ctime_ns == i.ctime_ns]
+        same = [s.inode == i.inode for i, s in sights if s and s.ctime_ns == i.ctime_ns]
         keeps_inodes = 2 * sum(same) >= len(same)
-        return [i for i, one in sights if one and not self._is_as_seen(i, one, keeps_inodes)]
+        return [i for i, sight in sights if sight and not self._is_as_seen(i, sight, keeps_inodes)]
 
     def _is_as_seen(self, item: Item, sight: Sight, keeps_inodes: bool) -> bool:
         if sight.content != seen.key(self.content(item) or b""):
@@ -104,8 +104,8 @@ class Present:
         first = {item.file or item.path: item for item in reversed(items)}
         with ThreadPoolExecutor(_READERS) as pool:
             digests = pool.map(lambda item: _sha256(source, item), first.values())
-            found = dict(zip(first, digests, strict=True))
-        return [i for i in items if found[i.file or i.path] != self.content(i)]
+            contents = dict(zip(first, digests, strict=True))
+        return [i for i in items if contents[i.file or i.path] != self.content(i)]
 
     def sights(
         self, items: Iterable[Item], contents: Mapping[bytes, bytes], failed: Collection[bytes]

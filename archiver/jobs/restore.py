@@ -37,9 +37,9 @@ class UnpackTask:
         """Return the task in two parts, or as it is if it is of one object."""
         middle = len(self.objects) // 2
         return [
-            replace(self, objects=self.objects[part], targets=self.targets[part])
-            for part in (slice(0, middle), slice(middle, None))
-            if self.objects[part]
+            replace(self, objects=self.objects[half], targets=self.targets[half])
+            for half in (slice(0, middle), slice(middle, None))
+            if self.objects[half]
         ]
 
 

@@ -103,10 +103,11 @@ class Tally:
     @property
     def formats(self) -> tuple[FormatTotals, ...]:
         """The formats, by name, those kept as they are last."""
-        order = sorted(self._formats.values(), key=lambda one: (one.name == OTHER, one.name))
-        return tuple(order)
+        return tuple(
+            sorted(self._formats.values(), key=lambda f: (f.name == OTHER, f.name.casefold()))
+        )
 
     @property
     def kept(self) -> tuple[Kept, ...]:
         """Why files are kept as they are, the most frequent reason first."""
-        return tuple(sorted(self._kept.values(), key=lambda one: (-one.files, one.reason)))
+        return tuple(sorted(self._kept.values(), key=lambda kept: (-kept.files, kept.reason)))

@@ -117,8 +117,8 @@ class _Verify:
                 self._decode(opened, entries, workers, scheduler)
         if was_there and not root.exists():  # a mount that went away takes all files along
             self._problems = [
-                replace(one, found="the archive is no longer there", verdict=Verdict.UNCHECKED)
-                for one in self._problems
+                replace(problem, found="the archive is no longer there", verdict=Verdict.UNCHECKED)
+                for problem in self._problems
             ]
         for problem in self._problems:
             for path in problem.entries or (problem.where,):
@@ -181,10 +181,10 @@ class _Verify:
             on_event=self._on_event,
             is_final=lambda error: isinstance(error, ParityError),
         ):
-            found = self._found(outcome)
-            bad = {index for index, *_ in found}
+            faults = self._faults_of(outcome)
+            bad = {index for index, *_ in faults}
             if is_last or outcome.result is None:
-                for index, message, verdict in found:
+                for index, message, verdict in faults:
                     paths = [entry.path for entry in users[index]] or self._earlier(index)
                     self._report(paths, message, verdict)
             else:
@@ -194,7 +194,7 @@ class _Verify:
             self._tell_good(outcome, bad, users)
         return doubtful
 
-    def _found(
+    def _faults_of(
         self, outcome: cluster.Outcome[VerifyTask, VerifyResult]
     ) -> tuple[tuple[int, str, Verdict], ...]:
         """Return what is wrong with the objects of a task, alone or with all of them."""
@@ -225,16 +225,16 @@ class _Verify:
     def _earlier(self, index: int) -> list[str]:
         """Return the paths that had a content which no path has any more."""
         archive = known_content.opened(self._archive)
-        found = entries_of_objects(archive, np.array([index]))
-        return [os.fsdecode(path) for path in found] or [NAMELESS]
+        paths = entries_of_objects(archive, np.array([index]))
+        return [os.fsdecode(path) for path in paths] or [NAMELESS]
 
     def _report(self, paths: Sequence[str], message: str, verdict: Verdict) -> None:
-        found, _, advice = message.rpartition("; ")
+        fault, _, advice = message.rpartition("; ")
         self._problems.append(
             Problem(
                 where=paths[0],
                 expected="what was packed",
-                found=found or message,
+                found=fault or message,
                 advice=advice or "restore the archive from a backup",
                 entries=tuple(paths),
                 verdict=verdict,

@@ -74,19 +74,21 @@ def _result(
     task: Task, outcomes: Sequence[tuple[Item, Packed | Failure]], shard: ShardWriter
 ) -> TaskResult:
     """Finish the shard, if anything is in it, and say what came of each item."""
-    done = [(item, one) for item, one in outcomes if isinstance(one, Packed)]
-    objects = {one.sha256: one.record for _, one in done if one.record is not None}
+    done = [(item, packed) for item, packed in outcomes if isinstance(packed, Packed)]
+    objects = {packed.sha256: packed.record for _, packed in done if packed.record is not None}
     record = None
     if objects:
         sha256, size = shard.finish()
         kept, used = rows.with_used_models(list(objects.values()), task.models)
         record = ShardRecord(sha256, size, kept, _with_bases(task, used))
     return TaskResult(
-        contents=tuple((item.path, one.sha256) for item, one in done),
+        contents=tuple((item.path, packed.sha256) for item, packed in done),
         failures=tuple(
-            (item.path, one.message) for item, one in outcomes if isinstance(one, Failure)
+            (item.path, failure.message)
+            for item, failure in outcomes
+            if isinstance(failure, Failure)
         ),
-        notices=tuple(notice for _, one in done for notice in one.notices),
+        notices=tuple(notice for _, packed in done for notice in packed.notices),
         shard=record,
     )
 

@@ -215,7 +215,7 @@ def verify_shown(summary: VerifySummary) -> RenderableType:
     if not summary.problems:
         return Text(f"{checked}\nNo problems: {_MEANING[summary.depth]}.")
     lines = [_problem_text(problem) for problem in summary.problems[:MAX_LISTED]]
-    unchecked = sum(one.verdict == Verdict.UNCHECKED for one in summary.problems)
+    unchecked = sum(problem.verdict == Verdict.UNCHECKED for problem in summary.problems)
     counts = plural(len(summary.problems) - unchecked, "problem")
     if unchecked:
         counts = f"{counts}, {unchecked} that could not be checked (not known to be damaged)"
@@ -225,9 +225,9 @@ def verify_shown(summary: VerifySummary) -> RenderableType:
 
 def _verdict(summary: VerifySummary) -> str:
     """Return the verdict on the archive in a word or two: the worst of its problems."""
-    found = {one.verdict for one in summary.problems}
+    verdicts = {problem.verdict for problem in summary.problems}
     order = (Verdict.DAMAGED, Verdict.UNCHECKED)
-    return next((str(verdict) for verdict in order if verdict in found), "good")
+    return next((str(verdict) for verdict in order if verdict in verdicts), "good")
 
 
 def _problem_json(problem: Problem) -> dict[str, object]:

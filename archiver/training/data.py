@@ -76,15 +76,15 @@ def load_domain(folder: Path, weight: float, *, side: int, seed: int, limit: int
     skipped: list[str] = []
     n_bytes = 0
     for index in rng.permutation(len(files)):
-        found, why = _read_or_why(files[index], side, rng)
-        size = sum(image.nbytes for image in found)
+        read, why = _read_or_why(files[index], side, rng)
+        size = sum(image.nbytes for image in read)
         if n_bytes + size > limit:
-            found, why = [], "over the memory limit"
-        if not found:
+            read, why = [], "over the memory limit"
+        if not read:
             skipped.append(f"{files[index].relative_to(folder)}: {why}")
             continue
-        images += [image for image in found if image.dtype == np.uint8]
-        deep += [image for image in found if image.dtype == np.uint16]
+        images += [image for image in read if image.dtype == np.uint8]
+        deep += [image for image in read if image.dtype == np.uint16]
         n_bytes += size
     if not images and not deep:
         raise UsageError(

@@ -51,14 +51,14 @@ def measure(model: bytes, folders: Sequence[Path], *, workers: int = 0) -> list[
 
     ``workers`` processes share the images; 0 codes them in this one.
     """
-    found = [_images(folder) for folder in folders]
+    sets = [_images(folder) for folder in folders]
     if not workers:
         engine = Engine.open(model, device="cpu", threads=1)
-        return [_sum(images, [_code(engine, path) for path in images.paths]) for images in found]
+        return [_sum(images, [_code(engine, path) for path in images.paths]) for images in sets]
     context = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(workers, context, _open, (model,)) as pool:
-            return [_sum(images, list(pool.map(_code_there, images.paths))) for images in found]
+            return [_sum(images, list(pool.map(_code_there, images.paths))) for images in sets]
     except BrokenProcessPool as error:
         raise MachineError(
             "a process that measured was killed or ran out of memory; measure with --workers 0"

@@ -130,13 +130,13 @@ def _of_that_size(
 ) -> checkpoint.Checkpoint:
     """Refuse options that ask for another network than the one that is there."""
     there = start.architecture
-    for name, asked, found in (
+    for name, asked, actual in (
         ("dim", options.dim, there.dim),
         ("blocks", options.blocks, there.blocks),
     ):
-        if asked not in (None, found):
+        if asked not in (None, actual):
             raise UsageError(
-                f"--{name} {asked}: the network in {path} has {found}; leave the option out to "
+                f"--{name} {asked}: the network in {path} has {actual}; leave the option out to "
                 "go on with it, or choose another --out or --start"
             )
     return start

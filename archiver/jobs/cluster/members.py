@@ -104,17 +104,17 @@ class Members:
     def _look(self, answer_s: float) -> None:
         workers = self._workers()
         self.alive = frozenset(workers)
-        running = [one for one, info in workers.items() if info["status"] == "running"]
+        running = [address for address, info in workers.items() if info["status"] == "running"]
         if self._notes is not None:
-            self._admit([one for one in running if self._is_unknown(one)], answer_s)
-            running = [one for one in running if one in self._admitted]
+            self._admit([address for address in running if self._is_unknown(address)], answer_s)
+            running = [address for address in running if address in self._admitted]
         self.able = running
         self._why = self._lack(workers)
-        for one, info in workers.items():
+        for address, info in workers.items():
             quiet = time.time() - info["last_seen"]
             if quiet > QUIET_S:
                 self._say(
-                    f"worker {one}: no sign of life for {QUIET_S:.0f} s; "
+                    f"worker {address}: no sign of life for {QUIET_S:.0f} s; "
                     "its tasks go elsewhere when the scheduler gives it up"
                 )
 
@@ -136,8 +136,8 @@ class Members:
 
     def _lack(self, workers: Mapping[str, Info]) -> str:
         """Say why no worker may run a task, if so."""
-        states = {one: info["status"] for one, info in workers.items()}
-        idle = [one for one, status in states.items() if status != "running"]
+        states = {address: info["status"] for address, info in workers.items()}
+        idle = [address for address, status in states.items() if status != "running"]
         if not workers:
             return "has no workers"
         if idle:
@@ -159,7 +159,7 @@ class Members:
         if not workers:
             return
         answers = self._ask(workers, answer_s)
-        doubtful = [one for one, answer in answers.items() if _fault(answer)]
+        doubtful = [address for address, answer in answers.items() if _fault(answer)]
         if doubtful:  # a file may have changed meanwhile: asked once more
             answers |= self._ask(doubtful, answer_s)
         for worker, answer in answers.items():
@@ -175,12 +175,12 @@ class Members:
 
     def _ask(self, workers: Sequence[str], answer_s: float) -> dict[str, Sight | Exception]:
         seen = probe.asked(self._notes or ())
-        found: dict[str, Sight | Exception] = self._client.sync(  # type: ignore[no-untyped-call]
+        answers: dict[str, Sight | Exception] = self._client.sync(  # type: ignore[no-untyped-call]
             _answers, self._client, workers, seen, answer_s
         )
         return {
-            one: probe.received(answer) if isinstance(answer, Sight) else answer
-            for one, answer in found.items()
+            address: probe.received(answer) if isinstance(answer, Sight) else answer
+            for address, answer in answers.items()
         }
 
     def _compare(self, worker: str, answer: Sight | Exception) -> None:
@@ -194,7 +194,7 @@ class Members:
             self._say(f"worker {worker} on {answer.host}: has {'; '.join(others)}")
 
     def _refusal(self) -> str:
-        faults = [f"worker {one}: {fault}" for one, fault in self._refused.items()]
+        faults = [f"worker {address}: {fault}" for address, fault in self._refused.items()]
         more = f"; and {len(faults) - SHOWN} more workers" if len(faults) > SHOWN else ""
         return (
             f"scheduler {self.name}: {'; '.join(faults[:SHOWN])}{more}. Start "
@@ -212,8 +212,9 @@ async def _answers(
     client: Client, workers: Sequence[str], seen: tuple[probe.Asked, ...], answer_s: float
 ) -> dict[str, Sight | Exception]:
     """Ask all workers at once; one that is stopped holds up no other."""
-    found = await asyncio.gather(*(_answer(client, one, seen, answer_s) for one in workers))
-    return dict(zip(workers, found, strict=True))
+    asked = (_answer(client, address, seen, answer_s) for address in workers)
+    answers = await asyncio.gather(*asked)
+    return dict(zip(workers, answers, strict=True))
 
 
 async def _answer(

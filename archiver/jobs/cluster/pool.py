@@ -88,8 +88,8 @@ class Pool:
         """Return tasks whose workers are all gone: nothing else will ever run them."""
         return [
             future
-            for future, one in live.items()
-            if one.workers is not None and not one.workers & self._members.alive
+            for future, submission in live.items()
+            if submission.workers is not None and not submission.workers & self._members.alive
         ]
 
     def _outcome(self, task: T, future: Any) -> Outcome[T, Any]:

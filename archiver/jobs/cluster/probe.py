@@ -150,12 +150,12 @@ def _stamp(path: Path) -> Stamp | str:
 
 def _faults(place: Asked) -> Iterator[str]:
     for path, (size, mtime_ns) in place.stamps:
-        found = _stamp(path)
-        if isinstance(found, str):
-            yield f"{place.name} {path}: {found}"
-        elif found[0] != size:
-            yield f"{place.name} {path}: has {found[0]} bytes there, {size} here"
-        elif abs(found[1] - mtime_ns) > _CLOCK_NS:
+        stamp = _stamp(path)
+        if isinstance(stamp, str):
+            yield f"{place.name} {path}: {stamp}"
+        elif stamp[0] != size:
+            yield f"{place.name} {path}: has {stamp[0]} bytes there, {size} here"
+        elif abs(stamp[1] - mtime_ns) > _CLOCK_NS:
             yield f"{place.name} {path}: has another modification time there than here"
 
 

@@ -100,7 +100,8 @@ class TileDecoder:
 
         ``keep`` has them, and those that they are differences to, at hand for the next call.
         """
-        return [one for batch in _batches(tiles) for one in self._decode_batch(batch, keep=keep)]
+        batches = (self._decode_batch(batch, keep=keep) for batch in _batches(tiles))
+        return [result for results in batches for result in results]
 
     def jpeg_tile(self, tile: StoredTile) -> bytes:
         """Return a JPEG tile as it was given to the archive; IntegrityError if it is damaged."""
@@ -200,10 +201,10 @@ class TileDecoder:
                     continue
                 try:
                     _check_size(tile)
-                    one = self._open(tile)
-                    if one.back:
-                        bases.append(tile.before(one.back))
-                    opened[tile] = one
+                    parsed = self._open(tile)
+                    if parsed.back:
+                        bases.append(tile.before(parsed.back))
+                    opened[tile] = parsed
                 except ArchiverError as error:
                     done.put(tile, within(tile.name, error))
             waiting = bases
@@ -218,10 +219,10 @@ class TileDecoder:
     def _decode_opened(self, opened: Mapping[StoredTile, Opened]) -> dict[StoredTile, Result]:
         """Return what the payloads hold, not checked yet; whatever decodes them together."""
         groups: dict[Needed, dict[StoredTile, Opened]] = {}
-        for tile, one in opened.items():
-            adapts = Outline.of(one.codec, one.payload).is_adapted
+        for tile, parsed in opened.items():
+            adapts = Outline.of(parsed.codec, parsed.payload).is_adapted
             needed = tile.model, tile.beside.get(ResidueCodec.ADAPTER_RECORD) if adapts else None
-            groups.setdefault(needed, {})[tile] = one
+            groups.setdefault(needed, {})[tile] = parsed
         results: dict[StoredTile, Result] = {}
         for needed, members in groups.items():
             try:
@@ -239,9 +240,9 @@ class TileDecoder:
         try:
             return [
                 *codec.decode(
-                    [(one.codec, one.payload) for one in opened],
+                    [(item.codec, item.payload) for item in opened],
                     [tile.shape for tile in tiles],
-                    [one.dtype for one in opened],
+                    [item.dtype for item in opened],
                     engine,
                 )
             ]
@@ -249,8 +250,8 @@ class TileDecoder:
             if len(tiles) == 1:
                 return [_as_damage(tiles[0], error)]
             return [
-                self._decode_with(engine, [tile], [one])[0]
-                for tile, one in zip(tiles, opened, strict=True)
+                self._decode_with(engine, [tile], [item])[0]
+                for tile, item in zip(tiles, opened, strict=True)
             ]
 
     def _engine(self, model: int, adapter_record: Payload | None) -> Engine | None:
@@ -297,11 +298,11 @@ def _as_damage(tile: StoredTile, error: Exception | str) -> ArchiverError:
 
 
 def _checked(tile: StoredTile, samples: Samples) -> Result:
-    found = crc32c(little_endian(samples))
-    if samples.shape == tile.shape and samples.dtype == tile.dtype and found == tile.sample_crc32c:
+    crc = crc32c(little_endian(samples))
+    if samples.shape == tile.shape and samples.dtype == tile.dtype and crc == tile.sample_crc32c:
         return samples
     return IntegrityError(
-        f"{tile.name}: its samples have CRC-32C {found:#010x}, "
+        f"{tile.name}: its samples have CRC-32C {crc:#010x}, "
         f"expected {tile.sample_crc32c:#010x}; "
         "restore the archive from a backup; if a backup says the same, this machine does not "
         "compute the exact bits: try another one, and report it"

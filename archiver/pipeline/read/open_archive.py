@@ -136,7 +136,7 @@ class OpenArchive:
         codecs: Counter[int] = Counter()
         for _, tiles in images:
             codecs.update(tiles["codec"].tolist())
-        settings = [dict(one.get("settings", {})) for one in self.generations]
+        settings = [dict(generation.get("settings", {})) for generation in self.generations]
         return Totals(
             files=kinds["file"],
             directories=kinds["directory"],
@@ -149,13 +149,13 @@ class OpenArchive:
             sample_bytes=sum(n_samples(r) * np.dtype(r.dtype).itemsize for r, _ in images),
             tiles={codec_name(codec): n for codec, n in codecs.most_common()},
             failed=int(settings[-1].get("failed", 0)) if settings else 0,
-            seconds=sum(float(one.get("seconds", 0)) for one in settings),
+            seconds=sum(float(recorded.get("seconds", 0)) for recorded in settings),
         )
 
     @cached_property
     def _entries(self) -> dict[str, Entry]:
-        found = (Entry(self._archive, self._restorer, row) for row in self._archive.entries())
-        return {entry.path: entry for entry in found}
+        entries = (Entry(self._archive, self._restorer, row) for row in self._archive.entries())
+        return {entry.path: entry for entry in entries}
 
 
 class Entry:

@@ -57,11 +57,11 @@ def write_copies(
             path.unlink(missing_ok=True)
 
 
-def check_digest(found: bytes, expected: bytes) -> None:
+def check_digest(digest: bytes, expected: bytes) -> None:
     """Raise IntegrityError unless a rebuilt file is the one that was packed."""
-    if found != expected:
+    if digest != expected:
         raise IntegrityError(
-            f"the rebuilt file has SHA-256 {found.hex()}, expected {expected.hex()}; restore the "
+            f"the rebuilt file has SHA-256 {digest.hex()}, expected {expected.hex()}; restore the "
             "archive from a backup, or rebuild on another machine, and report it"
         )
 
@@ -71,8 +71,8 @@ def write_link(path: Path, target: bytes) -> None:
     try:
         os.symlink(target, os.fsencode(path))  # noqa: PTH211 - the target as it is
     except FileExistsError:
-        found = os.readlink(os.fsencode(path)) if path.is_symlink() else None  # noqa: PTH115
-        if found != target:
+        current = os.readlink(os.fsencode(path)) if path.is_symlink() else None  # noqa: PTH115
+        if current != target:
             raise
 
 
@@ -116,8 +116,8 @@ def _set_time(path: Path, mtime_ns: int) -> None:
 def make_parents(dest: Path, path: bytes) -> None:
     """Make the directories above ``path`` inside ``dest``; never through a symlink."""
     folder = dest
-    for part in path.split(b"/")[:-1]:
-        folder /= os.fsdecode(part)
+    for name in path.split(b"/")[:-1]:
+        folder /= os.fsdecode(name)
         make_directory(folder)
 
 

@@ -77,11 +77,11 @@ class Restorer:
 
     def images(self, index: int) -> list[StoredImage]:
         """Return the stored images of an object; those of the last one are at hand."""
-        number, found = self._last
+        number, images = self._last
         if number != index:
-            found = self._stored_images(index)
-            self._last = index, found
-        return found
+            images = self._stored_images(index)
+            self._last = index, images
+        return images
 
     def _stored_images(self, index: int) -> list[StoredImage]:
         beside, siblings = self._beside(index), list[StoredTile]()
@@ -147,14 +147,14 @@ class Restorer:
         tiles = [t for _, images in batch for image in images for t in image.tiles.values()]
         results = iter(self.decoder.decode(tiles))
         for index, images in batch:
-            found: list[Image] = []
+            whole: list[Image] = []
             errors: list[ArchiverError] = []
             for image in images:
                 parts = {key: next(results) for key in image.tiles}
-                errors += [one for one in parts.values() if isinstance(one, ArchiverError)]
+                errors += [tile for tile in parts.values() if isinstance(tile, ArchiverError)]
                 if not errors:
-                    found.append(assembled(image.record, _samples(parts)))
-            yield Decoded(index, () if errors else tuple(found), tuple(errors))
+                    whole.append(assembled(image.record, _samples(parts)))
+            yield Decoded(index, () if errors else tuple(whole), tuple(errors))
 
     def residue(self, index: int) -> Iterator[bytes]:
         """Yield the residue of an object, chunk by chunk."""
@@ -269,7 +269,7 @@ def known_format(number: int) -> Format:
 
 
 def _samples(parts: dict[Key, Samples | ArchiverError]) -> dict[Key, Samples]:
-    return {key: part for key, part in parts.items() if not isinstance(part, ArchiverError)}
+    return {key: tile for key, tile in parts.items() if not isinstance(tile, ArchiverError)}
 
 
 def n_samples(record: ImageRecord) -> int:

@@ -36,10 +36,10 @@ class TileCache:
     def get(self, tile: StoredTile) -> Kept | None:
         """Return a tile if it is kept; not to be written to."""
         with self._lock:
-            found = self._tiles.get(tile.key)
-            if found is not None:
+            kept = self._tiles.get(tile.key)
+            if kept is not None:
                 self._tiles.move_to_end(tile.key)
-            return found
+            return kept
 
     def keep(self, tile: StoredTile, samples: Samples, depth: int) -> None:
         """Keep a tile; those used longest ago make room."""

@@ -63,8 +63,8 @@ class Raster:
             top, left = max(row, key[1]), max(column, key[2])
             bottom = min(row + height, key[1] + tile.shape[0])
             right = min(column + width, key[2] + tile.shape[1])
-            part = tile[top - key[1] : bottom - key[1], left - key[2] : right - key[2]]
-            samples[top - row : bottom - row, left - column : right - column, channels] = part
+            inside = tile[top - key[1] : bottom - key[1], left - key[2] : right - key[2]]
+            samples[top - row : bottom - row, left - column : right - column, channels] = inside
         return samples
 
     def _keys(self, row: int, column: int, height: int, width: int) -> list[Key]:
@@ -80,13 +80,13 @@ class Raster:
         missing = [key for key, tile in tiles.items() if tile not in self._decoder.cache]
         if missing and self._following is not None:
             self._decoder.decode(self._with_ahead(missing), keep=True)
-        found: dict[Key, Samples] = {}
+        decoded: dict[Key, Samples] = {}
         results = self._decoder.decode(list(tiles.values()), keep=True)
         for key, result in zip(tiles, results, strict=True):
             if isinstance(result, ArchiverError):
                 raise result
-            found[key] = result
-        return found
+            decoded[key] = result
+        return decoded
 
     def _stored(self, key: Key) -> StoredTile:
         try:
