@@ -21,7 +21,7 @@ _MOST_LISTED = 5
 
 
 class Manifest(Protocol):
-    """What names entries: the tables, and what is made of them unless they are damaged."""
+    """The parts of an archive that name entries: tables, and what is made of them if whole."""
 
     @property
     def index(self) -> Index:

@@ -1,4 +1,4 @@
-"""How records become the tables of a new generation: each content once, indices global."""
+"""Records into the tables of a new generation: each content once, indices global."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHA256_BYTES = 32
 
 @dataclass
 class Known:
-    """What the archive holds already: digest -> global index, and how many images."""
+    """The contents of the archive so far: digest -> global index, and how many images."""
 
     objects: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # (index, fidelity)
     shards: dict[bytes, int] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""How files reach the disk and come back: fsync, atomic replacement, useful errors."""
+"""Files to the disk and back: fsync, atomic replacement, useful errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How one table lies on disk: written through Zarr v3, read strictly (FORMAT.md, "Tables").
+"""Tables on disk: written through Zarr v3, read strictly (FORMAT.md, "Tables").
 
 The only module that imports zarr, and only when a table is written.  Reading trusts nothing: the
 file set and every metadata byte follow from the table's size, a SHA-256 covers all of it, and a

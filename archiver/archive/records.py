@@ -1,4 +1,4 @@
-"""What a packing task hands over: records of shards, objects, images, tiles; and their JSON."""
+"""Records that a packing task hands over: shards, objects, images, tiles; and their JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can still be told of a damaged manifest: the paths that it holds.
+"""Paths that a damaged manifest still holds.
 
 For naming what damage hits, nothing else: what is read here passed the checks of its own chunks,
 but no digest of a table or document.

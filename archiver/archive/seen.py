@@ -1,4 +1,4 @@
-"""What the last run saw of its source beside what it stored: change times and inodes.
+"""Change times and inodes that the last run saw in its source, beside what it stored.
 
 They tell that a file may be another one under its old size and modification time.  They are hints,
 good for one source on one machine: the file lies in wip/, no reader looks at it, and without it
@@ -24,7 +24,7 @@ _MAX_BYTES: Final = 1 << 34
 
 @dataclass(frozen=True)
 class Sight:
-    """What a path looked like when it had some content, of which 64 bits of a digest are kept."""
+    """The look of a path when it had some content, of which 64 bits of a digest are kept."""
 
     content: int
     ctime_ns: int

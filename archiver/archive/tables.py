@@ -1,4 +1,4 @@
-"""Which tables and columns a manifest has, their shapes and chunks (FORMAT.md, "Tables")."""
+"""Tables and columns of a manifest, their shapes and chunks (FORMAT.md, "Tables")."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ Range = tuple[int, int]  # low <= index < high
 
 @dataclass(frozen=True)
 class Bounds:
-    """What global indices of one generation may refer to."""
+    """The ranges that global indices of one generation may refer to."""
 
     objects: Range  # of this generation
     images: Range  # of this generation

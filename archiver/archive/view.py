@@ -1,4 +1,4 @@
-"""Which entries a generation shows: per path the latest one that nothing newer replaced."""
+"""Entries that a generation shows: per path the latest one that nothing newer replaced."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ JSON_FLAG = "--json"
 
 
 class Output:
-    """Where one command writes: ``as_json`` chooses the form, ``quiet`` keeps only errors."""
+    """The output of one command: ``as_json`` chooses the form, ``quiet`` keeps only errors."""
 
     def __init__(self, *, as_json: bool, quiet: bool) -> None:
         self.as_json = as_json

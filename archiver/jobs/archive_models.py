@@ -1,4 +1,4 @@
-"""Which models code the files of a job: the base model, and archive models made from it.
+"""Models that code the files of a job: the base model, and archive models tuned from it.
 
 Models that earlier generations made are candidates first.  A new one is made, as one task on a
 worker, when there is enough new data for it to pay.  What came of that is kept until the commit: a

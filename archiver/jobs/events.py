@@ -1,4 +1,4 @@
-"""What a job says while it runs (events) and when it ends (summaries).
+"""Events, which a job says while it runs, and summaries, which it ends with.
 
 A job never prints.  It hands events to ``on_event`` as they happen and returns one summary; the
 command line and a library user listen in the same way.  Paths are those inside the tree, as text
@@ -97,7 +97,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class ArchiveModel:
-    """Whether an archive model was tuned, and why; which models a job's files could choose from.
+    """The models that a job's files could choose from; whether one was tuned, and why.
 
     ``models`` by SHA-256, the base model first.
 
@@ -127,7 +127,7 @@ class ModelTotals:
 
 @dataclass(frozen=True)
 class Summary:
-    """What one pack job did.
+    """The outcome of one pack job.
 
     ``files`` and ``input_bytes`` count every regular file found in SOURCE, failed and unchanged
     ones too.  ``formats``, ``kept``, ``tiles`` and ``sample_bytes`` cover the files that this job
@@ -158,7 +158,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class VerifySummary:
-    """What one verification found; no ``problems`` means the archive is good to that depth.
+    """The outcome of one verification; without ``problems`` the archive is good to that depth.
 
     The verdict of a problem tells damage from what could not be checked.
     """
@@ -174,7 +174,7 @@ class VerifySummary:
 
 @dataclass(frozen=True)
 class UnpackSummary:
-    """What one unpack job wrote."""
+    """The outcome of one unpack job."""
 
     dest: Path
     files: int

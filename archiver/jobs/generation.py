@@ -1,4 +1,4 @@
-"""What a generation says of the tree: entries that are new or changed, and what is gone."""
+"""Entries of a new generation: what is new or changed in the tree, and what is gone."""
 
 from __future__ import annotations
 

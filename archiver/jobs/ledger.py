@@ -1,4 +1,4 @@
-"""What came of each file of a pack job: told as events, and kept for the commit."""
+"""The files of a pack job and what came of them: told as events, kept for the commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker does to make an archive model: sample, estimate, tune, decide by bytes.
+"""The task that makes an archive model: sample, estimate, tune, decide by bytes.
 
 The model is made if it is expected to pay, and kept if it does: what it saves on files that it was
 not tuned on, scaled to all files, must be more than the bytes that store it.
@@ -35,7 +35,7 @@ MAX_GROUPS = 3  # with a model of their own, beside that of the whole
 
 @dataclass(frozen=True)
 class TuneTask:
-    """What to tune on and how long; ``steps`` and ``seconds`` None: as the coding time allows."""
+    """The sample and the time to tune; ``steps`` and ``seconds`` None: as the coding time allows."""
 
     archive: Path
     source: Path

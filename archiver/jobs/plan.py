@@ -1,4 +1,4 @@
-"""What a pack job will do: the scan of a tree, and its cut into tasks.
+"""The plan of a pack job: the scan of a tree, and its cut into tasks.
 
 A plan is a function of the tree and the settings.  It does not depend on workers, so the shards do
 not either; and a run that was killed finds its finished tasks again by their digests.
@@ -77,7 +77,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class Task:
-    """What one worker does at once: the files and symlinks of one shard.
+    """The files and symlinks of one shard, which one worker packs at once.
 
     ``done`` holds content that an earlier, killed run brought into a shard already.
     """

@@ -1,4 +1,4 @@
-"""What an archive has of a tree already: which items need no reading."""
+"""Items of a tree that an archive has already, which need no reading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker does with one unpack task: objects in, files out, each checked."""
+"""The task of a worker that unpacks: objects in, files out, each checked."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Unrestored:
 
 @dataclass(frozen=True)
 class UnpackResult:
-    """Which paths were written, and why the others were not."""
+    """The paths that were written, and why the others were not."""
 
     done: tuple[bytes, ...]
     failures: tuple[Unrestored, ...]

@@ -1,4 +1,4 @@
-"""What came of each entry of an unpack job: told as events, and kept for the summary."""
+"""The entries of an unpack job and what came of them: told as events, kept for the summary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trying again what ended without a result: alone, then in halves, so no bystander is blamed.
+"""Second tries of what ended without a result: alone, then in halves, so no bystander is blamed.
 
 A worker that is killed takes the tasks with it that waited behind; a file that kills its worker
 fails by itself in the end.

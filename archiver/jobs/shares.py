@@ -1,4 +1,4 @@
-"""How stored objects are shared out to workers that verify or unpack."""
+"""Shares of the stored objects for workers that verify or unpack."""
 
 from __future__ import annotations
 

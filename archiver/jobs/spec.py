@@ -26,7 +26,7 @@ _OF_THE_MACHINE = ("workers", "scheduler", "dry_run", "checksum", "allow_empty")
 
 @dataclass(frozen=True)
 class PackSettings:
-    """What ``archiver pack`` was asked to do; wrong values raise `UsageError` at once.
+    """The options of ``archiver pack``; wrong values raise `UsageError` at once.
 
     ``model`` None is the default base model, ``tile`` None the tile side of the profile.
     ``workers`` 0 runs in this process, None starts a local cluster sized to the machine;

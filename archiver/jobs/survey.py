@@ -1,4 +1,4 @@
-"""What a pack job finds: the tree, what the archive has of it, what is new, what is gone."""
+"""The survey before a pack job: the tree, what the archive has of it, what is new or gone."""
 
 from __future__ import annotations
 

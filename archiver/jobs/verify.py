@@ -37,7 +37,7 @@ class VerifyTask:
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """How many tiles were decoded, and what is wrong with which object, and what that says."""
+    """The number of tiles decoded, and what is wrong with which object, and what that says."""
 
     tiles: int
     problems: tuple[tuple[int, str, Verdict], ...]

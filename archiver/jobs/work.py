@@ -1,4 +1,4 @@
-"""What a worker does with one pack task: files in, one shard and its records out.
+"""The task of a worker that packs: files in, one shard and its records out.
 
 A task can be run again at any time: it leaves either a finished shard or nothing.
 """
@@ -28,7 +28,7 @@ from archiver.sources import Fidelity
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What came of a task: the content of each path, what failed, and the shard if one was due."""
+    """The outcome of a task: the content of each path, what failed, and the shard if any was due."""
 
     contents: tuple[tuple[bytes, bytes], ...]  # path, SHA-256
     failures: tuple[tuple[bytes, str], ...]  # path, reason

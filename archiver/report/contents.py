@@ -1,4 +1,4 @@
-"""How the contents of an archive look: `ls`, `info`, and one entry in detail."""
+"""The look of an archive's contents: `ls`, `info`, and one entry in detail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the summaries of pack, verify and unpack look."""
+"""The look of the summaries of pack, verify and unpack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run writes about itself: the CSV that survives, and the figure drawn from it."""
+"""The log of a run: the CSV that survives, and the figure drawn from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model is worth: real bytes of its tiles on folders of images, beside JPEG XL."""
+"""The worth of a model: real bytes of its tiles on folders of images, beside JPEG XL."""
 
 from __future__ import annotations
 

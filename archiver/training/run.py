@@ -19,7 +19,7 @@ DEFAULT_MINUTES = 60.0
 
 @dataclass(frozen=True)
 class Options:
-    """What ``archiver train`` was asked to do; without steps and minutes, an hour."""
+    """The options of ``archiver train``; without steps and minutes, an hour."""
 
     minutes: float | None = None
     steps: int | None = None
@@ -59,7 +59,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Started:
-    """What a run is about to do, for people to read."""
+    """The beginning of a run, for people to read."""
 
     domains: Sequence[data.Domain]
     architecture: mgcf.Architecture

@@ -40,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train; what is learned from, and for how long, is given by crops and leg."""
+    """The manner of training; what is learned from, and for how long, say crops and leg."""
 
     grey_share: float = 0.2  # of batches
     deep_share: float = 0.15  # likewise, if there are such images

@@ -1,4 +1,4 @@
-"""Where tasks run: in this process, on a local cluster, or on a running scheduler.
+"""Places where tasks run: this process, a local cluster, or a running scheduler.
 
 The only importer of distributed, and only in the modules of this package.
 """

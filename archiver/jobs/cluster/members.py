@@ -1,4 +1,4 @@
-"""Which workers of a scheduler may run tasks, and how long the job waits for them.
+"""Workers of a scheduler: which may run tasks, and how long the job waits for them.
 
 The workers of a running scheduler are strangers: each answers before it gets a task, the ones that
 join later as well.  Those that this process started see what it sees.

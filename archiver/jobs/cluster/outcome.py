@@ -1,4 +1,4 @@
-"""What every place where tasks run has in common: tasks go in, outcomes come out.
+"""Outcomes of tasks, and what every place where they run has in common.
 
 What runs is a function of (task, torch threads); tasks are small and so are results, because
 samples are read and written by the workers themselves.
@@ -36,7 +36,7 @@ class WorkerDied(Exception):
 
 
 class Workers(Protocol):
-    """What runs tasks."""
+    """A place that runs tasks."""
 
     @property
     def size(self) -> int:

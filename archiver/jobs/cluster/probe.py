@@ -1,4 +1,4 @@
-"""What a worker must see to take part: the same files, and folders that it can write in.
+"""Files and folders that a worker must see to take part: the same ones, and writable.
 
 The job says what it sees itself, each worker what it finds in the same places.  Devices and inodes
 differ between machines; sizes, times and the content of a note do not.
@@ -44,7 +44,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Sight:
-    """What a worker has to say: where it runs, what it is made of, what it sees otherwise."""
+    """The answer of a worker: where it runs, what it is made of, what it sees otherwise."""
 
     host: str
     versions: dict[str, str]

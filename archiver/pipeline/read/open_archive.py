@@ -42,7 +42,7 @@ def open_archive(path: Path | str, generation: int | None = None) -> OpenArchive
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What is known of one image without decoding it."""
+    """Facts about one image that need no decoding."""
 
     height: int
     width: int

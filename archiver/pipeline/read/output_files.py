@@ -1,4 +1,4 @@
-"""How restored files appear: complete and checked under their name, or not at all."""
+"""Restored files: they appear complete and checked under their name, or not at all."""
 
 from __future__ import annotations
 

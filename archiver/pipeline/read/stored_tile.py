@@ -1,4 +1,4 @@
-"""How decoding describes what the manifest says of tiles."""
+"""Stored tiles, as decoding describes what the manifest says of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Key = tuple[int, int, int]  # component, first row, first column
 
 @dataclass(frozen=True)
 class Payload:
-    """Where some bytes are, and their checksum."""
+    """The place of some bytes, and their checksum."""
 
     shard: int
     offset: int
