@@ -65,7 +65,7 @@ SHOWN = 5  # files left out that are named, per folder
     help="Share of batches that are grey.",
 )
 @click.option(
-    "--deep",
+    "--high-depth",
     type=click.FloatRange(0, 1),
     default=0.15,
     show_default=True,
@@ -133,7 +133,7 @@ class _Shown:
     def start(self, started: Started) -> None:
         """Say what is learned from, and where the run begins."""
         for domain in started.domains:
-            n_images = len(domain.images) + len(domain.deep)
+            n_images = len(domain.images) + len(domain.high_depth)
             sizes = f"{n_images} images, {domain.n_samples / 1e6:.1f} M samples"
             self._note(f"{domain.name}: {sizes}, weight {domain.weight:g}")
             for reason in domain.skipped[:SHOWN]:
@@ -146,13 +146,13 @@ class _Shown:
             f"dim {started.architecture.dim}, {started.weights} weights, on "
             f"{started.settings.device}: {how} at step {started.step}{compiled}"
         )
-        self._note("   step     time   colour     grey     deep     rate  gradient   Kpx/s")
+        self._note("   step     time   colour     grey   16-bit     rate  gradient   Kpx/s")
 
     def row(self, row: Row) -> None:
         """Show one row of the log; losses are in bits per sample."""
         self._note(
             f"{row.step:7d} {duration_text(row.seconds):>8} {row.colour:8.4f} {row.grey:8.4f} "
-            f"{row.deep:8.4f} {row.rate:8.4f} {row.gradient:9.2f} {row.pixels_s / 1e3:7.1f}"
+            f"{row.high_depth:8.4f} {row.rate:8.4f} {row.gradient:9.2f} {row.pixels_s / 1e3:7.1f}"
         )
 
 

@@ -35,7 +35,7 @@ MAX_GROUPS = 3  # with a model of their own, beside that of the whole
 
 @dataclass(frozen=True)
 class TuneTask:
-    """The sample and the time to tune; ``steps`` and ``seconds`` None: as the coding time allows."""
+    """The sample and time to tune; ``steps`` and ``seconds`` None: as the coding time allows."""
 
     archive: Path
     source: Path

@@ -22,7 +22,7 @@ _READERS = 8
 
 @dataclass(frozen=True)
 class Known:
-    """The newest entry of a path; ``size`` is that of a file's known_content.
+    """The newest entry of a path; ``size`` is that of a file's content.
 
     ``is_good`` if the content is there with at least the fidelity that is asked for.
     """

@@ -28,7 +28,7 @@ from archiver.sources import Fidelity
 
 @dataclass(frozen=True)
 class TaskResult:
-    """The outcome of a task: the content of each path, what failed, and the shard if any was due."""
+    """The outcome of a task: the content of each path, what failed, the shard if any was due."""
 
     contents: tuple[tuple[bytes, bytes], ...]  # path, SHA-256
     failures: tuple[tuple[bytes, str], ...]  # path, reason

@@ -66,7 +66,7 @@ class Checkpoint:
 
 
 def load(path: Path) -> Checkpoint:
-    """Return a checkpoint, of a run folder or a file; a ``.model`` file gives its model_file.
+    """Return a checkpoint, of a run folder or a file; a ``.model`` file gives its weights.
 
     UsageError if the file cannot be read, is neither, or is damaged.
     """

@@ -3,8 +3,8 @@
 Every batch is a function of (data, seed, step), so that a run that was killed goes on exactly where
 its last checkpoint was.
 
-Samples of 8 bits, grey or colour, are learned from as they are; those of 9 to 16 bits ("deep") one
-channel at a time, through the window that a tile of an archive would have.
+Samples of 8 bits, grey or colour, are learned from as they are; those of 9 to 16 bits (high depth)
+one channel at a time, through the window that a tile of an archive would have.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from archiver.codec.model.high_depth import MAX_VALUE, Window
 from archiver.errors import UsageError
 
 Uint8 = NDArray[np.uint8]
-Deep = NDArray[np.uint16]
+HighDepth = NDArray[np.uint16]
 Samples = NDArray[Any]  # either
 
 SUFFIXES = {
@@ -41,10 +41,10 @@ MAX_SIDE = 4096  # of a larger image a window of this side is kept
 AREA_POWER = 0.7  # an image is drawn in proportion to its area ** AREA_POWER
 BLOCK = 8  # side of the blocks that JPEG transforms
 LUMA = (0.299, 0.587, 0.114)
-GREY, COLOUR, DEEP = *mgcf.PORTS, mgcf.HIGH_DEPTH  # kinds of batches
-MADE = 0.4  # share of deep crops that are made from colour crops, for their variety
+GREY, COLOUR, HIGH_DEPTH = *mgcf.PORTS, mgcf.DEEP  # kinds of batches
+MADE = 0.4  # share of crops of high depth that are made from colour crops, for their variety
 NOISE = (0.5, 60.0)  # of those, in steps
-OTHER_SHIFT = 0.2  # share of deep crops whose unit is not the best one
+OTHER_SHIFT = 0.2  # share of crops of high depth whose unit is not the best one
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ class Domain:
     name: str
     weight: float
     images: tuple[Uint8, ...]  # (H, W, C), C 1 or 3
-    deep: tuple[Deep, ...]  # (H, W)
+    high_depth: tuple[HighDepth, ...]  # (H, W)
     skipped: tuple[str, ...]  # "name: why", for each file that was left out
 
     @property
     def n_samples(self) -> int:
         """Number of samples in memory."""
-        return sum(image.size for images in (self.images, self.deep) for image in images)
+        return sum(image.size for images in (self.images, self.high_depth) for image in images)
 
 
 def load_domain(folder: Path, weight: float, *, side: int, seed: int, limit: int) -> Domain:
@@ -72,7 +72,7 @@ def load_domain(folder: Path, weight: float, *, side: int, seed: int, limit: int
     rng = np.random.default_rng(seed)
     files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
     images: list[Uint8] = []
-    deep: list[Deep] = []
+    high_depth: list[HighDepth] = []
     skipped: list[str] = []
     n_bytes = 0
     for index in rng.permutation(len(files)):
@@ -84,16 +84,16 @@ def load_domain(folder: Path, weight: float, *, side: int, seed: int, limit: int
             skipped.append(f"{files[index].relative_to(folder)}: {why}")
             continue
         images += [image for image in read if image.dtype == np.uint8]
-        deep += [image for image in read if image.dtype == np.uint16]
+        high_depth += [image for image in read if image.dtype == np.uint16]
         n_bytes += size
-    if not images and not deep:
+    if not images and not high_depth:
         raise UsageError(
             f"{folder}: no image to train on: expected images of 8 to 16 bits of at least "
             f"{side} x {side} samples, found {len(files)} image files"
             + (f", the first refused is {skipped[0]}" if skipped else "")
         )
     name = folder.resolve().name
-    return Domain(name, weight, tuple(images), tuple(deep), tuple(sorted(skipped)))
+    return Domain(name, weight, tuple(images), tuple(high_depth), tuple(sorted(skipped)))
 
 
 def read_image(path: Path) -> Uint8:
@@ -118,7 +118,7 @@ def _eight_bit(samples: NDArray[np.generic]) -> Uint8:
     return np.ascontiguousarray(samples, np.uint8)
 
 
-def _deep(samples: NDArray[np.generic]) -> list[Deep]:
+def _planes(samples: NDArray[np.generic]) -> list[HighDepth]:
     """Return every plane of 16-bit samples, signed ones with their top bit inverted."""
     if samples.ndim == 3 and samples.shape[2] <= 4:
         samples = np.moveaxis(samples, 2, 0)
@@ -155,8 +155,8 @@ def _read_or_why(path: Path, side: int, rng: np.random.Generator) -> tuple[Seque
     """Return the images of a file, none and why if there is none to learn from."""
     try:
         samples = _decode(path)
-        is_deep = samples.dtype.kind in "ui" and samples.dtype.itemsize == 2
-        images: Sequence[Samples] = _deep(samples) if is_deep else [_eight_bit(samples)]
+        is_high_depth = samples.dtype.kind in "ui" and samples.dtype.itemsize == 2
+        images: Sequence[Samples] = _planes(samples) if is_high_depth else [_eight_bit(samples)]
     except Exception as error:  # whatever a reader raises on a file that is not for it
         return [], str(error) or type(error).__name__
     height, width = images[0].shape[:2]
@@ -196,7 +196,7 @@ class Crops:
         weights = np.array([domain.weight if pool.images else 0.0 for domain, pool in pairs])
         self._weights = weights / weights.sum() if weights.any() else weights
         self._grey = _Pool([i for d in domains for i in d.images if i.shape[2] == 1])
-        self._deep = _Pool([i for d in domains for i in d.deep])
+        self._high_depth = _Pool([i for d in domains for i in d.high_depth])
         self._has_bytes = bool(self._weights.any() or self._grey.images)
 
     def shares(self) -> dict[str, float]:
@@ -206,26 +206,26 @@ class Crops:
             weights[domain.name] = weights.get(domain.name, 0.0) + domain.weight
         return weights
 
-    def kind(self, step: int, grey_share: float, deep_share: float) -> str:
-        """Return what the batch of ``step`` holds; grey and deep ones are evenly spread."""
-        if not self._has_bytes or (self._deep.images and _is_due(step, deep_share)):
-            return DEEP
+    def kind(self, step: int, grey_share: float, high_depth_share: float) -> str:
+        """Return what the batch of ``step`` holds; each kind is evenly spread."""
+        if not self._has_bytes or (self._high_depth.images and _is_due(step, high_depth_share)):
+            return HIGH_DEPTH
         return GREY if not self._weights.any() or _is_due(step, grey_share) else COLOUR
 
     def draw(self, step: int, kind: str) -> Batch:
         """Return the batch of ``step``."""
         rng = np.random.default_rng([self.seed, step])
-        if kind == DEEP:
-            planes = (_turn(self._deep_crop(rng), rng) for _ in range(self.batch))
+        if kind == HIGH_DEPTH:
+            planes = (_reoriented(self._high_depth_crop(rng), rng) for _ in range(self.batch))
             return Batch.of([Shown.through(_window_of(plane, rng), plane) for plane in planes])
         crop = self._colour_crop if kind == COLOUR else self._grey_crop
-        return Batch.of([Shown(_turn(crop(rng), rng)) for _ in range(self.batch)])
+        return Batch.of([Shown(_reoriented(crop(rng), rng)) for _ in range(self.batch)])
 
-    def _deep_crop(self, rng: np.random.Generator) -> Deep:
+    def _high_depth_crop(self, rng: np.random.Generator) -> HighDepth:
         if self._weights.any() and rng.random() < MADE:
             pool = self._colour[rng.choice(len(self._colour), p=self._weights)]
-            return _deepened(pool.draw(rng), self.side, rng)
-        return _window(self._deep.draw(rng), self.side, rng)
+            return _with_more_bits(pool.draw(rng), self.side, rng)
+        return _window(self._high_depth.draw(rng), self.side, rng)
 
     def _colour_crop(self, rng: np.random.Generator) -> Uint8:
         pool = self._colour[rng.choice(len(self._colour), p=self._weights)]
@@ -254,9 +254,9 @@ class Prefetch:
     """Draws the batches of coming steps in other threads while one is learned from."""
 
     def __init__(
-        self, crops: Crops, *, step: int, grey_share: float, deep_share: float, ahead: int
+        self, crops: Crops, *, step: int, grey_share: float, high_depth_share: float, ahead: int
     ) -> None:
-        self._crops, self._next, self._shares = crops, step, (grey_share, deep_share)
+        self._crops, self._next, self._shares = crops, step, (grey_share, high_depth_share)
         self._threads = ThreadPoolExecutor(ahead)
         self._drawn = deque(self._submit() for _ in range(ahead))
 
@@ -313,17 +313,17 @@ def _enlarged(image: Uint8, side: int, rng: np.random.Generator) -> Uint8:
     return np.array(Image.fromarray(window).resize(size, method))
 
 
-def _deepened(image: Uint8, side: int, rng: np.random.Generator) -> Deep:
+def _with_more_bits(image: Uint8, side: int, rng: np.random.Generator) -> HighDepth:
     """Return a crop of more bits: weighted sums of blocks of samples, with a sensor's noise."""
     block = min(int(rng.integers(1, 4)), *(n // side for n in image.shape[:2]))
     window = _window(image, side * block, rng) @ rng.integers(0, 8, 3)
     sums = window.reshape(side, block, side, block).sum((1, 3)) >> int(rng.integers(0, 4))
     noise = rng.normal(0, np.exp(rng.uniform(*np.log(NOISE))), sums.shape)
-    deepened: Deep = np.clip(np.rint(sums + noise), 0, MAX_VALUE).astype(np.uint16)
-    return deepened
+    scaled: HighDepth = np.clip(np.rint(sums + noise), 0, MAX_VALUE).astype(np.uint16)
+    return scaled
 
 
-def _window_of(crop: Deep, rng: np.random.Generator) -> Window:
+def _window_of(crop: HighDepth, rng: np.random.Generator) -> Window:
     """Return the window of a crop (H, W), or one whose unit is twice or half as large."""
     window = Window.of(crop)
     if rng.random() >= OTHER_SHIFT:
@@ -336,7 +336,7 @@ def _is_due(step: int, share: float) -> bool:
     return int((step + 1) * share) > int(step * share)
 
 
-def _turn(crop: Samples, rng: np.random.Generator) -> Samples:
+def _reoriented(crop: Samples, rng: np.random.Generator) -> Samples:
     """Return one of the eight flips and transposes of a square crop."""
-    turned: Samples = np.rot90(crop, int(rng.integers(4)))
-    return turned[:, ::-1] if rng.integers(2) else turned
+    rotated: Samples = np.rot90(crop, int(rng.integers(4)))
+    return rotated[:, ::-1] if rng.integers(2) else rotated

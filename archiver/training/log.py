@@ -62,7 +62,7 @@ def draw(folder: Path) -> Path:
     steps = [row.step for row in rows]
     axes.plot(steps, [row.colour for row in rows], label="colour")
     axes.plot(steps, [row.grey for row in rows], label="grey")
-    axes.plot(steps, [row.deep for row in rows], label="more than 8 bits")
+    axes.plot(steps, [row.high_depth for row in rows], label="more than 8 bits")
     axes.set(xlabel="step", ylabel="bits per sample", title=folder.resolve().name)
     axes.legend(loc="upper right")
     rates = axes.twinx()

@@ -31,7 +31,7 @@ class Options:
     crop: int = 64
     batch: int = 16
     grey: float = 0.2
-    deep: float = 0.15
+    high_depth: float = 0.15
     jpeg: float = 0.1
     resize: float = 0.05
     seed: int = 0
@@ -54,7 +54,7 @@ class Options:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         train.check_device(device)
         compiled = devices.can_compile(device) if self.compiled is None else self.compiled
-        return train.Settings(self.grey, self.deep, device, self.threads, compiled)
+        return train.Settings(self.grey, self.high_depth, device, self.threads, compiled)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from archiver.codec.model.batches import Batch
 from archiver.codec.tuning.optimisers import Average, Optimiser, rate
 from archiver.errors import UsageError
 from archiver.training.checkpoint import Checkpoint, Leg
-from archiver.training.data import COLOUR, DEEP, GREY, Crops, Prefetch
+from archiver.training.data import COLOUR, GREY, HIGH_DEPTH, Crops, Prefetch
 
 ROW_STEPS = 50  # steps that one row of the log averages
 AHEAD = 4  # batches drawn while one is learned from
@@ -32,7 +32,7 @@ class Row:
     seconds: float  # of training in all legs
     colour: float  # bits per sample; nan where no batch of the kind was drawn
     grey: float
-    deep: float
+    high_depth: float
     rate: float  # factor of the learning rates
     gradient: float  # norm before clipping
     pixels_s: float  # pixels a second
@@ -43,7 +43,7 @@ class Settings:
     """The manner of training; what is learned from, and for how long, say crops and leg."""
 
     grey_share: float = 0.2  # of batches
-    deep_share: float = 0.15  # likewise, if there are such images
+    high_depth_share: float = 0.15  # likewise, if there are such images
     device: str = "cpu"
     threads: int | None = None  # None: as many as cores
     compiled: bool = True
@@ -105,7 +105,7 @@ class _Run:
             crops,
             step=start.step,
             grey_share=settings.grey_share,
-            deep_share=settings.deep_share if start.architecture.deep else 0.0,
+            high_depth_share=settings.high_depth_share if start.architecture.deep else 0.0,
             ahead=AHEAD,
         )
         self._rows = _Rows(_seconds(start))
@@ -176,7 +176,7 @@ class _Rows:
         self._reset()
 
     def _reset(self) -> None:
-        self._losses: dict[str, list[float]] = {COLOUR: [], GREY: [], DEEP: []}
+        self._losses: dict[str, list[float]] = {COLOUR: [], GREY: [], HIGH_DEPTH: []}
         self._norms: list[float] = []
         self._pixels = self._took = 0.0
 
@@ -197,9 +197,9 @@ class _Rows:
         if step % ROW_STEPS:
             return None
         means = (float(np.mean(v)) if v else float("nan") for v in self._losses.values())
-        colour, grey, deep = means
+        colour, grey, high_depth = means
         gradient, speed = float(np.median(self._norms)), self._pixels / self._took
-        row = Row(step, self.seconds, colour, grey, deep, factor, gradient, speed)
+        row = Row(step, self.seconds, colour, grey, high_depth, factor, gradient, speed)
         self._reset()
         return row
 

@@ -79,7 +79,7 @@ def models(archive: Path) -> list[str]:
 
 
 def facts(summary: Summary) -> dict[str, float]:
-    """Return the figures of the model_tuning."""
+    """Return the figures of the tuning."""
     assert summary.archive_model is not None
     return dict(summary.archive_model.facts)
 

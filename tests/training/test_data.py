@@ -13,8 +13,8 @@ from PIL import Image
 from archiver.errors import UsageError
 from archiver.training.data import (
     COLOUR,
-    DEEP,
     GREY,
+    HIGH_DEPTH,
     Crops,
     Prefetch,
     load_domain,
@@ -40,7 +40,7 @@ def test_batches_depend_on_seed_and_step_alone(photos: Path) -> None:
 def test_prefetch_gives_the_batches_of_the_steps_in_order(photos: Path) -> None:
     """Threads change when a batch is drawn, not which; every fifth is grey."""
     crops = Crops([load(photos)], side=16, batch=2, seed=1)
-    batches = Prefetch(crops, step=3, grey_share=0.2, deep_share=0.0, ahead=3)
+    batches = Prefetch(crops, step=3, grey_share=0.2, high_depth_share=0.0, ahead=3)
     for step in range(3, 13):
         drawn, kind = batches.draw(), GREY if step % 5 == 4 else COLOUR
         assert drawn.kind == kind
@@ -117,15 +117,15 @@ def test_planar_and_flat_images_are_read(tmp_path: Path) -> None:
     assert np.array_equal(read_image(tmp_path / "flat.png"), flat)
 
 
-def test_deep_png_is_not_taken_for_8_bit(tmp_path: Path) -> None:
+def test_high_depth_png_is_not_taken_for_8_bit(tmp_path: Path) -> None:
     """A 16-bit RGB PNG, whose low bytes Pillow drops, is left out."""
-    deep = np.random.default_rng(0).integers(0, 1 << 16, (20, 20, 3)).astype(np.uint16)
-    (tmp_path / "deep.png").write_bytes(imagecodecs.png_encode(deep))
+    high_depth = np.random.default_rng(0).integers(0, 1 << 16, (20, 20, 3)).astype(np.uint16)
+    (tmp_path / "high.png").write_bytes(imagecodecs.png_encode(high_depth))
     with pytest.raises(ValueError, match="uint16"):
-        read_image(tmp_path / "deep.png")
+        read_image(tmp_path / "high.png")
 
 
-def test_deep_images_are_shown_in_units_of_their_noise(tmp_path: Path) -> None:
+def test_high_depth_images_are_shown_in_units_of_their_noise(tmp_path: Path) -> None:
     """Signed and unsigned planes, and crops made from colour; each crop has its own window."""
     rng = np.random.default_rng(4)
     noise = rng.normal(0, 300, (2, 40, 50))
@@ -133,10 +133,15 @@ def test_deep_images_are_shown_in_units_of_their_noise(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "large.tif", (40_000 + noise[0]).astype(np.uint16))
     Image.fromarray(rng.integers(0, 256, (70, 70, 3), np.uint8)).save(tmp_path / "colour.png")
     domain = load(tmp_path)
-    assert [plane.shape for plane in domain.deep] == [(40, 50)] * 3
+    assert [plane.shape for plane in domain.high_depth] == [(40, 50)] * 3
     crops = Crops([domain], side=16, batch=20, seed=1)
-    assert [crops.kind(step, 0.2, 0.5) for step in range(4)] == [COLOUR, DEEP, COLOUR, DEEP]
-    batch = crops.draw(1, DEEP)
+    assert [crops.kind(step, 0.2, 0.5) for step in range(4)] == [
+        COLOUR,
+        HIGH_DEPTH,
+        COLOUR,
+        HIGH_DEPTH,
+    ]
+    batch = crops.draw(1, HIGH_DEPTH)
     assert batch.samples.shape == (20, 16, 16, 1)
     assert batch.grain is not None
     assert batch.ends is not None
