@@ -135,12 +135,7 @@ def test_high_depth_images_are_shown_in_units_of_their_noise(tmp_path: Path) -> 
     domain = load(tmp_path)
     assert [plane.shape for plane in domain.high_depth] == [(40, 50)] * 3
     crops = Crops([domain], side=16, batch=20, seed=1)
-    assert [crops.kind(step, 0.2, 0.5) for step in range(4)] == [
-        COLOUR,
-        HIGH_DEPTH,
-        COLOUR,
-        HIGH_DEPTH,
-    ]
+    assert [crops.kind(step, 0.2, 0.5) for step in range(4)] == 2 * [COLOUR, HIGH_DEPTH]
     batch = crops.draw(1, HIGH_DEPTH)
     assert batch.samples.shape == (20, 16, 16, 1)
     assert batch.grain is not None
