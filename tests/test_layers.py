@@ -54,8 +54,9 @@ FLOORS: dict[str, str] = {
     "pipeline": "write read > engines globs key_tiles known_content tiling",
     "pipeline/read": "open_archive > restore > windows > decode > tile_cache "
     "> output_files stored_tile",
-    "pipeline/write": "pack > open_file > alternatives > adapter dataset_sample orientation rows "
-    "> confidence delta_bases encode model_choice source_file",
+    "pipeline/write": "pack > coder finish > batch > queued_file > encode planning "
+    "> alternatives check > adapter dataset_sample file_plan orientation source_file "
+    "> confidence model_choice residues rows tile_samples > delta_bases payloads",
     "report": "contents summary > figure text",
     "sources": "gzipped > detached_header > jpeg metaimage nrrd tiff "
     "> bitmap dicom jp2 jpeg_ls mgh nifti npy tiff_stacks volumes > segmented > lerc png "

@@ -1,7 +1,7 @@
-"""What the JPEG tiles of a file learn from each other: a few of them, its *keys*, come first.
+"""What the JPEG tiles of a file learn from each other: a few of them, its *key tiles*, come first.
 
-The keys are coded one after the other by one memory; every other tile by a copy of what they left.
-A region is still a few tiles away.  Chunk (FORMAT.md, "Key tiles"): u1 version, u1 n,
+Key tiles are coded one after the other by one state; every other tile by a copy of what they left.
+A region is still a few tiles away.  Chunk (FORMAT.md, "Keys of JPEG tiles"): u1 version, u1 n,
 n times u4 tile number, ascending.
 """
 
@@ -24,9 +24,10 @@ _HEAD = struct.Struct("<BB")
 
 
 class KeyTiles:
-    """What the keys have taught, for any thread that asks.
+    """What the key tiles have taught, for any thread that asks.
 
-    ``payload_of`` returns the payload of a tile, with its head.
+    ``payload_of`` returns the payload of a tile, with its head.  A pickled one goes without what it
+    has learned: whoever opens it learns again.
     """
 
     def __init__(self, keys: Sequence[int], payload_of: Callable[[int], bytes]) -> None:
@@ -35,6 +36,10 @@ class KeyTiles:
         self._state, self._learned = ContextState.fresh(), 0  # from the first keys
         self._taught: ContextState | None = None  # from all of them
         self._lock = Lock()
+
+    def __reduce__(self) -> tuple[type[KeyTiles], tuple[object, ...]]:
+        """Pickle what it is made of."""
+        return KeyTiles, (self.keys, self._payload_of)
 
     @classmethod
     def from_bytes(cls, chunk: bytes, payload_of: Callable[[int], bytes]) -> KeyTiles:
@@ -52,7 +57,7 @@ class KeyTiles:
         return _HEAD.pack(VERSION, len(self.keys)) + struct.pack(f"<{len(self.keys)}I", *self.keys)
 
     def state(self, number: int) -> ContextState:
-        """Return the memory by which a tile is coded; IntegrityError if a key is damaged."""
+        """Return the state by which a tile is coded; IntegrityError if a key tile is damaged."""
         with self._lock:
             if number in self.keys:
                 self._learn(self.keys.index(number))
@@ -63,7 +68,7 @@ class KeyTiles:
             return self._taught.copy()
 
     def _learn(self, count: int) -> None:
-        """Have learned from the first ``count`` keys, no more."""
+        """Have learned from the first ``count`` key tiles, no more."""
         if self._learned > count:
             self._state, self._learned = ContextState.fresh(), 0
         while self._learned < count:
@@ -90,7 +95,7 @@ class KeyTiles:
 
 
 def find(tiles: Sequence[int], read: Callable[[int], Samples]) -> tuple[KeyTiles, dict[int, bytes]]:
-    """Return key tiles for tiles of a file, given by number, and the payloads of its keys.
+    """Return key tiles for tiles of a file, given by number, and their payloads.
 
     There are none if the tiles hold too little, or none that has coefficients to code.
     """

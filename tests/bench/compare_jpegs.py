@@ -20,8 +20,8 @@ from rich.table import Table
 from archiver import sources
 from archiver.codec.jpeg import tile as jpeg_tiles
 from archiver.image import Samples
-from archiver.pipeline.key_tiles import find
-from archiver.pipeline.write import encode
+from archiver.pipeline import key_tiles
+from archiver.pipeline.write import tile_samples
 
 Tiles = list[Samples]
 COLUMNS = ("as it is", "libjxl", "coefficients", "with keys", "s, libjxl", "s, coefficients")
@@ -55,8 +55,8 @@ def _files(paths: list[str]) -> Iterator[Path]:
 
 def _tiles(path: Path) -> Iterator[Samples]:
     images = [image for image in sources.parse(path).images if image.jpeg_tile]
-    for index, place in encode.all_places(images, 256):
-        yield encode.read_tile(images[index], place)
+    for index, place in tile_samples.all_places(images, 256):
+        yield tile_samples.read_tile(images[index], place)
 
 
 def _timed(code: Callable[[], int]) -> tuple[int, float]:
@@ -75,17 +75,15 @@ def _one_by_one(tiles: Tiles, encode: Callable[[Samples], bytes]) -> int:
 
 def _with_keys(tiles: Tiles) -> int:
     """Return the bytes of tiles of which a few teach the others."""
-    primer, payloads = find(range(len(tiles)), tiles.__getitem__)
+    keys, payloads = key_tiles.find(range(len(tiles)), tiles.__getitem__)
     for number, tile in enumerate(tiles):
         if number not in payloads:
-            state = primer.state(number) if primer.keys else None
+            state = keys.state(number) if keys.keys else None
             payloads[number] = jpeg_tiles.encode(tile, state)
         payload = payloads[number]
-        if jpeg_tiles.uses_key_tiles(payload) and not primer.decodes(
-            number, payload, tile.tobytes()
-        ):
+        if jpeg_tiles.uses_key_tiles(payload) and not keys.decodes(number, payload, tile.tobytes()):
             raise SystemExit("a payload does not decode to its JPEG")
-    return _size(list(payloads.values())) + (len(primer.to_bytes()) if primer.keys else 0)
+    return _size(list(payloads.values())) + (len(keys.to_bytes()) if keys.keys else 0)
 
 
 def _size(payloads: list[bytes]) -> int:

@@ -16,8 +16,7 @@ from archiver.errors import ParityError, UsageError
 from archiver.jobs import cluster, run
 from archiver.jobs.spec import PackSettings
 from archiver.pipeline import engines, open_archive
-from archiver.pipeline.write import open_file
-from archiver.pipeline.write import pack as packing
+from archiver.pipeline.write import finish, source_file
 from archiver.sources import Format, parse
 
 SETTINGS = PackSettings(profile="fast", workers=0)
@@ -125,7 +124,7 @@ def test_large_files_do_not_grow_either(
 
     What is stored after it in the same shard must still be found.
     """
-    monkeypatch.setattr(open_file, "LARGE_BYTES", 3000)
+    monkeypatch.setattr(source_file, "LARGE_BYTES", 3000)
     (tmp_path / "tree").mkdir()
     noise = rng.integers(0, 256, (32, 32)).astype(np.uint8)
     Image.fromarray(np.tile(noise, (8, 8))).save(tmp_path / "tree" / "a.png")
@@ -137,6 +136,6 @@ def test_large_files_do_not_grow_either(
         path = tmp_path / "tree" / entry.path
         assert b"".join(entry.chunks()) == path.read_bytes()
         assert entry.stored_bytes <= path.stat().st_size
-    assert archive.entry("a.png").note == packing.SMALLER_AS_IS
+    assert archive.entry("a.png").note == finish.SMALLER_AS_IS
     shards = sum(p.stat().st_size for p in (tmp_path / "a.archive" / "shards").iterdir())
     assert shards == sum(entry.stored_bytes for entry in archive.entries())

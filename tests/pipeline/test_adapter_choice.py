@@ -53,7 +53,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def n_adapted(summary: Summary) -> int:
     """Return how many tiles take an adapter."""
-    return sum(summary.tiles.get(name, 0) for name in ("adapted", "adapted_turned"))
+    return sum(summary.tiles.get(name, 0) for name in ("adapted", "adapted_oriented"))
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_balanced_fits_heads_alone_and_0_steps_fit_nothing(
     for path in tree.iterdir():
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
     plain = run.pack(tree, tmp_path / "b", PackSettings(**how, adapt_steps=0))
-    assert not {"adapted", "adapted_turned", "learned_turned"} & set(plain.tiles)
+    assert not {"adapted", "adapted_oriented", "learned_oriented"} & set(plain.tiles)
     assert summary.payload_bytes < plain.payload_bytes
 
 

@@ -21,7 +21,9 @@ from archiver.jobs.spec import PackSettings
 from archiver.pipeline import key_tiles
 from archiver.pipeline.key_tiles import KeyTiles, find
 from archiver.pipeline.read.open_archive import open_archive
-from archiver.pipeline.write import encode as coding
+from archiver.pipeline.write.check import checked
+from archiver.pipeline.write.file_plan import FilePlan
+from archiver.pipeline.write.tile_samples import RawTile
 
 TILES = [
     jpeg_tiles.as_tile(bytes(3) + imagecodecs.jpeg8_encode(scene(3, (96, 96), seed), level=85))
@@ -39,7 +41,7 @@ def write_slide(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("priming")
+    folder = tmp_path_factory.mktemp("key_tiles")
     (folder / "tree").mkdir()
     write_slide(folder / "tree" / "slide.tif")
     run.pack(folder / "tree", folder / "a", PackSettings(workers=0, adapt_steps=0), lambda _: None)
@@ -149,15 +151,16 @@ def test_a_key_that_does_not_come_back_is_never_replaced(monkeypatch: pytest.Mon
     """Others have learned from what was coded, not from what would be stored in its place."""
     key_tiles, payloads = find(range(6), TILES.__getitem__)
     monkeypatch.setattr(KeyTiles, "decodes", lambda *_: False)
+    plan = FilePlan(96).with_keys(key_tiles, payloads)
     for number, is_key in ((0, True), (4, False)):
         payload = payloads.get(number) or jpeg_tiles.encode(TILES[number], key_tiles.state(number))
         coded = [Encoded(TileCodec.JPEG, payload)]
-        how = [TILES[number]], coded, None, [None], [(key_tiles, number)]
+        tiles = [(plan, RawTile(number, TILES[number]))]
         if is_key:
             with pytest.raises(ParityError, match="learned"):
-                coding.checked(*how)
+                checked(tiles, coded, None)
         else:
-            [kept] = coding.checked(*how)
+            [kept] = checked(tiles, coded, None)
             assert kept.notice
             assert not jpeg_tiles.uses_key_tiles(kept.payload)
 

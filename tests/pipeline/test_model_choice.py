@@ -17,18 +17,12 @@ from archiver.codec.tuning.archive_model import Budget, tune
 from archiver.errors import SourceError
 from archiver.image import Image as Raster
 from archiver.pipeline import Packed, pack_files
-from archiver.pipeline.write import (
-    encode,
-    model_choice,
-    open_file,
-    source_file,
-)
-from archiver.pipeline.write import (
-    pack as packing,
-)
-from archiver.pipeline.write.alternatives import Way
+from archiver.pipeline.write import batch, model_choice, planning, source_file, tile_samples
+from archiver.pipeline.write.adapter import Effort
+from archiver.pipeline.write.alternatives import Alternative
 from archiver.pipeline.write.rows import with_used_models
-from archiver.sources import parse
+from archiver.pipeline.write.source_file import SourceFile
+from archiver.sources import Fidelity
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +92,7 @@ def test_the_choice_does_not_depend_on_batches(
     """Tile by tile, in a batch, or as a large file: the same payloads under the same model."""
     found = []
     samples = [ramp(5), ramp(6, 50), ramp(7)]
-    cases = (("a", None, ""), ("b", packing, "BATCH_PIXELS"), ("c", open_file, "LARGE_BYTES"))
+    cases = (("a", None, ""), ("b", batch, "BATCH_PIXELS"), ("c", source_file, "LARGE_BYTES"))
     for name, module, limit in cases:
         (tmp_path / name).mkdir()
         with monkeypatch.context() as patch:
@@ -115,7 +109,7 @@ def test_a_sample_is_spread_and_bounded() -> None:
     small, floats = (
         Raster.from_array(np.zeros((64, 64, 4), dtype)) for dtype in (np.uint8, np.float32)
     )
-    places = list(encode.all_places([small, floats], 32))
+    places = list(tile_samples.all_places([small, floats], 32))
     assert model_choice.sample(model_choice.learnable_tiles([small, floats], places), 32, 4096) == [
         1,
         3,
@@ -127,27 +121,27 @@ def test_a_sample_is_spread_and_bounded() -> None:
     assert len(model_choice.sample(range(4096), 256, 20 << 16)) == 20
     assert len(model_choice.sample(range(40), 128)) == model_choice.LEAST_PIXELS >> 14
     assert max(np.diff(found)) == min(np.diff(found))
-    assert model_choice.learnable_tiles([floats], list(encode.all_places([floats], 32))) == []
+    assert model_choice.learnable_tiles([floats], list(tile_samples.all_places([floats], 32))) == []
     assert model_choice.sample([], 256) == []
 
 
 def test_a_sample_of_a_large_file_holds_no_empty_tiles(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, engines: list[Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Most of a slide is glass: what stands for it is tissue, and for how much of it is told."""
     samples = np.full((640, 640, 3), 240, np.uint8)
     samples[320:, 480:] = ramp(3, 160)[:1].repeat(320, 0)  # an eighth
     path = tmp_path / "a.bmp"
     Image.fromarray(samples).save(path)
-    file = open_file.OpenFile(path, parse(path), source_file.stamp(path), Way(tile=32))
-    file.places = list(encode.all_places(file.parsed.images, 32))
-    file.take_sample(4 << 10, deep=False)
-    assert file.n_learnable == 400
-    monkeypatch.setattr(open_file, "LARGE_BYTES", 0)
-    file.take_sample(4 << 10, deep=False)
-    assert len(file.sample) >= 4
-    assert all(tile is not None and tile.std() > 0 for tile in file.sample.values())
-    assert 25 <= file.n_learnable <= 75
+    monkeypatch.setattr(model_choice, "LEAST_PIXELS", 4 << 10)
+    source = SourceFile.parse(path, source_file.stamp(path), Fidelity.BYTES)
+    places = list(tile_samples.all_places(source.parsed.images, 32))
+    assert planning.draft(source, Alternative(tile=32), places, engines).n_learnable == 400
+    monkeypatch.setattr(source_file, "LARGE_BYTES", 0)
+    draft = planning.draft(source, Alternative(tile=32), places, engines)
+    assert len(draft.numbers) >= 4
+    assert all(draft.read[number].std() > 0 for number in draft.numbers)
+    assert 25 <= draft.n_learnable <= 75
 
 
 def test_a_sample_that_cannot_be_read_fails_its_file(
@@ -160,8 +154,8 @@ def test_a_sample_that_cannot_be_read_fails_its_file(
 
     for i in range(2):
         Image.fromarray(ramp(i)).save(tmp_path / f"{i}.bmp")
-    monkeypatch.setattr(encode, "read_tile", vanish)
-    monkeypatch.setattr(packing, "BATCH_PIXELS", 256)
+    monkeypatch.setattr(planning, "read_tile", vanish)
+    monkeypatch.setattr(batch, "BATCH_PIXELS", 256)
     with ArchiveWriter.open(tmp_path / "a"), ShardWriter(tmp_path / "a") as shard:
         paths = [tmp_path / "0.bmp", tmp_path / "1.bmp"]
         failed = pack_files(paths, shard, engines, tile=16)

@@ -36,7 +36,7 @@ def trails(noise: float = 0.6) -> np.ndarray:
 
 
 def size(tile: np.ndarray, turn: Orientation, engine: Engine) -> int:
-    [coded] = learned.encode([turn.turned(tile)], engine)
+    [coded] = learned.encode([turn.oriented(tile)], engine)
     assert coded is not None
     return len(coded.payload)
 
@@ -47,7 +47,7 @@ def test_one_picture_takes_the_same_whichever_way_it_comes(engine: Engine) -> No
     sizes = [size(tile, Orientation(number), engine) for number in range(SIDES)]
     assert min(sizes) < 0.98 * max(sizes)
     for number in (0, 2, 5, 7):
-        given = Orientation(number).turned(tile)
+        given = Orientation(number).oriented(tile)
         *_, found = orientation.find([given], engine)
         assert size(given, found, engine) <= 1.002 * min(sizes)
 
@@ -94,7 +94,7 @@ def test_a_turned_file_comes_back(
         profile=profile, model=pretrained.SMALL, workers=0, tile=64, adapt_steps=2 if fits else 1
     )
     summary = run.pack(source, archive, how)
-    name = "adapted_turned" if fits else "learned_turned"
+    name = "adapted_oriented" if fits else "learned_oriented"
     assert summary.tiles[name] >= (4 if fits else 1)
     assert not run.verify(archive, workers=0).problems
     region = open_archive(archive).entry("colour.png").read((10, 50, 60, 40))

@@ -31,14 +31,8 @@ from archiver.pipeline import (
     pack_files,
     tiling,
 )
-from archiver.pipeline.write import (
-    encode,
-    open_file,
-    source_file,
-)
-from archiver.pipeline.write import (
-    pack as packing,
-)
+from archiver.pipeline.write import batch, queued_file, source_file, tile_samples
+from archiver.pipeline.write.residues import residue_chunks
 from archiver.sources import Format
 
 
@@ -83,8 +77,8 @@ def test_tiles_cover_every_sample_once(h: int, w: int, channels: int, tile: int)
     """Reading all tiles gives every sample of every channel exactly once."""
     samples = np.arange(h * w * channels, dtype=np.uint32).reshape(h, w, channels)
     image = Image.from_array(samples)
-    cut = list(encode.read_tiles([image], tile))
-    places = [place for _, place in encode.all_places([image], tile)]
+    cut = list(tile_samples.read_tiles([image], tile))
+    places = [place for _, place in tile_samples.all_places([image], tile)]
     assert [(p.height, p.width) for p in places] == [t.shape[:2] for t in cut]
     assert np.array_equal(np.sort(np.concatenate([t.ravel() for t in cut])), samples.ravel())
 
@@ -151,7 +145,8 @@ def test_tile_that_does_not_decode_falls_back(
 
     monkeypatch.setattr(tiles.classic, "encode_jpegxl", lambda tile, effort: None)
     monkeypatch.setattr(Engine, "decode", wrong)
-    monkeypatch.setattr(open_file, "TILE_INDEX_BYTES", -1000)  # keep it as tiles whatever they cost
+    # kept as tiles whatever they cost
+    monkeypatch.setattr(queued_file, "TILE_INDEX_BYTES", -1000)
     monkeypatch.setattr(engine, "encode", lambda same: [b"short"] * len(same))
     [packed] = pack(archive, [photo], engine)
     assert isinstance(packed, Packed)
@@ -191,7 +186,7 @@ def test_file_that_changes_is_refused(
     monkeypatch.setattr(sources, "parse", parse_and_touch)
     failed, packed = pack(archive, [photo, other], engine)
     assert isinstance(failed, Failure)
-    assert failed.message == packing.CHANGED
+    assert failed.message == source_file.CHANGED
     assert isinstance(packed, Packed)
 
 
@@ -209,8 +204,8 @@ def test_large_files_stream(
     samples = np.add.outer(np.arange(90), np.arange(80) * 3).astype(np.uint8)
     tifffile.imwrite(tmp_path / "large.tif", samples, metadata=None)
     [small] = pack(archive, [tmp_path / "large.tif"], engine)
-    monkeypatch.setattr(open_file, "LARGE_BYTES", 100)
-    monkeypatch.setattr(packing, "BATCH_PIXELS", 2000)
+    monkeypatch.setattr(source_file, "LARGE_BYTES", 100)
+    monkeypatch.setattr(batch, "BATCH_PIXELS", 2000)
     [large] = pack(archive, [tmp_path / "large.tif"], engine)
     assert isinstance(small, Packed)
     assert isinstance(large, Packed)
@@ -220,9 +215,9 @@ def test_large_files_stream(
 def test_residue_chunks_cover_the_bytes(rng: np.random.Generator) -> None:
     """Blocks of any size become chunks of one size, whose raw lengths add up."""
     data = rng.bytes(9 << 20)
-    chunks = list(encode.residue_chunks([data[:5], b"", data[5 : 5 << 20], data[5 << 20 :]]))
+    chunks = list(residue_chunks([data[:5], b"", data[5 : 5 << 20], data[5 << 20 :]]))
     assert [chunk.raw_length for chunk in chunks] == [4 << 20, 4 << 20, 1 << 20]
-    assert list(encode.residue_chunks([])) == []
+    assert list(residue_chunks([])) == []
 
 
 def test_stamp_notices_everything(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from archiver.pipeline import OpenArchive, open_archive
 from archiver.pipeline.read import decode as decoding
 from archiver.pipeline.read.decode import TileDecoder
 from archiver.pipeline.read.stored_tile import StoredTile
-from archiver.pipeline.write import encode
+from archiver.pipeline.write import tile_samples
 from archiver.pipeline.write.delta_bases import DeltaBases
 
 SIDE = 24
@@ -146,8 +146,8 @@ def test_large_stacks_are_decoded_many_slices_at_a_time(
 ) -> None:
     """A file that is too large for one call takes as few calls as its pixels need."""
     monkeypatch.setattr("archiver.pipeline.read.restore.SMALL_PIXELS", 1000)
-    for module in ("decoding", "raster"):
-        monkeypatch.setattr(f"archiver.pipeline.{module}.BATCH_PIXELS", 5 * SIDE * SIDE)
+    for module in ("decode", "windows"):
+        monkeypatch.setattr(f"archiver.pipeline.read.{module}.BATCH_PIXELS", 5 * SIDE * SIDE)
     calls: list[int] = []
     decode = tiles.decode
 
@@ -166,7 +166,7 @@ def test_what_is_given_depends_on_the_file_alone(source: Path, tmp_path: Path) -
     found = []
     for pixels in (1 << 22, 700):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("archiver.pipeline.write.pack.BATCH_PIXELS", pixels)
+            patch.setattr("archiver.pipeline.write.batch.BATCH_PIXELS", pixels)
             path = tmp_path / f"{pixels}.archive"
             run.pack(source, path, PackSettings(profile="fast", workers=0))
         found.append(sorted(shard.name for shard in (path / "shards").iterdir()))
@@ -178,10 +178,9 @@ def test_images_of_other_shapes_and_types_are_no_neighbours() -> None:
     slices = [volume(1)[0, :, :, None] for _ in range(3)]
     odd = [slices[0], slices[0][:20], slices[0].view(np.uint16), slices[0]]
     images = [Image.from_array(one) for one in odd]
-    places = list(encode.all_places(images, 256))
-    neighbours = DeltaBases(images, places)
-    found = [neighbours.difference(n, tile) for n, tile in enumerate(odd)]
-    assert found == [None] * 4
+    places = list(tile_samples.all_places(images, 256))
+    bases = DeltaBases(images, places)
+    assert [bases.delta(n, tile) for n, tile in enumerate(odd)] == [None] * 4
 
 
 # --- hostile archives --------------------------------------------------------------------------
@@ -252,11 +251,11 @@ def test_no_path_to_a_tile_is_long(volume_slices: int, channels: int) -> None:
     pixel = np.zeros((4, 4, channels), np.uint16)
     image = replace(Image.from_array(pixel), neighbours=neighbours)
     images = [image] * (volume_slices * 20)
-    places = list(encode.all_places(images, 256))
-    found = DeltaBases(images, places)
+    places = list(tile_samples.all_places(images, 256))
+    bases = DeltaBases(images, places)
     depths: list[int] = []
     for number in range(len(places)):
-        depths.append(max((depths[n] + 1 for n in found._before(number)), default=0))
+        depths.append(max((depths[n] + 1 for n in bases._before(number)), default=0))
     assert max(depths) <= 21
     assert max(depths) >= 7
 

@@ -1,6 +1,6 @@
-"""The adapter of one file: fine-tune a model on a sample of its tiles, keep it if it pays.
+"""The adapter of one file: fitted to a sample of its tiles, and kept if it pays.
 
-The heads of the model come first, in seconds; that may be all, or what the tuning of all layers
+The heads of the model come first, in seconds; that may be all, or what the fit of all layers
 begins with.
 
 A file adapts once, whatever its size: tiles of some ``SAMPLE_PIXELS``, spread over it, stand for
@@ -58,32 +58,46 @@ class Effort:
         """How much of a file stands for all of it, at least."""
         return HEAD_PIXELS if self.passes == 0 else SAMPLE_PIXELS
 
-    def turns(self, found: Orientations) -> Orientations:
-        """Return the turns of tiles without an adapter, given those that were found for a file.
+    def orientations(self, best: Orientations) -> Orientations:
+        """Return those of tiles without an adapter, given those that are best for a file.
 
-        Who asks for all that there is gets no more bytes than from the model as it is, upright.
+        Who asks for all that there is gets no more bytes than with tiles as they are.
         """
-        return found if self.passes == 0 or found[-1] == IDENTITY else (IDENTITY, found[-1])
+        return best if self.passes == 0 or best[-1] == IDENTITY else (IDENTITY, best[-1])
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """An engine for one file, what the archive has to keep of it, and the sample coded by it.
+    """What the archive has to keep of an adapter for one file, and the sample coded by it.
 
-    ``turns`` are those in which each tile of the file is given to the engine.  ``is_sure`` is
-    False where the sample leaves a doubt whether all tiles gain what the adapter takes.
+    ``orientations`` are those in which each tile of the file is given to the model.  ``is_sure``
+    is False where the sample leaves a doubt whether all tiles gain what the adapter takes.
     """
 
-    engine: Engine
-    turns: Orientations
+    orientations: Orientations
     encoded: list[Encoded]
-    chunk: bytes = b""  # empty: no adapter
+    record: bytes = b""  # empty: no adapter
     is_sure: bool = True
 
     @property
     def size(self) -> int:
         """Bytes of the sample."""
-        return sum(len(one.payload) for one in self.encoded)
+        return _size(self.encoded)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What adapters are fitted to, and how long.
+
+    ``planes`` are parts of the sample as the model is given them; the tiles that they are from
+    take ``n_bytes`` now.  All that the model codes of the file is ``scale`` times the sample.
+    """
+
+    planes: Sequence[NDArray[np.generic]]
+    n_bytes: int
+    scale: float
+    engine: Engine
+    effort: Effort
 
 
 def adapt(
@@ -92,75 +106,66 @@ def adapt(
     n_tiles: int,
     engine: Engine,
     effort: Effort,
-    turns: Orientations = IDENTITY_ONLY,
+    orientations: Orientations = IDENTITY_ONLY,
 ) -> Adapted:
     """Adapt ``engine`` to a file of ``n_tiles``, if that pays.
 
-    ``tiles`` are a sample of them, ``before`` how they are coded without an adapter in ``turns``.
-    An adapter is for the last of those.  What is found depends on the machine (its kernels, its
-    clock if ``effort`` bounds the time); what is stored decodes on every machine.
+    ``tiles`` are a sample of them, ``before`` how they are coded without an adapter in
+    ``orientations``; an adapter is for the last of those.  What it is depends on the machine (its
+    kernels, its clock if ``effort`` bounds the time); what is stored decodes on every machine.
     """
     scale = n_tiles / max(1, len(tiles))
-    pairs = zip(tiles, before, strict=True)
-    parts = [learned.parts(tile.samples, one, engine) for tile, one in pairs]
-    now = sum(len(one.payload) for part, one in zip(parts, before, strict=True) if part)
-    plain = Adapted(engine, turns, list(before))
-    if scale * now < LEAST_BYTES:
+    pairs = list(zip(tiles, before, strict=True))
+    parts = [learned.parts(tile.samples, coding, engine) for tile, coding in pairs]
+    n_bytes = _size([coding for coding, planes in zip(before, parts, strict=True) if planes])
+    plain = Adapted(orientations, list(before))
+    if scale * n_bytes < LEAST_BYTES:
         return plain
-    planes = [turns[-1].on(part).oriented(part) for each in parts for part in each]
-    return _tuned(tiles, planes, scale, now, plain, effort)
+    way = orientations[-1]
+    planes = [way.on(plane).oriented(plane) for of_tile in parts for plane in of_tile]
+    return _best(tiles, plain, _Fit(planes, n_bytes, scale, engine, effort))
 
 
-def _tuned(
-    tiles: Sequence[Prepared],
-    planes: Sequence[NDArray[np.generic]],
-    scale: float,
-    now: int,
-    before: Adapted,
-    effort: Effort,
-) -> Adapted:
-    """Return the best of no adapter and those that are found; ``planes`` are as they are shown.
-
-    ``now`` is the size of the tiles that they are from.
-    """
+def _best(tiles: Sequence[Prepared], before: Adapted, fit: _Fit) -> Adapted:
+    """Return the best of no adapter and those that are fitted."""
     started = time.monotonic()
-    old = least = scale * before.size
-    best, turns = before, before.turns[-1:]
-    for adapter, rates in _found(planes, scale, 8.0 * now, before.engine, effort):
+    old = least = fit.scale * before.size
+    best, orientations = before, before.orientations[-1:]
+    for adapter, rates in _fitted(fit):
         try:
-            adapted = before.engine.adapted(adapter)
+            adapted = fit.engine.adapted(adapter)
         except FormatError:  # a bound of exact arithmetic: rare, and no reason to fail
             continue
-        after = codec.encode(tiles, adapted, [turns] * len(tiles))
+        after = codec.encode(tiles, adapted, [orientations] * len(tiles))
         seconds = time.monotonic() - started
-        chunk = AdapterRecord(adapter, round(old), seconds, rates).to_bytes()
-        new = scale * sum(len(one.payload) for one in after) + len(chunk)
+        record = AdapterRecord(adapter, round(old), seconds, rates).to_bytes()
+        new = fit.scale * _size(after) + len(record)
         if new < least:
-            is_sure = _is_sure(before.encoded, after, scale, len(chunk))
-            best, least = Adapted(adapted, turns, after, chunk, is_sure), new
+            is_sure = _is_sure(before.encoded, after, fit.scale, len(record))
+            best, least = Adapted(orientations, after, record, is_sure), new
     return best
+
+
+def _size(encoded: Sequence[Encoded]) -> int:
+    return sum(len(coding.payload) for coding in encoded)
 
 
 def _is_sure(before: Sequence[Encoded], after: Sequence[Encoded], scale: float, price: int) -> bool:
     pairs = zip(before, after, strict=True)
-    gains = [len(one.payload) - len(other.payload) for one, other in pairs]
+    gains = [len(old.payload) - len(new.payload) for old, new in pairs]
     return confidence.is_sure(gains, round(scale * len(gains)), price)
 
 
-def _found(
-    planes: Sequence[NDArray[np.generic]],
-    scale: float,
-    now: float,
-    engine: Engine,
-    effort: Effort,
-) -> Iterator[tuple[bytes, tuple[float, ...]]]:
-    """Yield an adapter of the heads, then one of all, each with its estimated rates."""
+def _fitted(fit: _Fit) -> Iterator[tuple[bytes, tuple[float, ...]]]:
+    """Yield an adapter of the heads, then one of all layers, each with its estimated rates."""
     from archiver.codec.model.adapter import Ranks
     from archiver.codec.model.batches import Shown
     from archiver.codec.tuning import heads, rpft
 
-    patches = [patch for plane in planes for patch in Shown.of(plane).cut(rpft.PATCH)]
+    engine, effort, scale = fit.engine, fit.effort, fit.scale
+    patches = [patch for plane in fit.planes for patch in Shown.of(plane).cut(rpft.PATCH)]
     dim, seconds = engine.net.architecture.dim, effort.seconds or float("inf")
+    now = 8.0 * fit.n_bytes
     ranks = Ranks(*_ranks(scale * now / 8, dim))
     most = OUT_OF_REACH * now
     first = heads.adapt(engine, patches, ranks.head, scale=scale, most_bits=most, seconds=seconds)
@@ -184,10 +189,8 @@ def _found(
         threads=engine.threads,
     )
     if not adapter.is_zero:
-        yield (
-            adapter.to_bytes(),
-            (first.share, *(one.bits / first.before / scale for one in passes)),
-        )
+        rates = (each.bits / first.before / scale for each in passes)
+        yield adapter.to_bytes(), (first.share, *rates)
 
 
 def _ranks(n_bytes: float, dim: int) -> tuple[int, int, int]:

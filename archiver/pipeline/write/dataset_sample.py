@@ -17,7 +17,7 @@ from archiver import sources
 from archiver.errors import SourceError
 from archiver.image import Image, Samples
 from archiver.pipeline.tiling import Place
-from archiver.pipeline.write import encode
+from archiver.pipeline.write import tile_samples
 from archiver.pipeline.write.model_choice import is_learnable
 
 TILE = 128  # side at most: more places of a file, at the same price
@@ -138,7 +138,7 @@ def _visit(
             continue  # said when it is packed
         places = [
             (i, place)
-            for i, place in encode.all_places(parsed.images, tile)
+            for i, place in tile_samples.all_places(parsed.images, tile)
             if is_learnable(parsed.images[i], place, deep=deep)
         ]
         if places and parsed.sha256 not in seen:  # a copy costs nothing, so nothing can be saved
@@ -155,7 +155,7 @@ def _read(file: _Visited, share: float, rng: np.random.Generator) -> Iterator[Sa
     try:
         for number in sorted(rng.choice(n, count, replace=False).tolist()):
             image, place = file.places[number]
-            yield encode.read_tile(file.images[image], place)
+            yield tile_samples.read_tile(file.images[image], place)
     except SourceError:
         return
 

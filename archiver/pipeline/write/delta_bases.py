@@ -1,4 +1,4 @@
-"""Which tiles of a file a tile may be a difference to: the slice, volume or band before it.
+"""Which tile of a file a tile may be a delta to: the same in the slice, volume or band before.
 
 Every eighth slice, volume and band is coded by itself, so that one tile takes few others to decode.
 """
@@ -16,14 +16,14 @@ from archiver.image import Image, Samples
 from archiver.pipeline.tiling import Place, components
 
 CHAIN = 8  # of so many slices, volumes or bands the first is coded by itself
-KEPT_BYTES = 64 << 20  # of tiles that later ones may be differences to
+KEPT_BYTES = 64 << 20  # of tiles that later ones may be deltas to
 
 Where = tuple[int, int, int, int]  # image, component, row, column
 
 
 @dataclass(frozen=True)
 class Delta:
-    """A tile as a difference: what it is taken from, and what is left of it."""
+    """A tile as a delta: what it is taken from, and what is left of it."""
 
     base: delta.Base
     samples: Samples  # of the tile that it is taken from
@@ -37,13 +37,13 @@ class DeltaBases:
         self._images = images
         self._places = places
         self._numbers: dict[Where, int] = {}
-        if _has_neighbours(images):
+        if _has_bases(images):
             self._numbers = {_where(*place): number for number, place in enumerate(places)}
         self._kept: OrderedDict[int, Samples] = OrderedDict()
         self._bytes = 0
 
-    def difference(self, number: int, tile: Samples) -> Delta | None:
-        """Return the next tile as a difference; None where that does not promise to be smaller."""
+    def delta(self, number: int, tile: Samples) -> Delta | None:
+        """Return the next tile as a delta; None where that does not promise to be smaller."""
         image = self._images[self._places[number][0]]
         if image.jpeg_tile or not delta.is_possible(image.dtype, tile.size):
             return None
@@ -51,10 +51,10 @@ class DeltaBases:
         if is_high_depth_tile(tile.dtype, tile.shape[2]) and tile.shape[2] > 1:
             bases[delta.CHANNELS] = tile  # models see such channels one by one
         self._keep(number, tile)
-        found = delta.best(tile, bases) if bases else None
-        if found is None:
+        best = delta.best(tile, bases) if bases else None
+        if best is None:
             return None
-        base, left = found
+        base, left = best
         return Delta(base, bases[base.back], left)
 
     def _before(self, number: int) -> Iterator[int]:
@@ -95,15 +95,15 @@ def _where(image: int, place: Place) -> Where:
     return image, place.component, place.row, place.column
 
 
-def _are_alike(one: Image, other: Image) -> bool:
+def _are_alike(image: Image, other: Image) -> bool:
     """Whether images have the same tiles."""
-    same = one.shape == other.shape and one.dtype == other.dtype
-    return same and one.tile_shape == other.tile_shape
+    same = image.shape == other.shape and image.dtype == other.dtype
+    return same and image.tile_shape == other.tile_shape
 
 
-def _has_neighbours(images: Sequence[Image]) -> bool:
-    """Whether any tile of a file may be a difference to another one."""
+def _has_bases(images: Sequence[Image]) -> bool:
+    """Whether any tile of a file may be a delta to another one."""
     alike = Counter((image.shape, image.dtype.str) for image in images)
     groups = [components(image.channels) for image in images]
-    has_bands = any(len(a) == len(b) for one in groups for a, b in pairwise(one))
+    has_bands = any(len(a) == len(b) for bands in groups for a, b in pairwise(bands))
     return has_bands or any(n > 1 for n in alike.values())

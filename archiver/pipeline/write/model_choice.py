@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from archiver.codec import learned
@@ -68,22 +69,25 @@ def sample(learnable: Sequence[int], tile: int, pixels: int = LEAST_PIXELS) -> l
 def choose(
     samples: Sequence[Mapping[int, Prepared]],
     engines: Sequence[Engine],
-    turns: Sequence[Orientations],
+    orientations: Sequence[Orientations],
 ) -> list[Choice]:
-    """Return the choice for each file, given its sample (tile number -> tile), and its turns.
+    """Return the choice for each file, given its sample (tile number -> tile) and orientations.
 
     The first engine wins ties, and files without a sample.
     """
-    each_turns = [own for one, own in zip(samples, turns, strict=True) for _ in one]
-    tiles = [tile for sampled in samples for tile in sampled.values()]
-    by_engine = codec.encode_each(tiles, engines, each_turns)
-    choices, start = [], 0
-    for sampled in samples:
-        coded = [each[start : start + len(sampled)] for each in by_engine]
-        sizes = [sum(len(one.payload) for one in each) for each in coded]
-        best = sizes.index(min(sizes))
-        pairs = zip(coded[0], coded[best], strict=True)
-        gains = [len(one.payload) - len(other.payload) for one, other in pairs]
-        choices.append(Choice(best, dict(zip(sampled, coded[best], strict=True)), gains))
-        start += len(sampled)
-    return choices
+    tiles = [tile for sample in samples for tile in sample.values()]
+    of_tiles = [own for sample, own in zip(samples, orientations, strict=True) for _ in sample]
+    by_engine = [iter(coded) for coded in codec.encode_each(tiles, engines, of_tiles)]
+    return [
+        _smallest(tuple(sample), [list(islice(coded, len(sample))) for coded in by_engine])
+        for sample in samples
+    ]
+
+
+def _smallest(numbers: Sequence[int], by_engine: Sequence[Sequence[Encoded]]) -> Choice:
+    """Return the choice for a file, given what each engine makes of its sample."""
+    lengths = [[len(tile.payload) for tile in coded] for coded in by_engine]
+    sizes = [sum(of_engine) for of_engine in lengths]
+    best = sizes.index(min(sizes))
+    gains = [first - length for first, length in zip(lengths[0], lengths[best], strict=True)]
+    return Choice(best, dict(zip(numbers, by_engine[best], strict=True)), gains)

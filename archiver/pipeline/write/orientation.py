@@ -1,4 +1,4 @@
-"""Which way the tiles of a file are turned: the way in which a model codes a sample smallest.
+"""The orientation of a file's tiles: that in which a model codes a sample of them smallest.
 
 Of most photographs, one side takes a hundredth or more off the bytes of another.  Some small crops
 tell which sides are promising, larger ones which is best; then the orders of the channels, which
@@ -30,9 +30,9 @@ SURE_GAIN = 0.01  # of the bytes of one or a few crops: then all of the tiles ga
 
 
 def find(tiles: Sequence[Samples], engine: Engine, *, is_whole: bool = True) -> Orientations:
-    """Return the turn in which ``engine`` codes some tiles of a file smallest.
+    """Return the orientation in which ``engine`` codes some tiles of a file smallest.
 
-    With it comes upright, if all tiles of the file are there and crops of them leave a confidence.
+    With it comes `IDENTITY`, if all tiles of the file are there and crops of them leave a doubt.
     """
     large = _Crops(tiles, LARGE, LARGE_PIXELS, engine)
     small = _Crops(large.tiles, SMALL, SMALL_PIXELS, engine)
@@ -41,7 +41,7 @@ def find(tiles: Sequence[Samples], engine: Engine, *, is_whole: bool = True) -> 
     if large.have_order:
         best = min(map(best.ordered, range(len(ORDERS))), key=small.size, default=best)
         best = min(best.ordered(0), best, key=large.size)
-    size = large.size(best) + len(large.tiles)  # a turn takes a byte of each tile
+    size = large.size(best) + len(large.tiles)  # an orientation takes a byte of each tile
     gain = large.size(IDENTITY) - size
     if gain <= LEAST_GAIN * large.size(IDENTITY):
         return IDENTITY_ONLY
@@ -53,12 +53,12 @@ def find(tiles: Sequence[Samples], engine: Engine, *, is_whole: bool = True) -> 
 
 
 class _Crops:
-    """The middle of some tiles, spread over all, and their size in turns that were looked at."""
+    """The middle of some tiles, spread over all, and their size in orientations looked at."""
 
     def __init__(self, tiles: Sequence[Samples], side: int, pixels: int, engine: Engine) -> None:
         shown = (codec.shown(_middle(cell, side)) for tile in tiles for cell in _cells(tile))
-        crops = [one for one in shown if one is not None]
-        n, total = len(crops), sum(one.shape[0] * one.shape[1] for one in crops)
+        crops = [crop for crop in shown if crop is not None]
+        n, total = len(crops), sum(crop.shape[0] * crop.shape[1] for crop in crops)
         count = min(n, max(1, pixels * n // total)) if n else 0
         self.tiles = [crops[(2 * i + 1) * n // (2 * count)] for i in range(count)]
         pixels_of_all = sum(tile.shape[0] * tile.shape[1] for tile in tiles)
@@ -71,17 +71,17 @@ class _Crops:
         """Whether the order of channels can matter."""
         return any(Orientation(SIDES).on(tile).number for tile in self.tiles)
 
-    def size(self, turn: Orientation) -> int:
+    def size(self, orientation: Orientation) -> int:
         """Return the bytes of all crops."""
-        return sum(self.sizes(turn))
+        return sum(self.sizes(orientation))
 
-    def sizes(self, turn: Orientation) -> list[int]:
+    def sizes(self, orientation: Orientation) -> list[int]:
         """Return the bytes of each crop."""
-        if turn not in self._sizes:
-            turned = [turn.on(one).oriented(one) for one in self.tiles]
-            coded = learned.encode(turned, self._engine)
-            self._sizes[turn] = [len(one.payload) for one in coded if one]
-        return self._sizes[turn]
+        if orientation not in self._sizes:
+            oriented = [orientation.on(crop).oriented(crop) for crop in self.tiles]
+            coded = learned.encode(oriented, self._engine)
+            self._sizes[orientation] = [len(coding.payload) for coding in coded if coding]
+        return self._sizes[orientation]
 
 
 def _cells(tile: Samples) -> Iterator[Samples]:

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from archiver.archive import layout
-from archiver.archive.records import TILE, ImageRecord, ObjectRecord, TileArray
+from archiver.archive.records import TILE, ImageRecord, ObjectRecord, ResidueRecord, TileArray
 from archiver.image import Image
 from archiver.pipeline.tiling import Place, tile_shape
-from archiver.pipeline.write.encode import CodedTile
+from archiver.pipeline.write.payloads import CodedTile
+from archiver.sources import ParsedFile
 
 _MAX_SIDE = (1 << 32) - 1
 _MAX_CHANNELS = 1 << 16
@@ -70,16 +71,36 @@ def tile_rows(
     return np.array(rows, TILE)
 
 
+def object_record(
+    parsed: ParsedFile,
+    residues: Sequence[ResidueRecord],
+    images: Sequence[ImageRecord] = (),
+    tiles: TileArray | None = None,
+) -> ObjectRecord:
+    """Describe a file, by its residues alone if it has no images."""
+    return ObjectRecord(
+        sha256=parsed.sha256,
+        rebuilt_sha256=parsed.rebuilt_sha256,
+        size=parsed.size,
+        format=int(parsed.format),
+        fidelity=int(parsed.fidelity),
+        note=parsed.note,
+        images=tuple(images),
+        tiles=np.array([], TILE) if tiles is None else tiles,
+        residues=tuple(residues),
+    )
+
+
 def with_used_models(
     objects: Sequence[ObjectRecord], models: Sequence[bytes]
 ) -> tuple[tuple[ObjectRecord, ...], tuple[bytes, ...]]:
     """Return the objects with their tiles' models renumbered, and the models that are used."""
-    used = sorted({i for one in objects for i in one.tiles["model"].tolist() if i >= 0})
+    used = sorted({i for record in objects for i in record.tiles["model"].tolist() if i >= 0})
     numbers = np.full(len(models) + 1, -1, np.int32)  # -1, for none, takes the last one
     numbers[used] = np.arange(len(used))
     renumbered = []
-    for one in objects:
-        tiles = one.tiles.copy()
+    for record in objects:
+        tiles = record.tiles.copy()
         tiles["model"] = numbers[tiles["model"]]
-        renumbered.append(replace(one, tiles=tiles))
+        renumbered.append(replace(record, tiles=tiles))
     return tuple(renumbered), tuple(models[i] for i in used)

@@ -1,0 +1,76 @@
+"""The end of a file's way: compared with its plain bytes, appended to the shard, recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from archiver.archive.records import ObjectRecord
+from archiver.archive.shard import ShardWriter
+from archiver.errors import SourceError
+from archiver.pipeline.write import source_file
+from archiver.pipeline.write.payloads import Chunk
+from archiver.pipeline.write.queued_file import Coding, QueuedFile
+from archiver.pipeline.write.residues import residue_chunks
+from archiver.pipeline.write.rows import image_record, object_record, tile_rows
+from archiver.pipeline.write.source_file import CHANGED, SourceFile, StampedBlocks, as_opaque
+from archiver.sources import Format
+
+SMALLER_AS_IS = "smaller as it is"
+
+
+def finish(file: QueuedFile, shard: ShardWriter) -> ObjectRecord:
+    """Append what a file takes least as, and return its record; SourceError if it failed."""
+    if file.error is not None:
+        raise SourceError(file.error)
+    source, coding = file.source, file.smallest
+    if source.parsed.format == Format.OPAQUE:
+        return _append_unread(source, shard)
+    residue = list(residue_chunks([source.parsed.residue]))
+    if source.is_large:
+        return _finish_large(file, coding, residue, shard)
+    plain = _plain_chunks(source)
+    if sum(len(chunk.payload) for chunk in plain) <= coding.cost(residue):
+        parsed = as_opaque(source.parsed, SMALLER_AS_IS)
+        return object_record(parsed, [chunk.appended(shard) for chunk in plain])
+    return _append(coding, residue, shard)
+
+
+def _finish_large(
+    file: QueuedFile, coding: Coding, residue: Sequence[Chunk], shard: ShardWriter
+) -> ObjectRecord:
+    """Finish a file whose tiles are in the shard; its plain bytes may take as many as there are."""
+    source = file.source
+    if source_file.stamp(source.path) != source.stamp:
+        raise SourceError(CHANGED)
+    if source.parsed.size > coding.cost(residue):
+        return _append(coding, residue, shard)
+    file.rollback()
+    return _append_unread(replace(source, parsed=as_opaque(source.parsed, SMALLER_AS_IS)), shard)
+
+
+def _plain_chunks(source: SourceFile) -> list[Chunk]:
+    """Return the bytes of a small file as chunks; SourceError if they changed."""
+    blocks = StampedBlocks(source.path)
+    chunks = list(residue_chunks(blocks))
+    if blocks.stamp != source.stamp:
+        raise SourceError(CHANGED)
+    return chunks
+
+
+def _append_unread(source: SourceFile, shard: ShardWriter) -> ObjectRecord:
+    """Append the bytes of a file that is kept as it is, chunk by chunk as they are read."""
+    blocks = StampedBlocks(source.path)
+    residues = [chunk.appended(shard) for chunk in residue_chunks(blocks)]
+    if blocks.stamp.sha256 != source.parsed.sha256:
+        raise SourceError(CHANGED)
+    return object_record(source.parsed, residues)
+
+
+def _append(coding: Coding, residue: Sequence[Chunk], shard: ShardWriter) -> ObjectRecord:
+    """Append tiles and residue of a file whose plan is made."""
+    parsed, model = coding.file.source.parsed, coding.plan.model if coding.plan else -1
+    tiles = [tile.appended(shard) for tile in coding.tiles]
+    residues = [chunk.appended(shard) for chunk in (*residue, *coding.chunks())]
+    images = [image_record(image, coding.tile) for image in parsed.images]
+    return object_record(parsed, residues, images, tile_rows(coding.places, tiles, model))

@@ -1,0 +1,126 @@
+"""The plan of a file: decided once, the same for every worker; state that changes only itself."""
+
+from __future__ import annotations
+
+import ast
+import pickle
+from collections.abc import Iterator
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from jpegs import scene
+
+from archiver.codec.inference.engine import Engine
+from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.model import pretrained
+from archiver.jobs import run
+from archiver.jobs.spec import PackSettings
+from archiver.pipeline import write
+from archiver.pipeline.write import adapter, encode, planning, source_file, tile_samples
+from archiver.pipeline.write.adapter import Effort
+from archiver.pipeline.write.alternatives import Alternative
+from archiver.pipeline.write.file_plan import FilePlan, PlanEngines
+from archiver.pipeline.write.source_file import SourceFile
+from archiver.sources import Fidelity
+
+MODULES = sorted(Path(write.__file__).parent.glob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine.open(pretrained.load(pretrained.SMALL), device="cpu", threads=1)
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """A slide of JPEG tiles with a label that a model codes."""
+    path = tmp_path / "slide.tif"
+    with tifffile.TiffWriter(path) as tif:
+        how = {"compression": "jpeg", "compressionargs": {"level": 90}, "tile": (64, 64)}
+        tif.write(scene(3, (192, 192)), photometric="ycbcr", **how)
+        rng = np.random.default_rng(3)
+        noise = rng.normal(0, 14, (96, 112))
+        weave = (noise[:, 8:-8] + 0.9 * noise[:, :-16] + 120).clip(0, 255).astype(np.uint8)
+        tif.write(np.stack([weave, 255 - weave, weave // 3], -1), photometric="rgb")
+    return path
+
+
+def planned(path: Path, engine: Engine) -> tuple[FilePlan, list[tile_samples.RawTile]]:
+    """Return the plan of a file with an adapter, and its tiles."""
+    source = SourceFile.parse(path, source_file.stamp(path), Fidelity.BYTES)
+    images = source.parsed.images
+    places = list(tile_samples.all_places(images, 64))
+    tiles = list(tile_samples.raw_tiles(images, places, 64))
+    draft = planning.draft(source, Alternative(64, Effort(0)), places, [engine])
+    sample = planning.whole_sample(draft, source, places, {n: tiles[n].samples for n in (9, 10)})
+    [decision] = planning.decide([(draft, sample)], [engine])
+    return decision.plan, tiles
+
+
+def test_a_plan_is_all_that_coding_takes(
+    mixed: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sent elsewhere, and tile by tile, it gives the same payloads; what it holds is small."""
+    monkeypatch.setattr(adapter, "LEAST_BYTES", 100)
+    monkeypatch.setattr("archiver.codec.classic.encode_jpegxl", lambda *_, **__: None)
+    plan, tiles = planned(mixed, engine)
+    assert plan.key_tiles is not None
+    assert plan.adapter_record
+    engines = PlanEngines([engine])
+    coded = encode.code([(plan, tile) for tile in tiles], engines.of(plan))
+    sent = pickle.dumps(plan)
+    assert len(sent) < mixed.stat().st_size
+    for tile, whole in reversed(list(zip(tiles, coded, strict=True))):
+        again = pickle.loads(sent)
+        assert encode.code([(again, tile)], PlanEngines([engine]).of(again)) == [whole]
+    with pytest.raises(FrozenInstanceError):
+        plan.model = 1  # type: ignore[misc]
+
+
+def test_a_key_tile_is_kept_as_it_taught(
+    tmp_path: Path, mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file that a model is chosen for, too, key tiles are never coded in another way.
+
+    They were coded again after the choice, as what is smallest: others could not learn from that.
+    """
+    quick = jpeg_tiles.encode_quickly
+    keyed = jpeg_tiles.encode_coefficients
+
+    def small_when_asked_again(tile: np.ndarray, *state: object) -> bytes:
+        return quick(tile)
+
+    monkeypatch.setattr(jpeg_tiles, "encode", small_when_asked_again)
+    assert keyed is jpeg_tiles.encode_coefficients
+    how = PackSettings(model=pretrained.SMALL, workers=0, tile=64)
+    run.pack(mixed.parent, tmp_path / "a.archive", how)
+    assert not run.verify(tmp_path / "a.archive", depth="samples", workers=0).problems
+
+
+def assigned(tree: ast.AST) -> Iterator[ast.Attribute]:
+    """Yield the attributes that are assigned to, at any depth of a target."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
+            yield node
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_objects_change_only_themselves(path: Path) -> None:
+    """No statement assigns to an attribute of anything but ``self``."""
+    owners = {ast.unparse(node.value) for node in assigned(ast.parse(path.read_text()))}
+    assert owners <= {"self"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_classes_and_signatures_are_short(path: Path) -> None:
+    """No class has 200 lines, no function more than 8 arguments."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef):
+            assert (node.end_lineno or 0) - node.lineno < 200
+        elif isinstance(node, ast.FunctionDef):
+            arguments = node.args
+            assert len([*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]) <= 8
