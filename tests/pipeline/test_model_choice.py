@@ -18,7 +18,6 @@ from archiver.errors import SourceError
 from archiver.image import Image as Raster
 from archiver.pipeline import Packed, pack_files
 from archiver.pipeline.write import batch, model_choice, planning, source_file, tile_samples
-from archiver.pipeline.write.adapter import Effort
 from archiver.pipeline.write.alternatives import Alternative
 from archiver.pipeline.write.rows import with_used_models
 from archiver.pipeline.write.source_file import SourceFile
