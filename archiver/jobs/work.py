@@ -94,6 +94,6 @@ def _result(
 
 
 def _with_bases(task: Task, models: Sequence[bytes]) -> tuple[bytes, ...]:
-    """Return the models, then those that they are stored as a difference to."""
+    """Return the models, then those that they are stored as a delta to."""
     bases = {info_of(task.archive, model).base: None for model in models}
     return (*models, *(base for base in bases if base is not None and base not in models))

@@ -30,6 +30,9 @@ from archiver.pipeline.write import confidence
 
 if TYPE_CHECKING:
     from archiver.codec.inference.engine import Engine
+    from archiver.codec.model.adapter import Ranks
+    from archiver.codec.model.batches import Shown
+    from archiver.codec.tuning.heads import Learned
 
 SAMPLE_PIXELS, HEAD_PIXELS = 1 << 20, 1 << 18  # to fine-tune on all layers, heads alone
 LEAST_BYTES = 16_000  # of learnable tiles: below that no adapter has paid for itself
@@ -162,26 +165,33 @@ def _fitted(fit: _Fit) -> Iterator[tuple[bytes, tuple[float, ...]]]:
     from archiver.codec.model.batches import Shown
     from archiver.codec.tuning import heads, rpft
 
-    engine, effort, scale = fit.engine, fit.effort, fit.scale
+    engine, scale = fit.engine, fit.scale
     patches = [patch for plane in fit.planes for patch in Shown.of(plane).cut(rpft.PATCH)]
-    dim, seconds = engine.net.architecture.dim, effort.seconds or float("inf")
-    now = 8.0 * fit.n_bytes
-    ranks = Ranks(*_ranks(scale * now / 8, dim))
-    most = OUT_OF_REACH * now
+    ranks = Ranks(*_ranks(scale * fit.n_bytes, engine.net.architecture.dim))
+    most = OUT_OF_REACH * 8.0 * fit.n_bytes
+    seconds = fit.effort.seconds or math.inf
     first = heads.adapt(engine, patches, ranks.head, scale=scale, most_bits=most, seconds=seconds)
     if not first.factors:
         return
     yield first.adapter.to_bytes(), (first.share,)
-    if effort.passes == 0:
-        return
+    if fit.effort.passes != 0:
+        yield from _fitted_in_all_layers(fit, patches, first, ranks)
+
+
+def _fitted_in_all_layers(
+    fit: _Fit, patches: Sequence[Shown], first: Learned, ranks: Ranks
+) -> Iterator[tuple[bytes, tuple[float, ...]]]:
+    """Yield an adapter of all layers that begins with that of the heads, unless it is empty."""
+    from archiver.codec.tuning import rpft
+
+    engine, scale, seconds = fit.engine, fit.scale, fit.effort.seconds or math.inf
+    n_passes = fit.effort.passes or _passes(len(patches))
+    rate = RATE / engine.net.architecture.dim
     passes: list[rpft.Pass] = []
-    settings = rpft.Settings(
-        effort.passes or _passes(len(patches)), RATE / dim, seconds=seconds, ranks=ranks
-    )
     adapter = rpft.adapt(
         engine.net,
         patches,
-        settings,
+        rpft.Settings(n_passes, rate, seconds=seconds, ranks=ranks),
         passes.append,
         first,
         scale=scale,
@@ -189,7 +199,7 @@ def _fitted(fit: _Fit) -> Iterator[tuple[bytes, tuple[float, ...]]]:
         threads=engine.threads,
     )
     if not adapter.is_zero:
-        rates = (each.bits / first.before / scale for each in passes)
+        rates = (after.bits / first.before / scale for after in passes)
         yield adapter.to_bytes(), (first.share, *rates)
 
 

@@ -106,11 +106,11 @@ def draw(
     """
     limits, rng = limits or Limits(), np.random.default_rng(seed)
     visited, bytes_read = _visit(files, total_bytes, min(tile, TILE), limits, deep)
-    sizes = [(one.pixels, one.size) for one in visited]
-    paths = tuple(one.path for one in visited)
+    sizes = [(file.pixels, file.size) for file in visited]
+    paths = tuple(file.path for file in visited)
     if not visited:
         return Sample((), 0.0, {})
-    sampled = sum(one.pixels for one in visited)
+    sampled = sum(file.pixels for file in visited)
     pixels = sampled * total_bytes / max(1, bytes_read)
     room = min(limits.pixels[1], max(limits.pixels[0], int(pixels) // limits.pixel_share))
     share = min(1.0, room / sampled)

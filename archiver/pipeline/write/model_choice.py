@@ -76,7 +76,9 @@ def choose(
     The first engine wins ties, and files without a sample.
     """
     tiles = [tile for sample in samples for tile in sample.values()]
-    of_tiles = [own for sample, own in zip(samples, orientations, strict=True) for _ in sample]
+    of_tiles = [
+        of_file for sample, of_file in zip(samples, orientations, strict=True) for _ in sample
+    ]
     by_engine = [iter(coded) for coded in codec.encode_each(tiles, engines, of_tiles)]
     return [
         _smallest(tuple(sample), [list(islice(coded, len(sample))) for coded in by_engine])

@@ -167,13 +167,26 @@ def _decision(
         doubts.append(sampled.plan)
     plan = sampled.plan.with_model(choice.model, orientations, choice.encoded)
     if sampled.effort:
-        engine, before = engines[choice.model], [choice.encoded[number] for number in sample]
-        of_file = sampled.n_learnable, engine, sampled.effort, orientations
-        adapted = adapt(list(sample.values()), before, *of_file)
-        is_thorough = sampled.effort.passes != 0 and not sampled.is_sampled_whole
-        if adapted.record and (is_thorough or not adapted.is_sure):
-            doubts.append(plan)
-        if adapted.is_sure or not sampled.is_large:
-            encoded = dict(zip(sample, adapted.encoded, strict=True))
-            plan = plan.with_model(choice.model, adapted.orientations, encoded, adapted.record)
+        adapted = _adapted(sampled, sample, plan, engines[choice.model], sampled.effort)
+        doubts += adapted.doubts
+        plan = adapted.plan
     return Decision(plan, () if sampled.is_large else tuple(doubts))
+
+
+def _adapted(
+    sampled: Draft,
+    sample: Mapping[int, Prepared],
+    plan: FilePlan,
+    engine: Engine,
+    effort: Effort,
+) -> Decision:
+    """Return a plan with an adapter if that pays; the one before, too, where that is in doubt."""
+    tiles, before = list(sample.values()), [plan.encoded[number] for number in sample]
+    adapted = adapt(tiles, before, sampled.n_learnable, engine, effort, plan.orientations)
+    is_thorough = effort.passes != 0 and not sampled.is_sampled_whole
+    doubts = (plan,) if adapted.record and (is_thorough or not adapted.is_sure) else ()
+    if sampled.is_large and not adapted.is_sure:
+        return Decision(plan)
+    encoded = dict(zip(sample, adapted.encoded, strict=True))
+    model, orientations = plan.model, adapted.orientations
+    return Decision(plan.with_model(model, orientations, encoded, adapted.record), doubts)
