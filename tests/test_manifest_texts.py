@@ -10,7 +10,7 @@ import pytest
 
 from archiver.archive import layout
 from archiver.codec.ids import TileCodec
-from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.codec.residue import ResidueCodec
 from archiver.codec.transforms.from_jpeg.pixels import Mode
 from archiver.sources.contract import Fidelity, Format
@@ -178,7 +178,7 @@ def test_forms_and_encoders_are_in_the_text() -> None:
     """The ids of forms of JPEG tiles, and of encoders, are named."""
     rows = re.findall(r"^\| ([\d, ]+) \|", section("JPEG tiles"), re.MULTILINE)
     forms = {int(number) for row in rows for number in row.split(", ")}
-    assert set(jpeg_tiles.Form) <= forms
+    assert set(jpeg_tile.Form) <= forms
     for encoder, name in zip(Encoder, ("zlib", "libdeflate", "planned"), strict=True):
         assert f"{int(encoder)} {name}" in section("zlib settings")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from archiver.codec import classic, learned
 from archiver.codec.classic import Dtype, Effort, Shape
 from archiver.codec.ids import Encoded, TileCodec
-from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.codec.learned import Orientations
 from archiver.codec.transforms import chain, order_forms, scale_offset
 from archiver.codec.transforms.chain import Chain
@@ -81,8 +81,8 @@ def prepared(tiles: Sequence[Samples | Prepared], engine: Engine | None) -> list
 
 def stored(tile: Samples) -> Encoded:
     """Return the coding that is none."""
-    if tile.dtype == jpeg_tiles.BYTES:
-        return Encoded(TileCodec.JPEG, jpeg_tiles.encode_as_is(tile))
+    if tile.dtype == jpeg_tile.BYTES:
+        return Encoded(TileCodec.JPEG, jpeg_tile.encode_as_is(tile))
     return Encoded(TileCodec.STORED, classic.little_endian(tile))
 
 
@@ -222,8 +222,8 @@ def _smallest(codings: Iterable[Encoded]) -> Encoded:
 
 
 def _encode_classic(tile: Samples, effort: int) -> Encoded:
-    if tile.dtype == jpeg_tiles.BYTES:
-        return Encoded(TileCodec.JPEG, jpeg_tiles.encode_quickly(tile))
+    if tile.dtype == jpeg_tile.BYTES:
+        return Encoded(TileCodec.JPEG, jpeg_tile.encode_quickly(tile))
     if not learned.is_learnable(tile):
         is_bits = learned.has_model_type(tile)
         effort = classic.EFFORT_BITS if is_bits else classic.EFFORT_ALONE

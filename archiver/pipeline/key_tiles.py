@@ -1,7 +1,7 @@
 """What the JPEG tiles of a file learn from each other: a few of them, its *key tiles*, come first.
 
 Key tiles are coded one after the other by one state; every other tile by a copy of what they left.
-A region is still a few tiles away.  Chunk (FORMAT.md, "Keys of JPEG tiles"): u1 version, u1 n,
+A region is still a few tiles away.  Chunk (FORMAT.md, "Key tiles"): u1 version, u1 n,
 n times u4 tile number, ascending.
 """
 
@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Sequence
 from threading import Lock
 
-from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.codec.jpeg.context_mixing import ContextState
 from archiver.errors import ArchiverError, IntegrityError
 from archiver.image import Samples
@@ -75,9 +75,9 @@ class KeyTiles:
             key = self.keys[self._learned]
             try:
                 payload = self._payload_of(key)
-                if not jpeg_tiles.uses_key_tiles(payload):
+                if not jpeg_tile.uses_key_tiles(payload):
                     raise IntegrityError("it teaches nothing")
-                jpeg_tiles.decode(payload, self._state)
+                jpeg_tile.decode(payload, self._state)
             except BaseException as error:  # half of it may be learned
                 self._state, self._learned = ContextState.fresh(), 0
                 if isinstance(error, ArchiverError):
@@ -89,7 +89,7 @@ class KeyTiles:
     def decodes(self, number: int, payload: bytes, expected: bytes) -> bool:
         """Whether a payload gives what it should."""
         try:
-            return jpeg_tiles.decode(payload, self.state(number)) == expected
+            return jpeg_tile.decode(payload, self.state(number)) == expected
         except IntegrityError:
             return False
 
@@ -107,7 +107,7 @@ def find(tiles: Sequence[int], read: Callable[[int], Samples]) -> tuple[KeyTiles
         largest = sorted(sizes, key=lambda number: -sizes[number])[: min(KEYS, len(tiles) - 1)]
         for number in sorted(largest):
             trial = state.copy()
-            payload = jpeg_tiles.encode_coefficients(read(number), trial)
+            payload = jpeg_tile.encode_coefficients(read(number), trial)
             if payload:
                 payloads[number], state = payload, trial
     return KeyTiles(list(payloads), payloads.__getitem__), payloads

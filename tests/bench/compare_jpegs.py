@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from archiver import sources
-from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.image import Samples
 from archiver.pipeline import key_tiles
 from archiver.pipeline.write import tile_samples
@@ -35,8 +35,8 @@ def main(paths: list[str]) -> None:
         tiles = list(_tiles(path))
         if not tiles:
             continue
-        jxl, fast = _timed(lambda tiles=tiles: _one_by_one(tiles, jpeg_tiles.encode_quickly))
-        alone, slow = _timed(lambda tiles=tiles: _one_by_one(tiles, jpeg_tiles.encode))
+        jxl, fast = _timed(lambda tiles=tiles: _one_by_one(tiles, jpeg_tile.encode_quickly))
+        alone, slow = _timed(lambda tiles=tiles: _one_by_one(tiles, jpeg_tile.encode))
         row = [sum(tile.size for tile in tiles), jxl, alone, _with_keys(tiles), fast, slow]
         sums = [a + b for a, b in zip(sums, row, strict=True)]
         table.add_row(path.name, str(len(tiles)), *_cells(row))
@@ -68,7 +68,7 @@ def _one_by_one(tiles: Tiles, encode: Callable[[Samples], bytes]) -> int:
     """Return the bytes of tiles that share a head."""
     payloads = [encode(tile) for tile in tiles]
     for tile, payload in zip(tiles, payloads, strict=True):
-        if jpeg_tiles.decode(payload) != tile.tobytes():
+        if jpeg_tile.decode(payload) != tile.tobytes():
             raise SystemExit("a payload does not decode to its JPEG")
     return _size(payloads)
 
@@ -79,16 +79,16 @@ def _with_keys(tiles: Tiles) -> int:
     for number, tile in enumerate(tiles):
         if number not in payloads:
             state = keys.state(number) if keys.keys else None
-            payloads[number] = jpeg_tiles.encode(tile, state)
+            payloads[number] = jpeg_tile.encode(tile, state)
         payload = payloads[number]
-        if jpeg_tiles.uses_key_tiles(payload) and not keys.decodes(number, payload, tile.tobytes()):
+        if jpeg_tile.uses_key_tiles(payload) and not keys.decodes(number, payload, tile.tobytes()):
             raise SystemExit("a payload does not decode to its JPEG")
     return _size(list(payloads.values())) + (len(keys.to_bytes()) if keys.keys else 0)
 
 
 def _size(payloads: list[bytes]) -> int:
-    head = jpeg_tiles.head_of(payloads[0]) if len(payloads) > 1 else b""
-    return len(head) + sum(len(jpeg_tiles.without_head(one, head)) for one in payloads)
+    head = jpeg_tile.head_of(payloads[0]) if len(payloads) > 1 else b""
+    return len(head) + sum(len(jpeg_tile.without_head(one, head)) for one in payloads)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from archiver.codec import learned, tiles
 from archiver.codec.ids import Encoded, TileCodec
 from archiver.codec.inference.engine import Engine
 from archiver.codec.jpeg import t81
-from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.codec.transforms.chain import Outline
 from archiver.codec.transforms.from_jpeg import pixels, stream, traces
 from archiver.codec.transforms.from_jpeg.collage import FromJpegs
@@ -208,7 +208,7 @@ def test_any_coefficients_come_back(
     monkeypatch.setattr(traces, "find", lambda tile: [trace])
     one, _ = FromJpegs.find(np.zeros((256, 512, 1), np.uint8)) or (None, None)
     assert isinstance(one, FromJpeg)
-    assert one.payload[0] == (7 if is_standard else jpeg_tiles.Form.AS_IS)
+    assert one.payload[0] == (7 if is_standard else jpeg_tile.Form.AS_IS)
     back, *_ = FromJpeg.split(one.to_bytes(TileCodec.STORED) + b"the rest", (256, 512, 1), UINT8)
     np.testing.assert_array_equal(back.samples, one.samples)
 

@@ -14,7 +14,7 @@ import tifffile
 from jpegs import scene
 
 from archiver.codec.inference.engine import Engine
-from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.codec.model import pretrained
 from archiver.jobs import model_tuning, run
 from archiver.jobs.spec import PackSettings
@@ -91,7 +91,7 @@ def test_a_key_tile_is_kept_as_it_taught(
     They were coded again after the choice, as what is smallest: others could not learn from that.
     """
     monkeypatch.setattr(model_tuning, "HOPED_GAIN", 0)
-    monkeypatch.setattr(jpeg_tiles, "encode", lambda tile, state: jpeg_tiles.encode_quickly(tile))
+    monkeypatch.setattr(jpeg_tile, "encode", lambda tile, state: jpeg_tile.encode_quickly(tile))
     how = PackSettings(model=str(TINY), workers=0, tile=64)
     run.pack(mixed.parent, tmp_path / "a.archive", how)
     assert not run.verify(tmp_path / "a.archive", depth="samples", workers=0).problems

@@ -13,7 +13,7 @@ from jpegs import jpeg_files, scene
 
 from archiver.archive.reader import Archive
 from archiver.codec.ids import Encoded, TileCodec
-from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.codec.residue import ResidueCodec
 from archiver.errors import IntegrityError, ParityError
 from archiver.jobs import run
@@ -26,7 +26,7 @@ from archiver.pipeline.write.file_plan import FilePlan
 from archiver.pipeline.write.tile_samples import RawTile
 
 TILES = [
-    jpeg_tiles.as_tile(bytes(3) + imagecodecs.jpeg8_encode(scene(3, (96, 96), seed), level=85))
+    jpeg_tile.as_tile(bytes(3) + imagecodecs.jpeg8_encode(scene(3, (96, 96), seed), level=85))
     for seed in range(6)
 ]
 
@@ -69,7 +69,7 @@ def test_a_slide_has_keys_and_comes_back(archive: Path, tmp_path: Path) -> None:
     ]
     assert {int(row["codec"]) for row in tiles} == {TileCodec.JPEG}
     assert all(
-        jpeg_tiles.uses_key_tiles(one) and jpeg_tiles.is_headless(one) for one in payloads[:16]
+        jpeg_tile.uses_key_tiles(one) and jpeg_tile.is_headless(one) for one in payloads[:16]
     )
 
 
@@ -130,8 +130,8 @@ def test_memories_do_not_depend_on_the_order_of_reading() -> None:
 
 def test_a_small_tile_hides_no_large_jpeg(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sides are compared before coefficients are decoded."""
-    monkeypatch.setattr(jpeg_tiles, "sides", lambda payload: (65, 64))
-    monkeypatch.setattr(jpeg_tiles, "decode", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(jpeg_tile, "sides", lambda payload: (65, 64))
+    monkeypatch.setattr(jpeg_tile, "decode", lambda *_: pytest.fail("decoded"))
     with pytest.raises(IntegrityError, match="65 x 64"):
         open_archive(archive).entry("slide.tif").read((0, 0, 8, 8))
 
@@ -139,8 +139,8 @@ def test_a_small_tile_hides_no_large_jpeg(archive: Path, monkeypatch: pytest.Mon
 def test_keys_in_the_way_cost_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading in order learns from every key twice: for the tiles between, and for the keys."""
     key_tiles, payloads = find(range(6), TILES.__getitem__)
-    taught, decode = [], jpeg_tiles.decode
-    monkeypatch.setattr(jpeg_tiles, "decode", lambda *a: taught.append(1) or decode(*a))
+    taught, decode = [], jpeg_tile.decode
+    monkeypatch.setattr(jpeg_tile, "decode", lambda *a: taught.append(1) or decode(*a))
     again = KeyTiles(key_tiles.keys, payloads.__getitem__)
     for number in (4, *range(6), 4):
         again.state(number)
@@ -153,7 +153,7 @@ def test_a_key_that_does_not_come_back_is_never_replaced(monkeypatch: pytest.Mon
     monkeypatch.setattr(KeyTiles, "decodes", lambda *_: False)
     plan = FilePlan(96).with_keys(key_tiles, payloads)
     for number, is_key in ((0, True), (4, False)):
-        payload = payloads.get(number) or jpeg_tiles.encode(TILES[number], key_tiles.state(number))
+        payload = payloads.get(number) or jpeg_tile.encode(TILES[number], key_tiles.state(number))
         coded = [Encoded(TileCodec.JPEG, payload)]
         tiles = [(plan, RawTile(number, TILES[number]))]
         if is_key:
@@ -162,11 +162,11 @@ def test_a_key_that_does_not_come_back_is_never_replaced(monkeypatch: pytest.Mon
         else:
             [kept] = checked(tiles, coded, None)
             assert kept.notice
-            assert not jpeg_tiles.uses_key_tiles(kept.payload)
+            assert not jpeg_tile.uses_key_tiles(kept.payload)
 
 
 def test_little_has_no_keys() -> None:
-    small = [jpeg_tiles.as_tile(bytes(3) + data) for data in jpeg_files().values()][:3]
+    small = [jpeg_tile.as_tile(bytes(3) + data) for data in jpeg_files().values()][:3]
     assert find(range(3), small.__getitem__)[1] == {}
     assert find([0], [TILES[0]].__getitem__)[1] == {}
     assert find([], TILES.__getitem__)[1] == {}
@@ -174,7 +174,7 @@ def test_little_has_no_keys() -> None:
 
 def test_tiles_without_coefficients_are_no_keys() -> None:
     """They are left out, and the memory has nothing of them."""
-    broken = jpeg_tiles.as_tile(bytes(3) + b"\xff\xd8" + bytes(20_000))
+    broken = jpeg_tile.as_tile(bytes(3) + b"\xff\xd8" + bytes(20_000))
     tiles = [TILES[0], broken, TILES[1], TILES[2]]
     key_tiles, payloads = find(range(4), tiles.__getitem__)
     assert 1 not in payloads

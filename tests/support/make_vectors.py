@@ -26,7 +26,7 @@ from archiver.codec.ids import Encoded, TileCodec
 from archiver.codec.inference import high_depth_tiles as high_depth_tiles
 from archiver.codec.inference.engine import Engine
 from archiver.codec.jpeg import t81 as t81
-from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.codec.jpeg.context_mixing import ContextState
 from archiver.codec.model import adapter, mgcf, model_delta, model_file
 from archiver.codec.model.batches import Shown
@@ -243,7 +243,7 @@ def write_born(folder: Path) -> None:
             continue
         inside = coefficients(mode, 9)
         transcoded = bytes(imagecodecs.jpegxl_encode_jpeg(stream.to_bytes(inside)))
-        payload = bytes([jpeg_tiles.Form.JPEG_XL, 0, 0, 0]) + transcoded
+        payload = bytes([jpeg_tile.Form.JPEG_XL, 0, 0, 0]) + transcoded
         one = FromJpeg(mode, 5, 2, b"\x09\x00\xc8", payload, pixels.decode(inside))
         rest = np.zeros((inside.shape[0] + 7, inside.shape[1] + 9, mode.channels), np.uint8)
         rest[:5], rest[:, :2], rest[20, 20:40] = 9, 77, 255
@@ -310,9 +310,9 @@ def write_jpegs(folder: Path) -> None:
         stem = folder / f"jpeg-{name}"
         if stem.with_suffix(".tile").exists():
             continue
-        tile = jpeg_tiles.as_tile(bytes([1, 0, 0]) + data)
+        tile = jpeg_tile.as_tile(bytes([1, 0, 0]) + data)
         how = state if name.startswith("primed") else None
-        stem.with_suffix(".tile").write_bytes(jpeg_tiles.encode_coefficients(tile, how))
+        stem.with_suffix(".tile").write_bytes(jpeg_tile.encode_coefficients(tile, how))
         stem.with_suffix(".sha256").write_text(hashlib.sha256(tile.tobytes()).hexdigest() + "\n")
 
 

@@ -17,7 +17,7 @@ from typing import Protocol, Self
 from archiver.codec import classic
 from archiver.codec.classic import Dtype, Shape
 from archiver.codec.ids import Encoded, TileCodec, codec_name
-from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.codec.transforms.delta import Base, Delta
 from archiver.codec.transforms.from_jpeg.collage import FromJpegs
 from archiver.codec.transforms.from_jpeg.tile import FromJpeg
@@ -85,7 +85,7 @@ class Kind:
 
 
 def _jpeg_bytes(payload: bytes, _shape: Shape, _dtype: Dtype) -> Samples:
-    return jpeg_tiles.as_tile(jpeg_tiles.decode(payload))
+    return jpeg_tile.as_tile(jpeg_tile.decode(payload))
 
 
 TABLE: Mapping[int, Kind] = {

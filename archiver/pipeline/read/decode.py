@@ -14,7 +14,7 @@ from archiver.archive.reader import Archive
 from archiver.archive.shard import crc32c
 from archiver.codec import tiles as codec
 from archiver.codec.classic import little_endian
-from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.codec.model.adapter_record import AdapterRecord
 from archiver.codec.residue import ResidueCodec
 from archiver.codec.transforms import chain, delta
@@ -93,7 +93,7 @@ class TileDecoder:
         self._archive = archive
         self._threads = threads
         self.cache = TileCache()
-        self._primer: tuple[int, KeyTiles] | None = None  # of the object that was read last
+        self._key_tiles: tuple[int, KeyTiles] | None = None  # of the object that was read last
 
     def decode(self, tiles: Sequence[StoredTile], *, keep: bool = False) -> list[Result]:
         """Return the samples of each tile, or what is wrong with it; not to be written to.
@@ -107,9 +107,9 @@ class TileDecoder:
         """Return a JPEG tile as it was given to the archive; IntegrityError if it is damaged."""
         try:
             payload = self._jpeg_payload(tile)
-            uses_key_tiles = jpeg_tiles.uses_key_tiles(payload)
-            state = self._primer_of(tile).state(tile.number) if uses_key_tiles else None
-            data = jpeg_tiles.decode(payload, state)
+            uses_key_tiles = jpeg_tile.uses_key_tiles(payload)
+            state = self._key_tiles_of(tile).state(tile.number) if uses_key_tiles else None
+            data = jpeg_tile.decode(payload, state)
         except ArchiverError as error:
             raise within(tile.name, error) from error
         if crc32c(data) != tile.sample_crc32c:
@@ -119,16 +119,16 @@ class TileDecoder:
     def _jpeg_payload(self, tile: StoredTile) -> bytes:
         """Return the payload of a JPEG tile, with its head."""
         payload = self._archive.payload(tile.shard, tile.offset, tile.length, tile.crc32c)
-        if jpeg_tiles.is_headless(payload):
-            payload = jpeg_tiles.with_head(payload, self._jpeg_head(tile))
-        height, width = jpeg_tiles.sides(payload)
+        if jpeg_tile.is_headless(payload):
+            payload = jpeg_tile.with_head(payload, self._jpeg_head(tile))
+        height, width = jpeg_tile.sides(payload)
         if height > tile.room[0] or width > tile.room[1]:
             raise IntegrityError(f"a JPEG of {height} x {width} in a tile of {tile.room}")
         return payload
 
-    def _primer_of(self, tile: StoredTile) -> KeyTiles:
+    def _key_tiles_of(self, tile: StoredTile) -> KeyTiles:
         """Return what the JPEG tiles of the same file learn from."""
-        if self._primer is None or self._primer[0] != tile.object:
+        if self._key_tiles is None or self._key_tiles[0] != tile.object:
             where = tile.beside.get(ResidueCodec.JPEG_KEY_TILES)
             if where is None:
                 raise FormatError("its file has no keys of JPEG tiles")
@@ -139,8 +139,8 @@ class TileDecoder:
                     raise IntegrityError(f"there is no JPEG tile {number}")
                 return self._jpeg_payload(siblings[number])
 
-            self._primer = tile.object, KeyTiles.from_bytes(self.payload(where), payload_of)
-        return self._primer[1]
+            self._key_tiles = tile.object, KeyTiles.from_bytes(self.payload(where), payload_of)
+        return self._key_tiles[1]
 
     def _jpeg_head(self, tile: StoredTile) -> bytes:
         where = tile.beside.get(ResidueCodec.JPEG_HEAD)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from archiver.archive.shard import crc32c
 from archiver.codec import tiles as codec
 from archiver.codec.classic import little_endian
-from archiver.codec.encoded import Encoded
-from archiver.codec.ids import TileCodec
-from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.ids import Encoded, TileCodec
+from archiver.codec.jpeg import tile as jpeg_tile
+from archiver.codec.transforms import chain
 from archiver.errors import ArchiverError, ParityError
 from archiver.image import Samples
 from archiver.pipeline.key_tiles import KeyTiles
@@ -65,7 +65,8 @@ def _kept(plan: FilePlan, tile: RawTile, coding: Encoded, *, is_good: bool) -> C
         coding, notice = _encode_classic(tile.samples), FELL_BACK
         log.error(notice)
     crc = crc32c(little_endian(tile.samples))
-    return CodedTile(int(coding.codec), coding.payload, crc, coding.needs_model, notice)
+    needs_model = chain.Outline.of(coding.codec, coding.payload).needs_model
+    return CodedTile(int(coding.codec), coding.payload, crc, needs_model, notice)
 
 
 def _come_back(
@@ -76,7 +77,7 @@ def _come_back(
     for i, ((plan, tile), coding) in enumerate(zip(tiles, encoded, strict=True)):
         key_tiles = plan.key_tiles_for(tile.samples)
         is_jpeg = coding.codec == TileCodec.JPEG
-        if key_tiles and is_jpeg and jpeg_tiles.uses_key_tiles(coding.payload):
+        if key_tiles and is_jpeg and jpeg_tile.uses_key_tiles(coding.payload):
             learners[i] = key_tiles
 
     def decodes(i: int) -> bool:
@@ -116,7 +117,7 @@ def _decoded(
     """Return what tiles decode to, deltas added to the tiles that they are taken from."""
     shapes = [(*tile.samples.shape[:2], tile.samples.shape[2]) for tile in tiles]
     opened = [
-        codec.opened(coding.codec, coding.payload, shape, tile.samples.dtype)
+        chain.opened(coding.codec, coding.payload, shape, tile.samples.dtype)
         for tile, coding, shape in zip(tiles, encoded, shapes, strict=True)
     ]
     pairs = [(inside.codec, inside.payload) for inside in opened]

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from archiver.codec import tiles as codec
-from archiver.codec.encoded import Encoded
-from archiver.codec.ids import TileCodec
-from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.ids import Encoded, TileCodec
+from archiver.codec.jpeg import tile as jpeg_tile
+from archiver.codec.transforms import chain
 from archiver.pipeline.write.check import checked
 from archiver.pipeline.write.file_plan import FilePlan
 from archiver.pipeline.write.payloads import CodedTile
@@ -57,7 +57,7 @@ def _jpegs(
 
 def _jpeg(plan: FilePlan, tile: RawTile) -> Encoded:
     state = plan.key_tiles.state(tile.number) if plan.key_tiles else None
-    return Encoded(TileCodec.JPEG, jpeg_tiles.encode(tile.samples, state))
+    return Encoded(TileCodec.JPEG, jpeg_tile.encode(tile.samples, state))
 
 
 def _smaller_deltas(
@@ -67,13 +67,13 @@ def _smaller_deltas(
     deltas = [
         (i, tile.delta)
         for i, (_, tile) in enumerate(tiles)
-        if tile.delta and not coded[i].is_constant
+        if tile.delta and not chain.Outline.of(coded[i].codec, coded[i].payload).is_constant
     ]
     orientations = [tiles[i][0].orientations for i, _ in deltas]
     lefts = codec.encode([delta.left for _, delta in deltas], engine, orientations)
     smaller = {}
     for (i, delta), left in zip(deltas, lefts, strict=True):
-        as_delta = codec.as_delta(delta.base, left)
+        as_delta = chain.as_delta(delta.base, left)
         if len(as_delta.payload) < len(coded[i].payload):
             smaller[i] = as_delta
     return smaller

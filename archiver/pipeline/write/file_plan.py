@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from archiver.codec.encoded import Encoded
-from archiver.codec.ids import TileCodec
-from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.ids import Encoded, TileCodec
+from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.codec.learned import IDENTITY_ONLY, Orientations
 from archiver.codec.model.adapter_record import AdapterRecord
 from archiver.codec.residue import ResidueCodec
@@ -71,7 +70,7 @@ class FilePlan:
 
     def codes_coefficients(self, samples: Samples) -> bool:
         """Whether a tile is a JPEG whose coefficients are to be coded."""
-        return samples.dtype == jpeg_tiles.BYTES and not self.quick_jpegs
+        return samples.dtype == jpeg_tile.BYTES and not self.quick_jpegs
 
     def key_tiles_for(self, samples: Samples) -> KeyTiles | None:
         """Return what a tile learns from, if it is such a JPEG of a file that has key tiles."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from archiver.archive.shard import ShardWriter
 from archiver.codec.ids import TileCodec
-from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.pipeline.write.file_plan import FilePlan
 from archiver.pipeline.write.payloads import Chunk, CodedTile
 from archiver.pipeline.write.source_file import SourceFile
@@ -109,9 +109,9 @@ class Coding:
         if tile.codec != TileCodec.JPEG:
             return tile
         if len(self.places) > 1:
-            self._jpeg_head = self._jpeg_head or jpeg_tiles.head_of(tile.payload)
-        short = jpeg_tiles.without_head(tile.payload, self._jpeg_head)
-        if jpeg_tiles.with_head(short, self._jpeg_head) != tile.payload:  # what was checked is kept
+            self._jpeg_head = self._jpeg_head or jpeg_tile.head_of(tile.payload)
+        short = jpeg_tile.without_head(tile.payload, self._jpeg_head)
+        if jpeg_tile.with_head(short, self._jpeg_head) != tile.payload:  # what was checked is kept
             return tile
         return replace(tile, payload=short)
 

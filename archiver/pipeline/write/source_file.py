@@ -46,7 +46,7 @@ class SourceFile:
         faults = (unrecordable(image) for image in parsed.images)
         fault = next((fault for fault in faults if fault), "")
         if fault:
-            parsed = as_opaque(parsed, f"{parsed.format.name}: {fault}")
+            parsed = as_opaque(parsed, f"{parsed.format.label}: {fault}")
         return cls(path, stamp, parsed)
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from archiver.codec.jpeg import tile as jpeg_tiles
+from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.errors import SourceError
 from archiver.image import Image, Samples
 from archiver.pipeline.tiling import Place, components, places
@@ -106,7 +106,7 @@ def read_tile(image: Image, place: Place) -> Samples:
     """Return the samples of one tile, of a JPEG tile its bytes; SourceError if unreadable."""
     if image.jpeg_tile:
         try:
-            return jpeg_tiles.as_tile(image.jpeg_tile(place.row, place.column))
+            return jpeg_tile.as_tile(image.jpeg_tile(place.row, place.column))
         except Exception as error:  # the file changed
             raise SourceError(f"its tiles could not be read again: {error}") from error
     [samples] = _read_band(image, [place], components(image.channels)[place.component])
