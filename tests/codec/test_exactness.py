@@ -21,6 +21,8 @@ from archiver.training.export import export
 
 MODELS = ["tiny", "copying", *pretrained.names()]
 
+VECTORS = Path(__file__).parents[1] / "vectors" / "codec-v1"
+
 
 @pytest.fixture(scope="module", params=MODELS)
 def model(request: pytest.FixtureRequest, tiny_model: bytes) -> bytes:
@@ -102,6 +104,19 @@ def test_numpy_reference_decodes_what_torch_encoded(model: bytes) -> None:
     for tile in make_tiles()[:24]:
         (payload,) = engine.encode([tile])
         np.testing.assert_array_equal(decoder.decode(payload, tile.shape, reader), tile)
+
+
+def test_limits_are_kept_by_every_decoder() -> None:
+    """Where every limit of the network is reached, wavefront, tensors and NumPy agree."""
+    model, payload = (VECTORS / f"saturated.{kind}" for kind in ("model", "tile"))
+    engine = Engine.open(model.read_bytes(), device="cpu")
+    (samples,) = engine.decode([payload.read_bytes()], [(9, 10, 3)])
+    digest = (VECTORS / "saturated.sha256").read_text().strip()
+    assert hashlib.sha256(samples.tobytes()).hexdigest() == digest
+    assert engine.encode([samples]) == [payload.read_bytes()]
+    reader = decoder.ReferenceModel.from_bytes(model.read_bytes())
+    again = decoder.decode(payload.read_bytes(), (9, 10, 3), reader)
+    np.testing.assert_array_equal(again, samples)
 
 
 def test_float64_agrees_with_float32(model: bytes) -> None:

@@ -47,6 +47,14 @@ def test_an_adapted_tile_reads_with_integers_alone(name: str) -> None:
     assert hashlib.sha256(samples).hexdigest() == digest
 
 
+def test_limits_are_those_of_the_text() -> None:
+    """A model of large weights reaches each on both sides: nothing is clipped but as it says."""
+    payload = (VECTORS / "saturated.tile").read_bytes()
+    samples = read_learned(model_of("saturated"), payload, 9, 10, 3)
+    digest = (VECTORS / "saturated.sha256").read_text().strip()
+    assert hashlib.sha256(samples).hexdigest() == digest
+
+
 @pytest.mark.parametrize("bits", [12, 16])
 def test_a_tile_of_high_bit_depth_reads_with_integers_alone(bits: int) -> None:
     """Window, stream and model give the samples."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import imagecodecs
 import numpy as np
+import saturated_vector
 import torch
 from archive_vector import write_archive
 from jpegs import coefficients, jpeg_files
@@ -357,6 +358,7 @@ if __name__ == "__main__":
     write_difference(vectors / "codec-v1")
     write_adapted(vectors / "codec-v1" / "adapted", adapter.Ranks(2, 3))
     write_adapted(vectors / "codec-v1" / "adapted-heads", adapter.Ranks(2, 0, 3))
+    saturated_vector.write(vectors / "codec-v1" / "saturated")
     write_deep(vectors / "codec-v1")
     write_series(vectors / "codec-v1")
     write_narrow(vectors / "codec-v1")
