@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import make_vectors
 import numpy as np
