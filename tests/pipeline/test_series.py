@@ -19,6 +19,7 @@ from archiver.codec.classic import little_endian
 from archiver.codec.ids import Encoded, TileCodec
 from archiver.codec.model import pretrained
 from archiver.codec.transforms import delta
+from archiver.codec.transforms.chain import as_delta
 from archiver.codec.transforms.delta import Base
 from archiver.errors import IntegrityError
 from archiver.image import Image
@@ -205,7 +206,7 @@ def stored(
 def chained(back: int, tile: np.ndarray, base: np.ndarray) -> bytes:
     taken = Base(back, 64)
     left = taken.minus(tile, base)
-    return chain.as_delta(taken, Encoded(TileCodec.STORED, little_endian(left))).payload
+    return as_delta(taken, Encoded(TileCodec.STORED, little_endian(left))).payload
 
 
 def chain(length: int) -> tuple[TileDecoder, list[StoredTile], list[np.ndarray]]:
