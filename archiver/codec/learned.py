@@ -96,7 +96,7 @@ def smallest(
         if is_learnable(tile) and other.codec != TileCodec.CONSTANT
     }
     for orientation in sorted(set().union(*tried.values())):
-        chosen = [i for i, own in tried.items() if orientation in own]
+        chosen = [i for i, wanted in tried.items() if orientation in wanted]
         oriented = [orientation.oriented(tiles[i]) for i in chosen]
         for i, inside in zip(chosen, encode(oriented, engine), strict=True):
             if inside is None:
@@ -159,9 +159,9 @@ def decode(
 
 def _check(coded: Encoded, shape: Shape, dtype: Dtype, engine: Engine) -> None:
     """Raise IntegrityError or FormatError for a tile that ``engine`` cannot have coded."""
-    own = _codec_of(engine)
-    if coded.codec != own:
-        words = ("without", "with") if own == TileCodec.LEARNED else ("with", "without")
+    expected = _codec_of(engine)
+    if coded.codec != expected:
+        words = ("without", "with") if expected == TileCodec.LEARNED else ("with", "without")
         raise IntegrityError("learned tile: read {} an adapter, coded {} one".format(*words))
     is_known = is_byte_tile(dtype, shape[2]) or is_high_depth_tile(dtype, shape[2])
     if not is_known or min(shape) <= 0:

@@ -185,8 +185,8 @@ def _ways(tile: Samples) -> list[_Way]:
     """
     repeated, distinct = Repeated.find(tile) or (None, tile)
     way = partial(_Way, repeated, distinct)
-    found, is_sure = _jpegs_in(distinct)
-    from_jpeg = [way(*found)] if found else []
+    jpegs, is_sure = _jpegs_in(distinct)
+    from_jpeg = [way(*jpegs)] if jpegs else []
     if is_sure:
         return from_jpeg
     is_possible = order_forms.is_possible(tile.dtype, distinct.size)
@@ -207,13 +207,13 @@ def _jpegs_in(tile: Samples) -> tuple[tuple[FromJpeg | FromJpegs, Samples] | Non
     is_byte = learned.is_byte_tile(tile.dtype, tile.shape[2])
     if not is_byte or classic.encode_constant(tile) is not None:
         return None, False
-    found = FromJpegs.find(tile)
-    if found is None:
+    pair = FromJpegs.find(tile)
+    if pair is None:
         return None, False
-    jpegs, remainder = found
+    jpegs, remainder = pair
     size = len(chain.wrapped(jpegs, _encode_classic(remainder, classic.EFFORT)).payload)
     share = size / len(_encode_classic(tile, classic.EFFORT).payload)
-    return (found if share < _FROM_JPEG_MAY_PAY else None), share < _FROM_JPEG_PAYS
+    return (pair if share < _FROM_JPEG_MAY_PAY else None), share < _FROM_JPEG_PAYS
 
 
 def _smallest(codings: Iterable[Encoded]) -> Encoded:

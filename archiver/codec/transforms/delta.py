@@ -90,8 +90,8 @@ class Delta:
 
         Other bases are tiles that only a file knows: :func:`best`.
         """
-        found = best(tile, {CHANNELS: tile}) if tile.shape[2] > 1 else None
-        return (cls(found[0]), found[1]) if found else None
+        pair = best(tile, {CHANNELS: tile}) if tile.shape[2] > 1 else None
+        return (cls(pair[0]), pair[1]) if pair else None
 
     @classmethod
     def split(cls, payload: bytes, shape: Shape, dtype: Dtype) -> tuple[Delta, int, bytes]:
@@ -151,15 +151,15 @@ def best(tile: Samples, bases: Mapping[int, Samples]) -> tuple[Base, Samples] | 
     """
     if min(tile.shape[:2]) < MIN_SIDE or not is_possible(tile.dtype, tile.size):
         return None
-    found, least = None, _roughness(classic.to_unsigned(tile))
+    smoothest, least = None, _roughness(classic.to_unsigned(tile))
     for back, samples in bases.items():
         for weight in WEIGHTS:
             base = Base(back, weight)
             remainder = base.minus(tile, samples)
             roughness = _roughness(remainder)
             if roughness < least:
-                found, least = (base, remainder), roughness
-    return found
+                smoothest, least = (base, remainder), roughness
+    return smoothest
 
 
 def _roughness(tile: Samples) -> float:

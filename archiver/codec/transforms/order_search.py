@@ -58,11 +58,12 @@ def candidates(tile: Samples, *, has_splits: bool = True) -> Iterator[Guess]:
     """Yield ranks, if there are not too many, then high bits, then those of differences."""
     samples = Ordinals.of(tile)
     numbers = samples.numbers(tile)
-    entries = np.unique(numbers)
+    entries, ranks = np.unique(numbers, return_inverse=True)
     if entries.size <= MOST:
         table = Table(entries)
         stored = table.to_bytes(samples.dtype.itemsize, pieces.QUICK.zstd)
-        yield Guess(samples, table, stored, table.numbers(numbers, samples.bits))
+        in_tile = ranks.reshape(tile.shape).astype(f"u{table.n_bytes}")
+        yield Guess(samples, table, stored, in_tile)
     if has_splits:
         yield from _as_splits(samples, numbers, entries)
 

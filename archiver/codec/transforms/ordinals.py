@@ -29,8 +29,8 @@ class Ordinals:
     @classmethod
     def of(cls, tile: Samples) -> Ordinals:
         """Return that of a tile: as many bits as possible are left out."""
-        found = int(np.bitwise_or.reduce(classic.bits(tile), axis=None))
-        zeros = (found & -found).bit_length() - 1 if found else 0
+        union = int(np.bitwise_or.reduce(classic.bits(tile), axis=None))
+        zeros = (union & -union).bit_length() - 1 if union else 0
         return cls(tile.dtype, zeros)
 
     @property

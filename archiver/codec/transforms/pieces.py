@@ -39,8 +39,10 @@ FULL = Effort(classic.EFFORT)
 def encode(numbers: Numbers, bits: int, effort: Effort) -> bytes:
     """Return numbers (H, W, C) of at most ``bits`` bits, from the highest piece to the lowest."""
     pieces = (piece(numbers, low, wide) for low, wide in _spans(bits))
-    each = (classic.smallest(samples, effort) for samples in pieces)
-    return b"".join(_HEADER.pack(coded.codec, len(coded.payload)) + coded.payload for coded in each)
+    codings = (classic.smallest(samples, effort) for samples in pieces)
+    return b"".join(
+        _HEADER.pack(coded.codec, len(coded.payload)) + coded.payload for coded in codings
+    )
 
 
 def decode(data: bytes, shape: Shape, bits: int) -> Numbers:

@@ -53,9 +53,9 @@ class ScaleOffset:
         bits = classic.bits(tile)
         for pattern in (None, _unlike(tile)):
             fills = np.zeros(tile.shape, bool) if pattern is None else bits == pattern
-            found = _of_floats(tile, fills)
-            if found:
-                return found
+            scaled = _of_floats(tile, fills)
+            if scaled:
+                return scaled
         return None
 
     @classmethod
@@ -139,9 +139,9 @@ def _of_floats(tile: Samples, fills: NDArray[np.bool_]) -> tuple[ScaleOffset, Sa
         for divisor in DIVISORS:
             if abs(values).max() * divisor >= _MOST or not _are_whole(few, divisor, tile.dtype):
                 continue
-            found = _of_values(tile, fills, divisor)
-            if found:
-                return found
+            scaled = _of_values(tile, fills, divisor)
+            if scaled:
+                return scaled
     return None
 
 
