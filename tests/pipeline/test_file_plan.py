@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
@@ -15,10 +15,13 @@ from jpegs import scene
 
 from archiver.codec.inference.engine import Engine
 from archiver.codec.jpeg import tile as jpeg_tile
+from archiver.codec.jpeg.context_mixing import ContextState
 from archiver.codec.model import pretrained
+from archiver.image import Samples
 from archiver.jobs import model_tuning, run
 from archiver.jobs.spec import PackSettings
-from archiver.pipeline import write
+from archiver.pipeline import key_tiles, write
+from archiver.pipeline.key_tiles import KeyTiles
 from archiver.pipeline.write import adapter, encode, planning, source_file, tile_samples
 from archiver.pipeline.write.adapter import Effort
 from archiver.pipeline.write.alternatives import Alternative
@@ -90,10 +93,25 @@ def test_a_key_tile_is_kept_as_it_taught(
 
     They were coded again after the choice, as what is smallest: others could not learn from that.
     """
+    find, encode_jpeg, taught = key_tiles.find, jpeg_tile.encode, set()
+
+    def find_and_note(
+        tiles: Sequence[int], read: Callable[[int], Samples]
+    ) -> tuple[KeyTiles, dict[int, bytes]]:
+        keys, payloads = find(tiles, read)
+        taught.update(read(number).tobytes() for number in payloads)
+        return keys, payloads
+
+    def encode_otherwise(tile: Samples, state: ContextState | None) -> bytes:
+        is_key = tile.tobytes() in taught
+        return jpeg_tile.encode_quickly(tile) if is_key else encode_jpeg(tile, state)
+
     monkeypatch.setattr(model_tuning, "HOPED_GAIN", 0)
-    monkeypatch.setattr(jpeg_tile, "encode", lambda tile, state: jpeg_tile.encode_quickly(tile))
+    monkeypatch.setattr(key_tiles, "find", find_and_note)
+    monkeypatch.setattr(jpeg_tile, "encode", encode_otherwise)
     how = PackSettings(model=str(TINY), workers=0, tile=64)
     run.pack(mixed.parent, tmp_path / "a.archive", how)
+    assert taught
     assert not run.verify(tmp_path / "a.archive", depth="samples", workers=0).problems
 
 
