@@ -76,7 +76,7 @@ def test_balanced_fits_heads_alone_and_0_steps_fit_nothing(
     how: dict[str, Any] = {**MAX, "profile": "balanced", "workers": 0}
     summary = run.pack(tree, tmp_path / "a", PackSettings(**how))
     assert n_adapted(summary) >= 4
-    fitted = open_archive(tmp_path / "a").entry("weave.png").adaptation
+    fitted = open_archive(tmp_path / "a").entry("weave.png").adapter_record
     assert fitted is not None
     assert fitted.n_passes == 0
     assert not jobs.run.verify(tmp_path / "a", workers=0).problems
@@ -121,7 +121,7 @@ def test_a_damaged_adapter_is_named_and_costs_its_file_only(packed: Path, tmp_pa
     shutil.copytree(packed, archive)
     opened = open_archive(archive)
     entry = opened.entry("weave.png")
-    adapter = entry.adaptation
+    adapter = entry.adapter_record
     assert adapter is not None
     [shard] = [path for path in (archive / "shards").iterdir() if len(path.name) == 64]
     data = bytearray(shard.read_bytes())
