@@ -12,17 +12,37 @@ BESIDE = Path(__file__).parents[2] / "shared"  # real images and odd files, in n
 NOT_HERE = "not beside this checkout: ../shared/"
 
 
+# Files of which `pytest -m quick` runs all that is not slow: something of every room, in a minute.
+QUICK = frozenset(
+    (
+        *("test_layers", "test_manifest_texts", "test_readme", "test_cli", "test_report"),
+        *("test_grid", "test_delta", "test_scale_offset", "test_orientation", "test_tiles"),
+        *("test_model_delta", "test_frequencies", "test_gradients", "test_chain"),
+        *("test_records", "test_schema", "test_view", "test_salvage", "test_shard"),
+        *("test_bitmap", "test_png", "test_headers", "test_jpeg_frames"),
+        *("test_jpeg_ls", "test_recordable", "test_dataset_sample", "test_compat"),
+        *("test_spec", "test_plan", "test_generation", "test_names_and_holes"),
+        *("test_read_plans", "test_read_residues", "test_read_view", "test_read_from_jpeg"),
+        *("test_read_ordered", "test_read_series"),
+    )
+)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --slow and --kills."""
+    """Add --slow, and how much of what can be done for ever."""
     parser.addoption("--slow", action="store_true", help="run tests that take minutes, too")
+    parser.addoption("--damages", default="160", help="how often an input is damaged (160; 1600)")
     parser.addoption("--kills", default="2", help="how often the crash tests kill (default 2)")
 
 
+@pytest.hookimpl(tryfirst=True)  # before items are chosen by their markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what this machine, or this run, is not made for."""
     if not config.getoption("--slow"):
         _skip(items, "slow", "takes minutes; run with --slow")
     for item in items:
+        if item.path.stem in QUICK:
+            item.add_marker("quick")
         marker = item.get_closest_marker("beside")
         if marker and not (BESIDE / marker.args[0]).exists():
             item.add_marker(pytest.mark.skip(reason=NOT_HERE + marker.args[0]))

@@ -43,6 +43,7 @@ def test_pack_from_python_and_read_back(folder: Path, tmp_path: Path) -> None:
     assert "notes.txt: not kept as samples" in read
 
 
+@pytest.mark.slow
 def test_train_a_small_model(folder: Path, tmp_path: Path) -> None:
     """train_small.py trains, exports and measures; the model it leaves is a model file."""
     shown = run_example("train_small.py", folder, tmp_path, "50")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ MAX_FUNCTION = 50  # without its docstring
 MAX_ARGUMENTS = 8  # without self and cls
 MAX_CLASS = 199
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 # The floors of each folder, top first: a module may import those on floors below it, never above
 # or beside.  It holds inside every folder that is named here, for imports of types, too.
@@ -104,13 +107,20 @@ def imported(tree: ast.Module) -> Iterator[str]:
 
 
 def name_of(path: Path) -> str:
-    """Return the path of a module inside the package, as the test's name."""
+    """Return the path of a file inside the project."""
     return path.relative_to(ROOT).as_posix()
 
 
+@cache
 def parse(path: Path) -> ast.Module:
     """Parse one file."""
     return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def functions(path: Path) -> list[Function]:
+    """Return all functions of a file."""
+    return [node for node in ast.walk(parse(path)) if isinstance(node, Function)]
 
 
 def floors(folder: str) -> dict[str, int]:
@@ -119,9 +129,13 @@ def floors(folder: str) -> dict[str, int]:
     return {name: -number for number, floor in enumerate(names) for name in floor}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_only_point_downwards(path: Path) -> None:
+def test_imports_only_point_downwards() -> None:
     """A module imports from floors below its own, in every folder that it lies in."""
+    assert not [fault for path in MODULES for fault in upward_imports(path)]
+
+
+def upward_imports(path: Path) -> Iterator[str]:
+    """Yield what a module imports although it is above or beside it."""
     *rooms, own = path.relative_to(PACKAGE).with_suffix("").parts
     targets = [name.split(".")[1:] for name in imported(parse(path)) if is_ours(name)]
     for depth, name in enumerate([*rooms, own]):
@@ -130,16 +144,16 @@ def test_imports_only_point_downwards(path: Path) -> None:
         rank = floors("/".join(rooms[:depth]))
         inside = {to[depth] for to in targets if to[:depth] == rooms[:depth] and len(to) > depth}
         wrong = {to for to in inside & set(rank) - {name} if rank[to] >= rank[name]}
-        assert not wrong, f"{name_of(path)} must not import {sorted(wrong)}"
+        yield from (f"{name_of(path)} must not import {to}" for to in sorted(wrong))
 
 
-@pytest.mark.parametrize("folder", [path.parent for path in MODULES if path.stem == "__init__"])
-def test_every_module_has_a_floor(folder: Path) -> None:
+def test_every_module_has_a_floor() -> None:
     """What is in a folder is what FLOORS says of it, so that nothing escapes the test above."""
-    here = {path.stem for path in folder.glob("*.py")} - ENTRANCES
-    here |= {path.parent.name for path in folder.glob("*/__init__.py")}
-    said = FLOORS.get(folder.relative_to(PACKAGE).as_posix().replace(".", ""), "")
-    assert set(said.split()) - {">"} == here
+    for folder in (path.parent for path in MODULES if path.stem == "__init__"):
+        here = {path.stem for path in folder.glob("*.py")} - ENTRANCES
+        here |= {path.parent.name for path in folder.glob("*/__init__.py")}
+        said = FLOORS.get(folder.relative_to(PACKAGE).as_posix().replace(".", ""), "")
+        assert set(said.split()) - {">"} == here, name_of(folder)
 
 
 def is_ours(name: str) -> bool:
@@ -147,13 +161,13 @@ def is_ours(name: str) -> bool:
     return name.startswith("archiver.")
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_each_library_has_one_door(path: Path) -> None:
+def test_each_library_has_one_door() -> None:
     """Third-party libraries are imported only by the modules that own them."""
-    inside = path.relative_to(PACKAGE).as_posix()
-    libraries = {name.split(".")[0] for name in imported(parse(path))}
-    wrong = {name for name in libraries & set(DOORS) if not inside.startswith(DOORS[name])}
-    assert not wrong, f"{name_of(path)} must not import {sorted(wrong)}"
+    for path in MODULES:
+        inside = path.relative_to(PACKAGE).as_posix()
+        libraries = {name.split(".")[0] for name in imported(parse(path))}
+        wrong = {name for name in libraries & set(DOORS) if not inside.startswith(DOORS[name])}
+        assert not wrong, f"{name_of(path)} must not import {sorted(wrong)}"
 
 
 def test_what_is_imported_is_declared() -> None:
@@ -167,59 +181,51 @@ def test_what_is_imported_is_declared() -> None:
     assert {PACKAGES.get(name, name) for name in libraries} <= declared
 
 
-@pytest.mark.parametrize("path", ALL_FILES, ids=name_of)
-def test_files_and_functions_are_short(path: Path) -> None:
-    """No file is longer than 400 lines, no function longer than 50."""
-    source = path.read_text(encoding="utf-8")
-    assert source.count("\n") <= MAX_FILE
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    lengths = {
-        node.name: function_length(node)
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, functions)
-    }
-    assert not {name: length for name, length in lengths.items() if length > MAX_FUNCTION}
+def test_files_are_short() -> None:
+    """No file is longer than 400 lines."""
+    lines = {path: path.read_text(encoding="utf-8").count("\n") for path in ALL_FILES}
+    assert not [name_of(path) for path, n in lines.items() if n > MAX_FILE]
 
 
-def function_length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+def test_functions_are_short_and_take_few_arguments() -> None:
+    """None is longer than 50 lines or takes more than 8 arguments: what belongs together is one."""
+    for path in ALL_FILES:
+        for function in functions(path):
+            where = f"{name_of(path)}: {function.name}"
+            assert length_of(function) <= MAX_FUNCTION, where
+            assert n_arguments(function) <= MAX_ARGUMENTS, where
+
+
+def length_of(function: Function) -> int:
     """Return the lines of a function without its docstring."""
-    first = node.body[0]
-    has_docstring = ast.get_docstring(node, clean=False) is not None
+    first = function.body[0]
+    has_docstring = ast.get_docstring(function, clean=False) is not None
     docstring = (first.end_lineno or 0) - first.lineno + 1 if has_docstring else 0
-    return (node.end_lineno or 0) - node.lineno + 1 - docstring
+    return (function.end_lineno or 0) - function.lineno + 1 - docstring
 
 
-@pytest.mark.parametrize("path", ALL_FILES, ids=name_of)
-def test_functions_take_few_arguments(path: Path) -> None:
-    """No function takes more than 8 arguments: what belongs together comes together."""
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    counts = {
-        node.name: n_arguments(node)
-        for node in ast.walk(parse(path))
-        if isinstance(node, functions)
-    }
-    assert not {name: count for name, count in counts.items() if count > MAX_ARGUMENTS}
-
-
-def n_arguments(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+def n_arguments(function: Function) -> int:
     """Return how many arguments a function takes, positional or by name."""
-    args = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-    return len({arg.arg for arg in args} - {"self", "cls"})
+    args = function.args
+    names = {arg.arg for arg in (*args.posonlyargs, *args.args, *args.kwonlyargs)}
+    return len(names - {"self", "cls"})
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_classes_are_short(path: Path) -> None:
+def test_classes_are_short() -> None:
     """No class has 200 lines."""
-    classes = [node for node in ast.walk(parse(path)) if isinstance(node, ast.ClassDef)]
-    lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in classes}
-    assert not {name: length for name, length in lengths.items() if length > MAX_CLASS}
+    for path in MODULES:
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.ClassDef):
+                length = (node.end_lineno or 0) - node.lineno + 1
+                assert length <= MAX_CLASS, f"{name_of(path)}: {node.name}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_every_module_says_what_it_owns(path: Path) -> None:
+def test_every_module_says_what_it_owns() -> None:
     """Every module has a docstring, and none is a drawer for things without a home."""
-    assert path.stem not in DRAWERS
-    assert ast.get_docstring(parse(path)) or not path.read_text(encoding="utf-8").strip()
+    for path in MODULES:
+        assert path.stem not in DRAWERS
+        says = ast.get_docstring(parse(path)) or not path.read_text(encoding="utf-8").strip()
+        assert says, name_of(path)
 
 
 @pytest.mark.parametrize("module", ["archiver", "archiver.cli"])

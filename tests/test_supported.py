@@ -13,7 +13,7 @@ from supported_volumes import EXAMPLES, HEADERS
 
 import archiver
 from archiver.jobs.spec import PackSettings
-from archiver.pipeline.write import pack
+from archiver.pipeline.write import finish
 from archiver.sources import NO_FORMAT, Format, ParsedFile, parse, tiff
 from archiver.sources.segmented import segments
 from archiver.sources.segmented.encodings import Encoding
@@ -25,7 +25,7 @@ WALKS = ("zstd", "xz")  # whose reasons end as "encoder parameters ... not found
 DEFLATE = {"ZLIB", "PLANNED"}
 OF_NO_ERROR = {  # notes that are not the message of an exception
     NO_FORMAT,
-    pack.SMALLER_AS_IS,
+    finish.SMALLER_AS_IS,
     "NIFTI: a header; its voxels are in the file beside it",
     "...: cannot rebuild (...: ...)",
     "...: damaged or unusual (...: ...)",

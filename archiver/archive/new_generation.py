@@ -1,6 +1,6 @@
 """A new generation: its tables checked, written below wip/ and synced, then made the newest.
 
-Order on disk (FORMAT.md, "Commit"): `draft` writes and syncs below wip/, `publish` renames into
+Order on disk (FORMAT.md, "Writing"): `draft` writes and syncs below wip/, `publish` renames into
 manifest/ and syncs, `switch` replaces zarr.json.  A kill before that last step leaves the old
 archive, after it the new one.
 """

@@ -93,6 +93,7 @@ def names_it(problem: Problem, path: Path) -> bool:
     return any(str(place) in text for place in (path, *path.parents[: len(path.parts) - 4]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1))
 def test_any_damage_to_any_file(made_once: Path, tmp_path: Path, seed: int) -> None:
     """Flip, cut, splice, replace or delete any one file: refused by name, or the right bytes."""

@@ -49,6 +49,7 @@ def moments(events: list[str], seed: int) -> list[int]:
     return sorted(around | set(random.Random(seed).sample(others, N_RANDOM)))
 
 
+@pytest.mark.slow
 def test_kill_while_adding_a_generation(made_once: Path, tmp_path: Path, kill: Kill) -> None:
     """Old or new, undamaged; the next run redoes only what was not finished and leaves no rest."""
     shutil.copytree(made_once, tmp_path / "0")
@@ -86,6 +87,7 @@ def check_completed(archive: Path) -> None:
     assert opened.totals().uncommitted == 0
 
 
+@pytest.mark.slow
 def test_kill_while_making_the_first(tmp_path: Path, kill: Kill) -> None:
     """Before the first commit there is no archive, after it a whole one; the next run completes."""
     events = kill(tmp_path / "0", 0)

@@ -19,8 +19,6 @@ from archiver.pipeline.write.confidence import is_sure
 
 TILES = {"fast": 64, "balanced": 64, "max": 128}  # an eighth of what they are, as the images are
 
-SLOW = pytest.mark.slow
-
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,9 +67,10 @@ def stored(folder: Path, image: np.ndarray, **how: Any) -> int:
     return open_archive(archive).entry("a.png").stored_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=SLOW if name in ("woven", "scene") else ()) for name in IMAGES],
+    IMAGES,
 )
 def test_a_dearer_profile_takes_no_more_bytes(tmp_path: Path, name: str) -> None:
     image = IMAGES[name]()

@@ -129,6 +129,7 @@ def test_adaptation_survives_its_bytes() -> None:
         AdapterRecord.from_bytes(b"\x09" + data[1:])
 
 
+@pytest.mark.slow
 def test_fine_tuning_pays_for_itself(model: bytes) -> None:
     """An image unlike the training data gets smaller, its adapter included."""
     torch.set_num_threads(1)

@@ -289,6 +289,7 @@ def test_a_table_that_inflates_is_refused() -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.beside("cases")
 @pytest.mark.parametrize(
     ("name", "most"), [("vestfold.tif", 1_000_000), ("wind_direction.tif", 23_000)]

@@ -129,6 +129,7 @@ def test_a_model_that_pays_is_made(tmp_path: Path) -> None:
     check(source, tmp_path / "a.archive", tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", ["balanced", "max"])
 def test_a_model_that_does_not_pay_is_not_kept(tmp_path: Path, profile: str) -> None:
     """Noise has nothing to learn: base model alone, the reason said."""
@@ -141,6 +142,7 @@ def test_a_model_that_does_not_pay_is_not_kept(tmp_path: Path, profile: str) -> 
     assert len(models(tmp_path / "a.archive")) <= 1
 
 
+@pytest.mark.slow
 def test_a_budget_too_short_for_one_model_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +176,7 @@ def test_no_model_is_tuned_without_time(
     assert why in summary.archive_model.reason
 
 
+@pytest.mark.slow
 def test_a_later_generation_reuses_the_model(
     packed: tuple[Path, Path], archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +197,7 @@ def test_a_later_generation_reuses_the_model(
     check(source, archive, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_later_generation_of_other_data_gets_its_own(
     packed: tuple[Path, Path], archive: Path, tmp_path: Path
 ) -> None:
@@ -208,6 +212,7 @@ def test_a_later_generation_of_other_data_gets_its_own(
     check(source, archive, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_killed_run_finds_its_model_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +236,7 @@ def test_a_killed_run_finds_its_model_again(
     check(source, tmp_path / "a.archive", tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_while_tuning_costs_the_model_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,7 @@ def test_kill_the_packing_process(seed: int, old: tuple[Path, Path], tmp_path: P
     check_completed(source, archive, files(tmp_path / "before"), tmp_path)
 
 
+@pytest.mark.slow
 def test_kill_a_worker(seed: int, old: tuple[Path, Path], tmp_path: Path) -> None:
     """A worker that is killed costs nothing: the job goes on and ends well."""
     source, archive = old

@@ -15,6 +15,7 @@ from archiver.pipeline import open_archive
 MOST_MORE = 512  # bytes that a file may take more than it has
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the writers
 def test_every_variant(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """Pack, unpack, compare; no stream of these writers is one whose encoder is not found.

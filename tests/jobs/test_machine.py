@@ -40,6 +40,7 @@ def archive(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path / "a.archive"
 
 
+@pytest.mark.slow
 def test_killed_worker_is_no_damage(
     archive: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -58,6 +59,7 @@ def test_killed_worker_is_no_damage(
     assert snapshot(tmp_path / "out") == snapshot(tree)
 
 
+@pytest.mark.slow
 def test_what_always_kills_its_worker_could_not_be_checked(
     archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,7 @@ def hidden(folder: Path) -> tuple[str, ...]:
     pytest.skip("no mount namespaces here")
 
 
+@pytest.mark.slow
 def test_workers_are_asked_first(head: Head, tree: Path, tmp_path: Path) -> None:
     """A worker that sees the same files packs, verifies, unpacks; one that does not is refused.
 
@@ -155,6 +156,7 @@ def events_that_name(events: list[Event], pattern: str) -> list[Event]:
     return [one for one in events if isinstance(one, Notice) and re.search(pattern, one.message)]
 
 
+@pytest.mark.slow
 def test_waits_end(head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No worker at the start, none any more, no scheduler any more: each said, and soon over."""
     monkeypatch.setattr(members, "START_S", 1.0)

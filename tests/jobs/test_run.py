@@ -111,6 +111,7 @@ def test_second_generation_holds_what_changed(tree: Path, archive: Path, tmp_pat
     assert sorted(names(tmp_path / "out")) == ["moved.png", "notes.txt"]
 
 
+@pytest.mark.slow
 def test_shards_do_not_depend_on_workers(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +131,7 @@ def test_shards_do_not_depend_on_workers(
     assert snapshot(tmp_path / "out") == snapshot(tree)
 
 
+@pytest.mark.slow
 def test_poison_files_are_found_and_left_out(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

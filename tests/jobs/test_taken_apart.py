@@ -8,6 +8,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pydicom
+import pytest
 from jpegs import scene, through_jpeg
 from PIL import Image
 from pydicom.encaps import encapsulate
@@ -39,6 +40,7 @@ def test_patches_of_a_jpeg(tmp_path: Path) -> None:
     np.testing.assert_array_equal(entry.read((130, 140, 99, 60)), samples[130:229, 140:200])
 
 
+@pytest.mark.slow
 def test_one_image_under_two_lossless_codecs_is_stored_once(tmp_path: Path) -> None:
     """A copy under JPEG 2000 costs its header and a plan."""
     (tmp_path / "source").mkdir()

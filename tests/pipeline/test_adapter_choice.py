@@ -69,6 +69,7 @@ def packed(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return archive
 
 
+@pytest.mark.slow
 def test_balanced_fits_heads_alone_and_0_steps_fit_nothing(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +145,7 @@ def test_nothing_grows(tree: Path, packed: Path, tmp_path: Path) -> None:
     assert adapted.entry("weave.png").stored_bytes < plain.entry("weave.png").stored_bytes
 
 
+@pytest.mark.slow
 def test_what_two_workers_adapted_decodes_without_them(tree: Path, tmp_path: Path) -> None:
     """Other processes may find other adapters; what they store decodes in any."""
     settings = PackSettings(**MAX, workers=2, adapt_steps=2)

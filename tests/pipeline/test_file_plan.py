@@ -66,6 +66,7 @@ def planned(path: Path, engine: Engine) -> tuple[FilePlan, list[tile_samples.Raw
     return decision.plan, tiles
 
 
+@pytest.mark.slow
 def test_a_plan_is_all_that_coding_takes(
     mixed: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,6 +92,7 @@ def restored(archive: Path, tree: Path) -> tuple[int, int]:
     return right, refused
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)  # with --slow
 def test_damage_is_refused_or_harmless(
     packed: tuple[Path, Path], tmp_path: Path, request: pytest.FixtureRequest

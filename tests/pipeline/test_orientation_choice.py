@@ -41,6 +41,7 @@ def size(tile: np.ndarray, turn: Orientation, engine: Engine) -> int:
     return len(coded.payload)
 
 
+@pytest.mark.slow
 def test_one_picture_takes_the_same_whichever_way_it_comes(engine: Engine) -> None:
     """A turn is found that undoes, or outdoes, the one that the picture came in."""
     tile = trails()
@@ -75,6 +76,7 @@ def test_what_no_model_codes_stays_upright(engine: Engine, tile: np.ndarray) -> 
     assert orientation.find([], engine) == (IDENTITY,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("profile", "fits"), [("balanced", True), ("max", True), ("max", False)])
 def test_a_turned_file_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: str, fits: bool
@@ -104,6 +106,7 @@ def test_a_turned_file_comes_back(
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
 
 
+@pytest.mark.slow
 def test_max_never_takes_more_than_upright(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A turn that was a mistake costs nothing under `max`: every tile has the choice."""
     monkeypatch.setattr("archiver.codec.classic.encode_jpegxl", lambda *_, **__: None)

@@ -32,6 +32,7 @@ from pydicom.uid import (
 from archiver.sources import Format, parse, rebuild
 from archiver.sources.deflate import plan
 from archiver.sources.jpeg2000 import blocks as jpeg2000_blocks
+from archiver.sources.segmented import strips
 
 MOST_SECONDS = 10.0
 
@@ -158,6 +159,9 @@ def _compiled() -> None:
     planned = plan.make(raw, stream)
     assert planned is not None
     assert plan.replay(raw, planned) == stream
+    for libtiff in (False, True):
+        strips.lzw(np.ones((4, 4), np.uint8), libtiff=libtiff)
+        strips.pack_bits(np.ones((4, 4), np.uint8), libtiff=libtiff)
     jpeg2000_blocks.encode(np.ones((4, 4), np.int32), jpeg2000_blocks.Band.LL, 0, 1, 1)
 
 
@@ -199,8 +203,8 @@ def test_damaged_files_are_taken_apart_or_kept(name: str, tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", WRITERS)
-def test_thousands_of_damaged_files(name: str, tmp_path: Path) -> None:
-    run(name, tmp_path, 1600)
+def test_many_damaged_files(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    run(name, tmp_path, int(request.config.getoption("--damages")))
 
 
 def run(name: str, folder: Path, n: int) -> None:

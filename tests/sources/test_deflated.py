@@ -227,6 +227,7 @@ def test_millions_of_empty_blocks_take_little_memory() -> None:
     tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_a_small_stream_is_not_worth_much_work() -> None:
     data = (np.random.default_rng(0).random(1 << 16) < 0.02).astype(np.uint8)
     read = plan._read(data, np.frombuffer(by_zlib(6, 8, zlib.Z_HUFFMAN_ONLY)(data.tobytes()), "u1"))

@@ -181,6 +181,7 @@ def test_residue_with_wrong_images(parsed: dict[str, ParsedFile], name: str) -> 
             list(rebuild(victim.format, residue, images))
 
 
+@pytest.mark.slow
 @pytest.mark.beside("images/zoo")
 @pytest.mark.parametrize("fidelity", list(Fidelity))
 def test_zoo(fidelity: Fidelity) -> None:

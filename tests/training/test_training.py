@@ -66,6 +66,7 @@ run.run([(photos, 1.0)], folder, options, on_start, on_row)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     photos: Path, tmp_path: Path, options: MakeOptions
 ) -> None:
@@ -121,6 +122,7 @@ def test_exported_is_what_was_trained(photos: Path, tmp_path: Path, options: Mak
     assert measured.model_bytes == pytest.approx(measured.loss_bytes, rel=0.005, abs=6 * 8)
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_model_file(
     photos: Path, tmp_path: Path, options: MakeOptions
 ) -> None:

@@ -175,14 +175,8 @@ def _walk(
     lengths, fields, odd = walked
     raw, linked, at_raw = where
     literal_bits, literal_base, match_bits, match_base = codes
-    at = 0 if is_plan else last_bit(bits)
-    state, count, flag = np.zeros(3, np.int64), 0, 0
-    for i in range(3):
-        log = 0
-        while 1 << log < decoders[i].shape[0]:
-            log += 1
-        at, state[i] = _take(bits, at, log, is_plan)
-        count = _add(fields, count, state[i], log)
+    state, flag = np.zeros(3, np.int64), 0
+    at, count = _begin(source, decoders, state, fields)
     for i in range(lengths.shape[0]):
         if at < 0 or at > 8 * bits.size:
             return -1
@@ -197,8 +191,8 @@ def _walk(
         stated = offset < 2
         if not stated:
             low, high = max(1, (1 << offset) - 3), (2 << offset) - 4
-            guess = distance(raw, linked, at_raw, lengths[i, 1], low, high)
-            guess = guess + 3 - (1 << offset) if guess else -1
+            last = distance(raw, linked, at_raw, lengths[i, 1], low, high)
+            guess = last + 3 - (1 << offset) if last else -1
             if is_plan:
                 stated = flag < 8 * flags.size and flags[flag >> 3] >> (flag & 7) & 1
                 value = guess
@@ -220,12 +214,35 @@ def _walk(
         if i + 1 == lengths.shape[0]:
             break
         for k in (0, 2, 1):
-            width = decoders[k][state[k], BITS]
-            at, low = _take(bits, at, width, is_plan)
-            count = _add(fields, count, low, width)
-            state[k] = decoders[k][state[k], BASE] + low
+            at, count = _advance(source, at, decoders[k], state[k : k + 1], fields, count)
     done = 0 <= 8 * bits.size - at < 8 if is_plan else at == 0
     return count if done else -1
+
+
+@compiled
+def _begin(
+    source: _Source, decoders: tuple[Table, Table, Table], state: Lengths, fields: Lengths
+) -> Any:
+    """Read the first states; return where to go on, and the number of fields."""
+    at, count = 0 if source.is_plan else last_bit(source.bits), 0
+    for i in range(3):
+        log = 0
+        while 1 << log < decoders[i].shape[0]:
+            log += 1
+        at, state[i] = _take(source.bits, at, log, source.is_plan)
+        count = _add(fields, count, state[i], log)
+    return at, count
+
+
+@compiled
+def _advance(
+    source: _Source, at: int, decoder: Table, state: Lengths, fields: Lengths, count: int
+) -> Any:
+    """Read the next of a state (1,); return where to go on, and the number of fields."""
+    width = decoder[state[0], BITS]
+    at, low = _take(source.bits, at, width, source.is_plan)
+    state[0] = decoder[state[0], BASE] + low
+    return at, _add(fields, count, low, width)
 
 
 @compiled
