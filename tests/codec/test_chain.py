@@ -77,12 +77,12 @@ GIVEN = {  # what no tile suggests by itself
 def example(codec: TileCodec) -> tuple[np.ndarray, Transform, np.ndarray]:
     """Return a tile, the transform that it suggests, and what is inside."""
     tile = TILES[codec]()
-    found = TRANSFORMS[codec].find(tile)
+    split = TRANSFORMS[codec].find(tile)
     if codec in GIVEN:
-        assert found is None
+        assert split is None
         return tile, GIVEN[codec], GIVEN[codec].forward(tile)
-    assert found is not None
-    return tile, *found
+    assert split is not None
+    return tile, *split
 
 
 def test_the_table_has_every_id_once_and_an_example_of_every_transform() -> None:
@@ -273,8 +273,8 @@ def test_nobody_else_knows_what_is_inside(path: Path) -> None:
     name = path.relative_to(PACKAGE).as_posix()
     has_layouts = name.startswith(HAVE_LAYOUTS)
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = [] if name in KNOW else list(offences(tree, has_layouts=has_layouts))
-    assert not found, f"{name}: ask codec/transforms/chain.py"
+    wrong = [] if name in KNOW else list(offences(tree, has_layouts=has_layouts))
+    assert not wrong, f"{name}: ask codec/transforms/chain.py"
 
 
 @pytest.mark.parametrize(

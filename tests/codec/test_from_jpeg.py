@@ -65,10 +65,10 @@ def test_streams_decode_as_libjpeg_decodes_them(mode: Mode, seed: int) -> None:
 def test_a_crop_of_a_decoded_jpeg_is_a_jpeg_again(mode: Mode, quality: int) -> None:
     """Wherever it was cut; most samples are exact, and no codec of samples comes near its size."""
     tile = through_jpeg(scene(), quality, **SAVED[mode])[19:, 5:].copy()
-    found, _ = FromJpegs.find(tile) or (None, None)
-    assert isinstance(found, FromJpeg)
-    assert (found.mode, found.row % 8, found.column % 8) == (mode, 5, 3)
-    rows, columns = (s // 8 * 8 for s in found.samples.shape[:2])
+    jpeg, _ = FromJpegs.find(tile) or (None, None)
+    assert isinstance(jpeg, FromJpeg)
+    assert (jpeg.mode, jpeg.row % 8, jpeg.column % 8) == (mode, 5, 3)
+    rows, columns = (s // 8 * 8 for s in jpeg.samples.shape[:2])
     assert min(rows, columns) >= 144
     coded = roundtrip(tile)
     assert coded.codec == TileCodec.FROM_JPEG
@@ -206,11 +206,11 @@ def test_any_coefficients_come_back(
         Coefficients(Mode.GREY, (plane,), (steps, steps)), 0, 0, np.ones((256, 512), np.bool_)
     )
     monkeypatch.setattr(traces, "find", lambda tile: [trace])
-    one, _ = FromJpegs.find(np.zeros((256, 512, 1), np.uint8)) or (None, None)
-    assert isinstance(one, FromJpeg)
-    assert one.payload[0] == (7 if is_standard else jpeg_tile.Form.AS_IS)
-    back, *_ = FromJpeg.split(one.to_bytes(TileCodec.STORED) + b"the rest", (256, 512, 1), UINT8)
-    np.testing.assert_array_equal(back.samples, one.samples)
+    jpeg, _ = FromJpegs.find(np.zeros((256, 512, 1), np.uint8)) or (None, None)
+    assert isinstance(jpeg, FromJpeg)
+    assert jpeg.payload[0] == (7 if is_standard else jpeg_tile.Form.AS_IS)
+    back, *_ = FromJpeg.split(jpeg.to_bytes(TileCodec.STORED) + b"the rest", (256, 512, 1), UINT8)
+    np.testing.assert_array_equal(back.samples, jpeg.samples)
 
 
 def beside(*parts: np.ndarray) -> np.ndarray:

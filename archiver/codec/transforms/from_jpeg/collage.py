@@ -78,8 +78,8 @@ class FromJpegs:
 
         As a `FromJpeg` where it is one whole JPEG; None if there are none.
         """
-        found = traces.find(tile.astype(np.uint8, copy=False))
-        jpegs = FromJpeg.of(tile, found) or cls.of(tile, found)
+        traced = traces.find(tile.astype(np.uint8, copy=False))
+        jpegs = FromJpeg.of(tile, traced) or cls.of(tile, traced)
         return (jpegs, jpegs.forward(tile)) if jpegs else None
 
     @classmethod
@@ -132,8 +132,8 @@ class FromJpegs:
 
     def to_bytes(self, codec: int) -> bytes:
         """Return what a payload begins with; that of ``codec`` for the remainder follows."""
-        each = [_EACH.pack(p.mode, p.row, p.column, len(p.payload)) for p in self.pieces]
-        head = _HEAD.pack(len(self.pieces), self.levels) + b"".join(each)
+        heads = [_EACH.pack(p.mode, p.row, p.column, len(p.payload)) for p in self.pieces]
+        head = _HEAD.pack(len(self.pieces), self.levels) + b"".join(heads)
         return head + b"".join(p.payload for p in self.pieces) + bytes([codec])
 
     @classmethod
