@@ -26,7 +26,7 @@ DEFLATE = {"ZLIB", "PLANNED"}
 OF_NO_ERROR = {  # notes that are not the message of an exception
     NO_FORMAT,
     finish.SMALLER_AS_IS,
-    "NIFTI: a header; its voxels are in the file beside it",
+    "NIfTI: a header; its voxels are in the file beside it",
     "...: cannot rebuild (...: ...)",
     "...: damaged or unusual (...: ...)",
     "...: an image of ... x ... x ... samples",

@@ -106,13 +106,13 @@ def test_info_tells_what_the_adapter_brought(packed: Path, tmp_path: Path) -> No
     pytest.importorskip("matplotlib")
     figure = tmp_path / "weave.png"
     asked = ["info", str(packed), "weave.png", "--json", "--figure", str(figure)]
-    adaptation = json.loads(CliRunner().invoke(main, asked).stdout)["adaptation"]
-    assert adaptation["bits_per_sample"] < adaptation["bits_per_sample_before"]
-    assert adaptation["passes"] in (0, 4)  # the heads alone, or all
-    assert len(adaptation["rates"]) == adaptation["passes"] + 1
+    told = json.loads(CliRunner().invoke(main, asked).stdout)["adapter"]
+    assert told["bits_per_sample"] < told["bits_per_sample_before"]
+    assert told["passes"] in (0, 4)  # the heads alone, or all
+    assert len(told["rates"]) == told["passes"] + 1
     assert figure.read_bytes().startswith(b"\x89PNG")
     small = CliRunner().invoke(main, ["info", str(packed), "small.png", "--json"])
-    assert json.loads(small.stdout)["adaptation"] is None
+    assert json.loads(small.stdout)["adapter"] is None
     refused = CliRunner().invoke(main, ["info", str(packed), "--figure", str(figure)])
     assert refused.exit_code == 2
 
