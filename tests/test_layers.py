@@ -171,7 +171,7 @@ def test_each_library_has_one_door() -> None:
 
 
 def test_what_is_imported_is_declared() -> None:
-    """Every library that the package imports is a dependency, or the extra of a source."""
+    """Every library that the package imports is a dependency, or of the extra `plot`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     asked = [*project["dependencies"], *extras["plot"]]

@@ -31,10 +31,10 @@ profile = click.option(
     type=click.Choice(PROFILES),
     default="balanced",
     show_default=True,
-    help="How much time to spend on size.  fast: the base model as it is.  balanced: also an"
-    " archive model, tuned once on a sample of the files and kept if it saves more than it takes."
-    "  It fits the last layer to each image that is large enough to pay for that.  max: fits all"
-    " layers to each such image, which takes minutes without a GPU.",
+    help="How much time to spend on size.  fast: the small model, JPEGs by libjxl.  balanced: the"
+    " large model, an archive model tuned once on a sample of the files, the best orientation and"
+    " last layer of each image that pays for it, and the coefficients of JPEGs.  max: fits all"
+    " layers to each such image, which takes minutes.",
 )
 model = click.option(
     "--model",
@@ -136,7 +136,11 @@ depth = click.option(
     "  samples: also decode every tile.  files: also rebuild every file and compare its SHA-256.",
 )
 long = click.option(
-    "-l", "--long", "is_long", is_flag=True, help="Show mode, sizes, ratio, format, shape."
+    "-l",
+    "--long",
+    "is_long",
+    is_flag=True,
+    help="Show mode, sizes, ratio, format, fidelity, shape.",
 )
 
 

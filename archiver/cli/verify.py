@@ -31,8 +31,8 @@ def verify(
     """Check that ARCHIVE is complete and undamaged.
 
     ARCHIVE defaults to the archive in or at the current directory.  The default depth decodes
-    everything and compares each file's SHA-256, which takes longer than packing did; `structure`
-    only reads and compares checksums, as fast as the disk allows.
+    everything and compares each file's SHA-256, which takes a seventh to half of packing;
+    `structure` only reads and compares checksums, as fast as the disk allows.
 
     \b
     Examples:

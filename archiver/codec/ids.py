@@ -16,7 +16,7 @@ class TileCodec(IntEnum):
     LEARNED = 4  # range-coded digits under a model's predictions
     REPEATED = 5  # equal channels: the codec id and payload of the first one
     ADAPTED = 6  # as LEARNED, under the model with the increments of the file's adapter
-    JPEG = 7  # a JPEG of the file, transcoded without loss
+    JPEG = 7  # a JPEG of the file, by its coefficients or libjxl
     DELTA = 8  # a base, the codec id and payload of the remainder
     SCALE_OFFSET = 9  # how numbers stand for wide samples, the codec id and payload of the numbers
     FROM_JPEG = 10  # a JPEG that the samples came from, the codec id and payload of the remainder

@@ -1,6 +1,6 @@
 """FORMAT.md is enough: tiles born as JPEG are read with libjxl and another JPEG decoder alone.
 
-Written from the text of the sections "Tiles born as JPEG" and "JPEG tiles".
+Written from the text of the sections "From JPEG" and "JPEG tiles".
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """FORMAT.md is enough: a tile of several JPEGs is read with Python, NumPy and libjpeg alone.
 
-Written from the text of the section "Tiles of several JPEGs".
+Written from the text of the section "From several JPEGs".
 """
 
 from __future__ import annotations

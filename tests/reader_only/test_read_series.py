@@ -1,6 +1,6 @@
 """FORMAT.md is enough: difference and narrow tiles are read with NumPy alone.
 
-Written from the text of the sections "Difference tiles" and "Narrow tiles".
+Written from the text of the sections "Delta tiles" and "Scale and offset".
 """
 
 from __future__ import annotations

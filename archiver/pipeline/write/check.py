@@ -1,6 +1,6 @@
 """The check of coded tiles: payloads leave here only after they were decoded to the same bytes.
 
-A tile that does not come back is stored by a classic codec, and that is said (design P4).
+A tile that does not come back is stored by a classic codec, and that is said.
 """
 
 from __future__ import annotations

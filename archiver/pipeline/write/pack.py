@@ -1,7 +1,7 @@
 """Files into a shard, in their order: the door of this folder.
 
 What is appended, and in which order, depends on the files alone.  Nothing is recorded that was not
-decoded again and compared with its samples (design P4) or bytes.
+decoded again and compared with its samples or bytes.
 """
 
 from __future__ import annotations
