@@ -1,7 +1,8 @@
 """The bytes at rest: an archive is immutable shards and models under a Zarr manifest.
 
 Never decodes a payload.  `ArchiveWriter` and `ShardWriter` change an archive, `Archive` reads it,
-`check_structure` says what is damaged; the records are what goes in.
+`check_structure` says what is damaged; the records are what goes in.  A commit begins in `writer`;
+`new_generation` writes it, `commit` is the document that the root names.
 """
 
 from archiver.archive.check import Problem, check_structure

@@ -29,7 +29,7 @@ IDENTITY_ONLY: Orientations = (IDENTITY,)
 
 
 def is_learnable(tile: Samples) -> bool:
-    """Whether a model takes this tile: 8 bit, grey or RGB, or of more bits if it has the port.
+    """Whether models take such tiles: 8 bits, grey or RGB, or 16, for which some have a port.
 
     Not samples of one bit or their differences: JPEG XL codes them as small in a fiftieth of the
     time.

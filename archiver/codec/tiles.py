@@ -1,6 +1,8 @@
 """The choice of codec for every tile: the smallest payload of all codecs that apply.
 
-A tile is (H, W, C) samples of one component.
+A tile is (H, W, C) samples of one component.  First come the ways to say what it holds (`_ways`:
+its own samples, one channel of equal ones, a JPEG and a remainder, ranks), then each by classic
+codecs, then by a model (codec/learned.py), and the smallest of all (`encode_each`).
 """
 
 from __future__ import annotations

@@ -67,11 +67,11 @@ class Rank(IntEnum):
     """How far out a codec stands: what is inside of it has a lower rank."""
 
     CODEC = 0  # samples to bytes: nothing is inside
-    ORIENTED = 1  # how samples lie
-    RESTATED = 2  # by which numbers, or differences to what, samples are told
-    REPEATED = 3  # how many channels tell the same
-    DELTA = 4  # what another tile tells
-    FILE = 5  # bytes of a file, no samples: never inside
+    ORIENTED = 1  # samples transposed, mirrored, channels reordered
+    RESTATED = 2  # other numbers for the samples: from JPEG, scale and offset, ordered
+    REPEATED = 3  # one channel for equal ones
+    DELTA = 4  # the difference to another tile
+    FILE = 5  # a JPEG of the file, no samples: never inside
 
 
 @dataclass(frozen=True)

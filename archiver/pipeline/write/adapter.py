@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from archiver.codec.model.batches import Shown
     from archiver.codec.tuning.heads import Learned
 
-SAMPLE_PIXELS, HEAD_PIXELS = 1 << 20, 1 << 18  # to fine-tune on all layers, heads alone
+SAMPLE_PIXELS, HEAD_PIXELS = 1 << 20, 1 << 18  # to fit all layers, heads alone
 LEAST_BYTES = 16_000  # of learnable tiles: below that no adapter has paid for itself
 # up to so many bytes of learnable tiles, ranks of heads
 HEAD_RANKS = ((70_000, 2), (150_000, 4), (1_000_000, 6), (math.inf, 8))
@@ -42,13 +42,13 @@ HEAD_RANKS = ((70_000, 2), (150_000, 4), (1_000_000, 6), (math.inf, 8))
 RANKS = ((1_600, 1, 2), (2_400, 2, 2), (16_000, 4, 4), (math.inf, 8, 8))
 PASSES = 12  # of an image of 64 patches or more
 MOST_PASSES = 36  # of a smaller one: a pass has fewer updates
-RATE = 64  # of the fine-tuning, in steps: a factor moves as many inputs as the network is wide
-OUT_OF_REACH = 1.3  # times the bits that another codec takes: no fine-tuning makes up for that
+RATE = 64  # of the fitting, in steps: a factor moves as many inputs as the network is wide
+OUT_OF_REACH = 1.3  # times the bits that another codec takes: no fitting makes up for that
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to fine-tune on one file: first its heads, then all, in so many passes.
+    """How long to fit on one file: first its heads, then all, in so many passes.
 
     ``passes`` None: as many as the size of the file asks for; 0: the heads alone.
     """

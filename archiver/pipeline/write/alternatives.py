@@ -1,6 +1,6 @@
 """The alternatives in which one file is coded, of which the smallest is kept.
 
-What a profile adds to a cheaper one, larger tiles, fine-tuning, coded coefficients, is a bet.  Some
+What a profile adds to a cheaper one, larger tiles, adapters, coded coefficients, is a bet.  Some
 bets are lost on some files: those files are coded the cheaper way as well, and the bytes of the
 whole file decide.  Files above ``LARGE_BYTES`` go to the shard while they are coded, in one way.
 """
@@ -17,7 +17,7 @@ from archiver.pipeline.write.adapter import HEAD_PIXELS, Effort
 
 @dataclass(frozen=True)
 class Alternative:
-    """How a file is coded: side of tiles, fine-tuning, whether JPEGs are left to libjxl.
+    """How a file is coded: side of tiles, fitting, whether JPEGs are left to libjxl.
 
     One that ``is_settled`` takes the first model as it is: there is nothing to choose.
     """

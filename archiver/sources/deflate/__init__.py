@@ -7,4 +7,5 @@ for the bytes, today or later.
 - ``trees``: the Huffman codes that zlib makes of given counts
 - ``matches``: which token an encoder takes at a position, probably
 - ``plan``: the plan of a stream, and the stream of a plan
+- ``settings``: streams of zlib and libdeflate by their parameters; else a plan
 """

@@ -1,1 +1,4 @@
-"""DICOM: the header, plain and compressed frames, deflated files."""
+"""DICOM: the header, plain and compressed frames, deflated files.
+
+What is here takes files apart; `segmented.segments` rebuilds them, frame by frame.
+"""

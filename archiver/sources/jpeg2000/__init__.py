@@ -7,5 +7,6 @@ for how it ends a block, of which the bytes that differ are kept: no library has
 - ``packets``: which parts of which blocks follow each other
 - ``wavelet``: samples to coefficients
 - ``blocks``: coefficients to code
+- ``throughput``: the same, as high-throughput JPEG 2000 has them
 - ``plan``: the plan of a stream, and the stream of a plan
 """

@@ -7,5 +7,7 @@ follow it state it themselves.
     bits.py        numbers of a few bits, and numbers of a stated type
     blocks.py      blocks: what the rule says of one, and its bytes
     huffman.py     8-bit samples by a Huffman code, which the blob states
+    walk.py        all blocks of a blob, compared with the rule, and written
     plan.py        made of a blob, and back
+    segment.py     blobs in TIFF, some of them compressed once more
 """

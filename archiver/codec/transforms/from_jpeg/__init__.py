@@ -8,6 +8,7 @@ give is coded as a difference.
 - ``pixels``: coefficients to samples, in integers, as libjpeg does it
 - ``stream``: coefficients to the bytes of a JPEG and back
 - ``coded``: coefficients to what is stored of them
-- ``traces``: samples to coefficients, for the writer alone
+- ``grid``, ``fit``, ``traces``: where blocks begin, one guess, the search; for the writer alone
 - ``tile``: what a payload holds of all that
+- ``collage``: the same of several JPEGs
 """
