@@ -205,9 +205,10 @@ def _adapter_json(entry: Entry) -> dict[str, object] | None:
 
 def _adapter_text(entry: Entry, record: AdapterRecord) -> str:
     after = _adapted_bytes(entry, record)
+    passes = f"{record.n_passes} pass{'' if record.n_passes == 1 else 'es'}"
     return (
         f"{size_text(len(record.adapter))}, heads fitted"
-        + (f" and {record.n_passes} passes" if record.n_passes else "")
+        + (f" and {passes}" if record.n_passes else "")
         + f" in {record.seconds:.0f} s: {_rate(record.before, entry)} bits per sample without it, "
         f"{_rate(after, entry)} with it, its own bytes included "
         f"({100 * (after / max(1, record.before) - 1):+.1f} %)"

@@ -116,11 +116,17 @@ def test_brackets_in_names_are_not_markup() -> None:
 
 
 def test_dry_run_and_nothing_new_say_so() -> None:
-    """A dry run says that nothing was written; a run without news that all is up to date."""
+    """A dry run says that nothing was written; a run without news that all is up to date.
+
+    Neither has anything to say of models and codecs.
+    """
     packed = Summary(Path("a.archive"), None, "m", 2, 2, (), 9, 0, 0, 0, 0, 0.0, {})
     dry = summary.pack_shown(packed, Path("a"), PackSettings(dry_run=True))
     assert "Nothing was written" in shown(dry)
-    assert "up to date" in shown(summary.pack_shown(packed, Path("a"), PackSettings()))
+    nothing_new = shown(summary.pack_shown(packed, Path("a"), PackSettings()))
+    assert "up to date" in nothing_new
+    assert "odel " not in nothing_new
+    assert "codec" not in nothing_new
 
 
 @pytest.mark.usefixtures("_archive")
@@ -165,6 +171,9 @@ def test_info_of_an_entry() -> None:
     text = " ".join(CliRunner().invoke(main, ["info", "x", "slides/a.png"]).stdout.split())
     for part in ("PNG", "bit for bit", "ab" * 32, "2 x 4 tiles", "2.0 bits per sample", "general"):
         assert part in text
+    assert "heads fitted and 1 pass in 12 s: 2.667 bits per sample without it" in text
+    data = json.loads(CliRunner().invoke(main, ["info", "x", "slides/a.png", "--json"]).stdout)
+    assert data["adapter"]["bytes"] == 1000
     result = CliRunner().invoke(main, ["info", "x", "missing", "--json"])
     assert result.exit_code == 10
     assert json.loads(result.stdout)["error"]["kind"] == "NotFoundError"
