@@ -31,7 +31,7 @@ QUICK = frozenset(
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --slow, and how much of what can be done for ever."""
     parser.addoption("--slow", action="store_true", help="run tests that take minutes, too")
-    parser.addoption("--damages", default="160", help="how often an input is damaged (160; 1600)")
+    parser.addoption("--damages", default="160", help="how often a file is damaged (160; 1600)")
     parser.addoption("--kills", default="2", help="how often the crash tests kill (default 2)")
 
 

@@ -17,7 +17,6 @@ from archiver.jobs.spec import PackSettings
 from archiver.pipeline import open_archive
 
 FILES = 8
-N_DAMAGES, N_DAMAGES_SLOW = 120, 2000
 
 
 def grow_tree(tree: Path) -> None:
@@ -93,7 +92,7 @@ def restored(archive: Path, tree: Path) -> tuple[int, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)  # with --slow
+@pytest.mark.timeout(1800)  # with --damages 1600
 def test_damage_is_refused_or_harmless(
     packed: tuple[Path, Path], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -104,7 +103,7 @@ def test_damage_is_refused_or_harmless(
     names = [name for name in names if (archive / name).is_file()]
     shards = [name for name in names if name.parts[0] == "shards"]
     partly = 0
-    for trial in range(N_DAMAGES_SLOW if request.config.getoption("--slow") else N_DAMAGES):
+    for trial in range(int(request.config.getoption("--damages"))):
         name = shards[0] if trial % 3 == 0 else names[rng.integers(len(names))]
         damaged = DAMAGES[rng.integers(3)](bytearray((archive / name).read_bytes()), rng)
         if damaged == (archive / name).read_bytes():
