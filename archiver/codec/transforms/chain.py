@@ -33,10 +33,6 @@ class Transform(Protocol):
     """A step from a tile to what is coded of it, and back; an instance has what it takes."""
 
     @classmethod
-    def find(cls, tile: Samples, /) -> tuple[Transform, Samples] | None:
-        """Return the transform that a tile suggests, and the samples inside; None if none."""
-
-    @classmethod
     def split(cls, payload: bytes, shape: Shape, dtype: Dtype, /) -> tuple[Self, int, bytes]:
         """Return the transform of a tile, codec id and payload of what is inside.
 

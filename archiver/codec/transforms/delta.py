@@ -85,15 +85,6 @@ class Delta:
     samples: Samples | None = None
 
     @classmethod
-    def find(cls, tile: Samples) -> tuple[Delta, Samples] | None:
-        """Return this and the remainder, if a difference between its own channels promises more.
-
-        Other bases are tiles that only a file knows: :func:`best`.
-        """
-        pair = best(tile, {CHANNELS: tile}) if tile.shape[2] > 1 else None
-        return (cls(pair[0]), pair[1]) if pair else None
-
-    @classmethod
     def split(cls, payload: bytes, shape: Shape, dtype: Dtype) -> tuple[Delta, int, bytes]:
         """Return this, codec id and payload of the remainder of a tile.
 

@@ -34,10 +34,6 @@ class Orientation:
     number: int = 0
 
     @classmethod
-    def find(cls, _tile: Samples) -> None:
-        """Return None: samples do not tell which one is best, a model does."""
-
-    @classmethod
     def split(cls, payload: bytes, shape: Shape, _dtype: Dtype) -> tuple[Orientation, int, bytes]:
         """Return the orientation of a tile, `IMPLIED`, and the payload of the tile in it.
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from archiver.codec.classic import Dtype, Shape
 from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.codec.jpeg.context_mixing import ContextState
-from archiver.codec.transforms.from_jpeg import coded, pixels, stream, traces
+from archiver.codec.transforms.from_jpeg import coded, pixels, stream
 from archiver.codec.transforms.from_jpeg.fit import Trace
 from archiver.codec.transforms.from_jpeg.pixels import Coefficients, Mode
 from archiver.errors import IntegrityError
@@ -45,12 +45,6 @@ class FromJpeg:
     levels: bytes
     payload: bytes
     samples: Uint8
-
-    @classmethod
-    def find(cls, tile: Samples) -> tuple[FromJpeg, Samples] | None:
-        """Return this and the remainder, if a tile (H, W, C) of uint8 is one whole JPEG."""
-        jpeg = cls.of(tile, traces.find(tile.astype(np.uint8, copy=False)))
-        return (jpeg, jpeg.forward(tile)) if jpeg else None
 
     @classmethod
     def of(cls, tile: Samples, jpegs: Sequence[Trace]) -> FromJpeg | None:
