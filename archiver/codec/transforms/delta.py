@@ -146,7 +146,7 @@ def best(tile: Samples, bases: Mapping[int, Samples]) -> tuple[Base, Samples] | 
     for back, samples in bases.items():
         for weight in WEIGHTS:
             base = Base(back, weight)
-            remainder = base.minus(tile, samples)
+            remainder = Delta(base, samples).forward(tile)
             roughness = _roughness(remainder)
             if roughness < least:
                 smoothest, least = (base, remainder), roughness

@@ -19,7 +19,7 @@ from archiver.codec.model.adapter_record import AdapterRecord
 from archiver.codec.residue import ResidueCodec
 from archiver.codec.transforms import chain, delta
 from archiver.codec.transforms.chain import Opened, Outline
-from archiver.codec.transforms.delta import Base
+from archiver.codec.transforms.delta import Base, Delta
 from archiver.errors import (
     ArchiverError,
     FormatError,
@@ -73,7 +73,7 @@ class _Done:
         elif opened.back:
             self._add(tile, opened.base, coded, tile.before(opened.back))
         else:
-            self.put(tile, _checked(tile, opened.base.plus(coded, coded, tile.dtype)))
+            self.put(tile, _checked(tile, Delta(opened.base).back(coded, tile.dtype)))
 
     def _add(self, tile: StoredTile, base: Base, left: Samples, before: StoredTile) -> None:
         known, depth = self.results[before], self.depths[before] + 1
@@ -83,7 +83,7 @@ class _Done:
         elif depth > delta.MAX_CHAIN:
             self.put(tile, IntegrityError(f"{tile.name}: {TOO_LONG}"))
         else:
-            self.put(tile, _checked(tile, base.plus(left, known, tile.dtype)), depth)
+            self.put(tile, _checked(tile, Delta(base, known).back(left, tile.dtype)), depth)
 
 
 class TileDecoder:

@@ -16,6 +16,7 @@ from archiver.codec.classic import little_endian
 from archiver.codec.ids import Encoded, TileCodec
 from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.codec.transforms import chain
+from archiver.codec.transforms.delta import Delta
 from archiver.errors import ArchiverError, ParityError
 from archiver.image import Samples
 from archiver.pipeline.key_tiles import KeyTiles
@@ -123,7 +124,7 @@ def _decoded(
     pairs = [(inside.codec, inside.payload) for inside in opened]
     decoded = codec.decode(pairs, shapes, [inside.dtype for inside in opened], engine)
     return [
-        inside.base.plus(left, tile.base, tile.samples.dtype)
+        Delta(inside.base, tile.base).back(left, tile.samples.dtype)
         if inside.base and tile.base is not None
         else left
         for tile, left, inside in zip(tiles, decoded, opened, strict=True)

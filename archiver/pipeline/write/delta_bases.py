@@ -22,7 +22,7 @@ Where = tuple[int, int, int, int]  # image, component, row, column
 
 
 @dataclass(frozen=True)
-class Delta:
+class TileDelta:
     """A tile as a delta: what it is taken from, and what is left of it."""
 
     base: delta.Base
@@ -42,7 +42,7 @@ class DeltaBases:
         self._kept: OrderedDict[int, Samples] = OrderedDict()
         self._bytes = 0
 
-    def delta(self, number: int, tile: Samples) -> Delta | None:
+    def delta(self, number: int, tile: Samples) -> TileDelta | None:
         """Return the next tile as a delta; None where that does not promise to be smaller."""
         image = self._images[self._places[number][0]]
         if image.jpeg_tile or not delta.is_possible(image.dtype, tile.size):
@@ -55,7 +55,7 @@ class DeltaBases:
         if best is None:
             return None
         base, left = best
-        return Delta(base, bases[base.back], left)
+        return TileDelta(base, bases[base.back], left)
 
     def _before(self, number: int) -> Iterator[int]:
         """Yield the numbers of tiles of the same shape and type that may be like that one."""

@@ -11,7 +11,7 @@ from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.errors import SourceError
 from archiver.image import Image, Samples
 from archiver.pipeline.tiling import Place, components, places
-from archiver.pipeline.write.delta_bases import Delta, DeltaBases
+from archiver.pipeline.write.delta_bases import DeltaBases, TileDelta
 
 WINDOW_SAMPLES = 1 << 22  # read from a source at once
 
@@ -24,7 +24,7 @@ class RawTile:
 
     number: int
     samples: Samples
-    delta: Delta | None = None
+    delta: TileDelta | None = None
 
     @property
     def base(self) -> Samples | None:
