@@ -10,15 +10,17 @@ one channel at a time, through the window that a tile of an archive would have.
 from __future__ import annotations
 
 import io
+import multiprocessing
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -251,27 +253,63 @@ class Crops:
 
 
 class Prefetch:
-    """Draws the batches of coming steps in other threads while one is learned from."""
+    """Draws the batches of coming steps while one is learned from.
+
+    In other threads, which suffices beside a CPU; with ``processes``, in so many of those: a GPU
+    learns from a batch in the time that a core takes to draw it.
+    """
 
     def __init__(
-        self, crops: Crops, *, step: int, grey_share: float, high_depth_share: float, ahead: int
+        self,
+        crops: Crops,
+        *,
+        step: int,
+        grey_share: float,
+        high_depth_share: float,
+        ahead: int,
+        processes: int = 0,
     ) -> None:
         self._crops, self._next, self._shares = crops, step, (grey_share, high_depth_share)
-        self._threads = ThreadPoolExecutor(ahead)
-        self._drawn = deque(self._submit() for _ in range(ahead))
+        self._executor: Executor
+        self._draw: Callable[[int, str], Batch]
+        if processes:
+            # forked, not spawned: they share the images in memory
+            context = multiprocessing.get_context("fork")
+            self._executor = ProcessPoolExecutor(processes, context, _share, (crops,))
+            self._draw = _draw_shared
+        else:
+            self._executor, self._draw = ThreadPoolExecutor(ahead), crops.draw
+        self._drawn = deque(self._submit() for _ in range(ahead + 2 * processes))
 
     def draw(self) -> Batch:
-        """Return the next batch."""
+        """Return the next batch; its samples of 8 bits may be bytes still."""
         self._drawn.append(self._submit())
         return self._drawn.popleft().result()
 
     def close(self) -> None:
         """Drop what was drawn ahead."""
-        self._threads.shutdown(cancel_futures=True)
+        self._executor.shutdown(cancel_futures=True)
 
     def _submit(self) -> Future[Batch]:
         step, self._next = self._next, self._next + 1
-        return self._threads.submit(self._crops.draw, step, self._crops.kind(step, *self._shares))
+        return self._executor.submit(self._draw, step, self._crops.kind(step, *self._shares))
+
+
+_shared: Crops | None = None  # of a process that draws
+
+
+def _share(crops: Crops) -> None:
+    global _shared
+    _shared = crops
+    torch.set_num_threads(1)  # a pool of threads does not survive a fork
+
+
+def _draw_shared(step: int, kind: str) -> Batch:
+    """Return a batch as bytes, if it is of 8 bits: a quarter of what has to be sent."""
+    if _shared is None:
+        raise RuntimeError("process without crops")
+    batch = _shared.draw(step, kind)
+    return batch if kind == HIGH_DEPTH else replace(batch, samples=batch.samples.byte())
 
 
 class _Pool:

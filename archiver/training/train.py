@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -107,6 +108,7 @@ class _Run:
             grey_share=settings.grey_share,
             high_depth_share=settings.high_depth_share if start.architecture.deep else 0.0,
             ahead=AHEAD,
+            processes=_drawing_processes(self._device),
         )
         self._rows = _Rows(_seconds(start))
 
@@ -202,6 +204,11 @@ class _Rows:
         row = Row(step, self.seconds, colour, grey, high_depth, factor, gradient, speed)
         self._reset()
         return row
+
+
+def _drawing_processes(device: torch.device) -> int:
+    """Return how many processes draw batches: beside a CPU that learns, none."""
+    return max(1, (os.cpu_count() or 1) - 2) if device.type == "cuda" else 0
 
 
 def _seconds(checkpoint: Checkpoint) -> float:

@@ -37,12 +37,15 @@ def test_batches_depend_on_seed_and_step_alone(photos: Path) -> None:
     assert first.draw(0, GREY).samples.shape == (3, 16, 16, 1)
 
 
-def test_prefetch_gives_the_batches_of_the_steps_in_order(photos: Path) -> None:
-    """Threads change when a batch is drawn, not which; every fifth is grey."""
+@pytest.mark.parametrize("processes", [0, 2])
+def test_prefetch_gives_the_batches_of_the_steps_in_order(photos: Path, processes: int) -> None:
+    """Threads and processes change when a batch is drawn, not which; every fifth is grey."""
     crops = Crops([load(photos)], side=16, batch=2, seed=1)
-    batches = Prefetch(crops, step=3, grey_share=0.2, high_depth_share=0.0, ahead=3)
+    batches = Prefetch(
+        crops, step=3, grey_share=0.2, high_depth_share=0.0, ahead=3, processes=processes
+    )
     for step in range(3, 13):
-        drawn, kind = batches.draw(), GREY if step % 5 == 4 else COLOUR
+        drawn, kind = batches.draw().to("cpu"), GREY if step % 5 == 4 else COLOUR
         assert drawn.kind == kind
         assert np.array_equal(drawn.samples, crops.draw(step, kind).samples)
     batches.close()

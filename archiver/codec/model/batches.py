@@ -92,11 +92,11 @@ class Batch:
         return mixture.Coded.of_high_depth(self.samples, self.grain, self.ends, sizes)
 
     def to(self, device: torch.device | str) -> Batch:
-        """Return the batch on a device."""
+        """Return the batch on a device, its samples float32 there if they were bytes."""
+        samples = self.samples.to(device).float()
         if self.grain is None or self.ends is None:
-            return replace(self, samples=self.samples.to(device))
-        moved = (tensor.to(device) for tensor in (self.samples, self.grain, self.ends))
-        return Batch(self.kind, *moved)
+            return replace(self, samples=samples)
+        return Batch(self.kind, samples, self.grain.to(device), self.ends.to(device))
 
 
 def bits(net: mgcf.MGCF, batch: Batch) -> Tensor:
