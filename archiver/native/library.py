@@ -1,0 +1,63 @@
+"""Loads the native core, the best one that was built and that this processor can run.
+
+``ARCHIVER_NATIVE`` chooses another: the name of an instruction set, or ``off``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from archiver.native.build import FOLDER, TARGETS, machine
+
+log = logging.getLogger(__name__)
+
+ENVIRONMENT = "ARCHIVER_NATIVE"
+OFF = "off"
+
+
+@lru_cache(maxsize=1)
+def instruction_set() -> str | None:
+    """Return the name of the instruction set that the core uses here; None without a core."""
+    asked = os.environ.get(ENVIRONMENT)
+    if asked == OFF:
+        return None
+    able = supported()
+    if asked and asked not in able:
+        log.warning("%s=%s: this machine can use %s", ENVIRONMENT, asked, ", ".join(able) or OFF)
+    return asked if asked in able else next(iter(able), None)
+
+
+def supported() -> tuple[str, ...]:
+    """Return the instruction sets that were built and that this processor has, the best first."""
+    built = [name for name in TARGETS.get(machine(), {}) if _path(name).exists()]
+    if "portable" not in built:
+        return ()
+    library = _load("portable")
+    if library is None:
+        return ()
+    library.archiver_cpu_has.argtypes = [ctypes.c_char_p]
+    return tuple(name for name in built if library.archiver_cpu_has(name.encode()))
+
+
+@lru_cache(maxsize=1)
+def core() -> ctypes.CDLL | None:
+    """Return the core; None where it is not built, cannot be loaded, or is switched off."""
+    name = instruction_set()
+    return None if name is None else _load(name)
+
+
+def _path(name: str) -> Path:
+    return FOLDER / f"{name}.so"
+
+
+@lru_cache(maxsize=4)
+def _load(name: str) -> ctypes.CDLL | None:
+    try:
+        return ctypes.CDLL(str(_path(name)))
+    except OSError as error:
+        log.warning("the native core cannot be loaded: %s", error)
+        return None
