@@ -161,7 +161,7 @@ def train(options: Options) -> dict[str, Any]:
         dim=options.dim,
         blocks=options.blocks,
         crop=96,
-        batch=2 if options.quick else 64,
+        batch=2 if options.quick else options.batch,
         high_depth=0.12,
         grey=0.15,
         decay=options.decay,
@@ -171,6 +171,7 @@ def train(options: Options) -> dict[str, Any]:
         compiled=not options.quick,
     )
     rows: list[Any] = []
+    _compile_but(options.eager)
 
     def on_row(row: Any) -> None:
         rows.append(row)
@@ -179,6 +180,22 @@ def train(options: Options) -> dict[str, Any]:
 
     done = run.run(folders, options.out / "run", asked, lambda s: print(s.step, s.weights), on_row)
     return {"steps": done.step, "pixels_s": rows[-1].pixels_s if rows else None}
+
+
+def _compile_but(kinds: list[str]) -> None:
+    """Have batches of some kinds learned from without compiling, which takes a minute for each."""
+    from archiver.codec.model import batches
+    from archiver.training import train as training
+
+    def loss_function(run: Any) -> Callable[[Any], torch.Tensor]:
+        def bits_per_sample(batch: Any) -> torch.Tensor:
+            return batches.bits(run._net, batch).mean()
+
+        compiled = torch.compile(bits_per_sample)
+        return lambda batch: (bits_per_sample if batch.kind in kinds else compiled)(batch)
+
+    if kinds:
+        training._Run._loss_function = loss_function  # type: ignore[method-assign]
 
 
 def _wait(device: str) -> None:
@@ -203,6 +220,8 @@ def main() -> None:
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--data", action="append", default=[])
     parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--eager", nargs="*", default=[], help="kinds of batches not to compile for")
     parser.add_argument("--dim", type=int)
     parser.add_argument("--blocks", type=int)
     parser.add_argument("--decay", type=float, default=0.7)
