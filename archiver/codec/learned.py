@@ -71,7 +71,7 @@ def parts(tile: Samples, coded: Encoded, engine: Engine) -> list[NDArray[np.gene
     distinct = tile[..., :1] if outline.is_repeated else tile
     if distinct.dtype == np.uint8:
         return [np.ascontiguousarray(distinct)]
-    if engine.deep is None:
+    if not engine.has_high_depth:
         return []
     planes = classic.to_unsigned(distinct)
     return [np.ascontiguousarray(planes[..., c]) for c in range(planes.shape[2])]
@@ -113,7 +113,7 @@ def encode(tiles: Sequence[Samples], engine: Engine) -> list[Encoded | None]:
     codec = _codec_of(engine)
     numbers = [i for i, tile in enumerate(tiles) if is_byte_tile(tile.dtype, tile.shape[2])]
     payloads = engine.encode([tiles[i].astype(np.uint8, copy=False) for i in numbers])
-    if engine.deep is not None:
+    if engine.has_high_depth:
         deep = [i for i, tile in enumerate(tiles) if is_high_depth_tile(tile.dtype, tile.shape[2])]
         numbers += deep
         payloads += high_depth_tiles.encode([tiles[i] for i in deep], engine)

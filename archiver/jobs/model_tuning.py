@@ -67,7 +67,7 @@ def least_bytes(base: int) -> int:
 def run_task(task: TuneTask, threads: int) -> Tuned:
     """Make the archive model of a job, or say why there is none."""
     base = engines.of_archive(task.archive, task.base, threads)
-    deep = base.deep is not None
+    deep = base.has_high_depth
     sample = dataset_sample.draw(task.files, task.total_bytes, tile=task.tile, deep=deep)
     if not sample.held_out or not sample.learned_from:
         return Tuned("too few images that a model can code")

@@ -11,6 +11,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
+from archiver.errors import MachineError
 from archiver.native.build import FOLDER, TARGETS, machine
 
 log = logging.getLogger(__name__)
@@ -31,33 +32,54 @@ def instruction_set() -> str | None:
     return asked if asked in able else next(iter(able), None)
 
 
+@lru_cache(maxsize=1)
 def supported() -> tuple[str, ...]:
     """Return the instruction sets that were built and that this processor has, the best first."""
     built = [name for name in TARGETS.get(machine(), {}) if _path(name).exists()]
     if "portable" not in built:
         return ()
-    library = _load("portable")
+    library = load("portable")
     if library is None:
         return ()
     library.archiver_cpu_has.argtypes = [ctypes.c_char_p]
     return tuple(name for name in built if library.archiver_cpu_has(name.encode()))
 
 
-@lru_cache(maxsize=1)
+def usable() -> tuple[str, ...]:
+    """Return the instruction sets to try, in order: the one that was asked for, or all."""
+    name = instruction_set()
+    if os.environ.get(ENVIRONMENT) or name is None:
+        return () if name is None else (name,)
+    return supported()
+
+
+def required() -> ctypes.CDLL:
+    """Return the core; MachineError where there is none."""
+    found = core()
+    if found is None:
+        raise MachineError(
+            "this needs the native core, which was not built when archiver was installed, or is "
+            f"switched off ({ENVIRONMENT}={OFF}); install archiver again with pip, which brings "
+            "the compiler (ziglang)"
+        )
+    return found
+
+
 def core() -> ctypes.CDLL | None:
     """Return the core; None where it is not built, cannot be loaded, or is switched off."""
     name = instruction_set()
-    return None if name is None else _load(name)
-
-
-def _path(name: str) -> Path:
-    return FOLDER / f"{name}.so"
+    return None if name is None else load(name)
 
 
 @lru_cache(maxsize=4)
-def _load(name: str) -> ctypes.CDLL | None:
+def load(name: str) -> ctypes.CDLL | None:
+    """Return the core for an instruction set; None, with a warning, if it cannot be loaded."""
     try:
         return ctypes.CDLL(str(_path(name)))
     except OSError as error:
         log.warning("the native core cannot be loaded: %s", error)
         return None
+
+
+def _path(name: str) -> Path:
+    return FOLDER / f"{name}.so"

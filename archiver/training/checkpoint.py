@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from archiver.archive import durable
-from archiver.codec.model import mgcf, model_file
+from archiver.codec.model import architecture, frozen, model_file
 from archiver.errors import FormatError, IntegrityError, UsageError
 
 FILE = "checkpoint.pt"
@@ -47,7 +47,7 @@ class Leg:
 class Checkpoint:
     """The state of a run after ``step`` steps."""
 
-    architecture: mgcf.Architecture
+    architecture: architecture.Architecture
     parameters: dict[str, Tensor]
     average: dict[str, Tensor]
     step: int = 0
@@ -88,7 +88,7 @@ def _parse(data: bytes) -> Checkpoint:
     if google_crc32c.value(data[start:]).to_bytes(4, "little") != data[len(MAGIC) : start]:
         raise IntegrityError("the checkpoint is damaged; restore it, or begin a new run")
     state = torch.load(io.BytesIO(data[start:]), map_location="cpu", weights_only=True)
-    state["architecture"] = mgcf.Architecture.from_json(state["architecture"])
+    state["architecture"] = architecture.Architecture.from_json(state["architecture"])
     state["leg"] = Leg(**state["leg"]) if state["leg"] else None
     return Checkpoint(**state)
 
@@ -96,7 +96,7 @@ def _parse(data: bytes) -> Checkpoint:
 def _from_model(data: bytes) -> Checkpoint:
     """Start from a model file: its weights are on the grid, where training puts them anyway."""
     file = model_file.ModelFile.from_bytes(data)
-    parameters = dict(model_file.build(file).named_parameters())
+    parameters = dict(frozen.build(file).named_parameters())
     copies = {name: value.detach().clone() for name, value in parameters.items()}
     said = file.card.get("steps")
     steps = said if isinstance(said, int) else 0

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from archiver.codec.model import mgcf
+from archiver.codec.model import architecture
 from archiver.codec.model.batches import Batch, Shown
 from archiver.codec.model.high_depth import MAX_VALUE, Window
 from archiver.errors import UsageError
@@ -43,7 +43,7 @@ MAX_SIDE = 4096  # of a larger image a window of this side is kept
 AREA_POWER = 0.7  # an image is drawn in proportion to its area ** AREA_POWER
 BLOCK = 8  # side of the blocks that JPEG transforms
 LUMA = (0.299, 0.587, 0.114)
-GREY, COLOUR, HIGH_DEPTH = *mgcf.PORTS, mgcf.HIGH_DEPTH  # kinds of batches
+GREY, COLOUR, HIGH_DEPTH = *architecture.PORTS, architecture.HIGH_DEPTH  # kinds of batches
 MADE = 0.4  # share of crops of high depth that are made from colour crops, for their variety
 NOISE = (0.5, 60.0)  # of those, in steps
 OTHER_SHIFT = 0.2  # share of crops of high depth whose unit is not the best one

@@ -11,7 +11,7 @@ import torch
 
 import archiver
 from archiver.codec.inference import engine
-from archiver.codec.model import grid, mgcf, model_file
+from archiver.codec.model import architecture, frozen, grid, limits, mgcf, model_file
 from archiver.errors import ArchiverError
 from archiver.training.checkpoint import Checkpoint
 
@@ -19,10 +19,10 @@ from archiver.training.checkpoint import Checkpoint
 def export(net: mgcf.MGCF, name: str, card: dict[str, Any]) -> bytes:
     """Return the model file of a trained network; FormatError if an exactness bound fails."""
     net.train()
-    file = model_file.ModelFile(name, net.architecture, model_file.quantise(net), card=card)
-    tested = replace(file, self_test=engine.digest_of(model_file.build(file)))
+    file = model_file.ModelFile(name, net.architecture, frozen.quantise(net), card=card)
+    tested = replace(file, self_test=engine.digest_of(file))
     model = tested.to_bytes()
-    model_file.build(model_file.ModelFile.from_bytes(model))  # what is written can be read
+    frozen.build(model_file.ModelFile.from_bytes(model))  # what is written can be read
     return model
 
 
@@ -48,10 +48,10 @@ def clamp_rows(net: mgcf.MGCF) -> list[str]:
     """
     clamped = []
     for name, layer in net.named_modules():
-        if not isinstance(layer, model_file.GridLayer | mgcf.BasePredictor):
+        if not isinstance(layer, frozen.GridLayer | mgcf.BasePredictor):
             continue
-        carried = grid.STREAM_LIMIT if name.endswith(("project", "contract")) else 0.0
-        bias = None if isinstance(layer, mgcf.BasePredictor) else layer.bias * mgcf.UNIT
+        carried = limits.STREAM_LIMIT if name.endswith(("project", "contract")) else 0.0
+        bias = None if isinstance(layer, mgcf.BasePredictor) else layer.bias * architecture.UNIT
         bound = grid.row_bounds(layer.weight, bias, carried=carried)
         over = bound > _SAFE
         if bool(over.any()):
@@ -63,7 +63,7 @@ def clamp_rows(net: mgcf.MGCF) -> list[str]:
 
 
 # Rounding to the grid may lengthen a row by half a step an input: leave that much room.
-_SAFE = grid.EXACT_LIMIT * 0.98
+_SAFE = limits.EXACT_LIMIT * 0.98
 
 
 def card_of(checkpoint: Checkpoint, licence: str, clamped: list[str]) -> dict[str, Any]:

@@ -138,6 +138,6 @@ def _cut(image: Uint8) -> list[Uint8]:
 
 @torch.inference_mode()
 def _loss_bits(engine: Engine, tile: Uint8) -> float:
-    outputs, base = engine.coder.predict(tile[None])
+    outputs, base = map(torch.from_numpy, engine.coder.predict(tile[None]))
     batch = Batch.of([Shown.of(tile)])
     return float(batches.code_length(outputs, base, batch, engine.coder.sizes).sum())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from archiver.codec.model import devices, mgcf
+from archiver.codec.model import architecture, devices, mgcf
 from archiver.errors import UsageError
 from archiver.training import checkpoint, data, log, train
 
@@ -62,7 +62,7 @@ class Started:
     """The beginning of a run, for people to read."""
 
     domains: Sequence[data.Domain]
-    architecture: mgcf.Architecture
+    architecture: architecture.Architecture
     weights: int
     step: int
     resumed: bool  # in the middle of a leg that was interrupted
@@ -114,15 +114,15 @@ def _start(folder: Path, options: Options) -> checkpoint.Checkpoint:
         start = _of_that_size(checkpoint.load(options.start), options, options.start)
         start.optimiser, start.leg = None, None
         return start
-    architecture = mgcf.Architecture(dim=options.dim or 64, blocks=options.blocks or 3)
-    if architecture.dim % 8 or not MIN_DIM <= architecture.dim <= MAX_DIM:
+    sizes = architecture.Architecture(dim=options.dim or 64, blocks=options.blocks or 3)
+    if sizes.dim % 8 or not MIN_DIM <= sizes.dim <= MAX_DIM:
         raise UsageError(
             f"--dim {options.dim}: expected a multiple of 8 from {MIN_DIM} to {MAX_DIM}"
         )
     torch.manual_seed(options.seed)
-    parameters = {n: p.detach() for n, p in mgcf.MGCF(architecture).named_parameters()}
+    parameters = {n: p.detach() for n, p in mgcf.MGCF(sizes).named_parameters()}
     average = {name: value.clone() for name, value in parameters.items()}
-    return checkpoint.Checkpoint(architecture, parameters, average)
+    return checkpoint.Checkpoint(sizes, parameters, average)
 
 
 def _of_that_size(

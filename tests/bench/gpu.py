@@ -24,7 +24,7 @@ import torch
 
 from archiver.codec.inference import cpu, matmul, wavefront
 from archiver.codec.inference.engine import Engine, digest_of, self_test_digest
-from archiver.codec.model import mgcf, model_file, pretrained
+from archiver.codec.model import frozen, mgcf, model_file, pretrained
 
 SECONDS = {"exactness": 100, "speed": 90, "train": 460}
 Options = argparse.Namespace
@@ -83,7 +83,7 @@ def exactness(options: Options) -> dict[str, Any]:
     batches += [] if options.quick else [(1, 256), (24, 256), (1, 512), (3, 512)]
     for name in pretrained.names():
         file = model_file.ModelFile.from_bytes(pretrained.load(name))
-        net = model_file.build(file)
+        net = frozen.build(file)
         expected: dict[str, str] = {}
         for way, make in coders(net, options.device).items():
             coder = make()
@@ -221,7 +221,9 @@ def main() -> None:
     parser.add_argument("--data", action="append", default=[])
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--eager", nargs="*", default=[], help="kinds of batches not to compile for")
+    parser.add_argument(
+        "--eager", nargs="*", default=[], help="kinds of batches not to compile for"
+    )
     parser.add_argument("--dim", type=int)
     parser.add_argument("--blocks", type=int)
     parser.add_argument("--decay", type=float, default=0.7)

@@ -15,7 +15,7 @@ import torch
 
 from archiver.codec.inference import cpu, matmul, wavefront
 from archiver.codec.inference.engine import Engine
-from archiver.codec.model import mgcf, model_file, pretrained
+from archiver.codec.model import architecture, frozen, mgcf, model_file, pretrained
 from archiver.codec.reference import decoder
 from archiver.errors import IntegrityError, ParityError
 from archiver.training.export import export
@@ -122,7 +122,7 @@ def test_limits_are_kept_by_every_decoder() -> None:
 
 def test_float64_agrees_with_float32(model: bytes) -> None:
     """No float32 sum in the network rounds: float64 gives the same numbers."""
-    net = model_file.build(model_file.ModelFile.from_bytes(model))
+    net = frozen.build(model_file.ModelFile.from_bytes(model))
     tile = torch.from_numpy(make_tiles()[1]).float().unsqueeze(0)
     with torch.inference_mode():
         outputs, base = wavefront.predict(net, tile)
@@ -134,7 +134,7 @@ def test_float64_agrees_with_float32(model: bytes) -> None:
 
 def test_all_coders_make_the_same_bits(model: bytes) -> None:
     """Loops in int8, loops in float32 and tensors: one prediction, one payload, any decoder."""
-    net = model_file.build(model_file.ModelFile.from_bytes(model))
+    net = frozen.build(model_file.ModelFile.from_bytes(model))
     kinds = [torch.float32, *([torch.int8] if matmul.has_int8() else [])]
     coders = [wavefront.TensorCoder(net), *(cpu.CpuCoder(net, kind) for kind in kinds)]
     with torch.inference_mode():
@@ -221,8 +221,8 @@ def test_a_network_one_unit_wide_codes_in_int8() -> None:
     """Products with a single column read their operands' strides: they must be right."""
     if not matmul.has_int8():
         pytest.skip("this processor has no int8 products")
-    net = mgcf.MGCF(mgcf.Architecture(dim=1, blocks=1))
-    coding = model_file.build(model_file.ModelFile.from_bytes(export(net, "thin", {})))
+    net = mgcf.MGCF(architecture.Architecture(dim=1, blocks=1))
+    coding = frozen.build(model_file.ModelFile.from_bytes(export(net, "thin", {})))
     tile = make_tiles()[1][None]
     with torch.inference_mode():
         outputs, _ = cpu.CpuCoder(coding, torch.int8).predict(tile)

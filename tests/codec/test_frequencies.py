@@ -9,16 +9,16 @@ import operator
 import numpy as np
 import torch
 
-from archiver.codec.model import frequencies, mgcf, mixture
+from archiver.codec.model import architecture, frequencies, mixture, tables
 
-SIZES = mgcf.Architecture()
+SIZES = architecture.Architecture()
 
 
 def random_outputs(channels: int) -> tuple[torch.Tensor, ...]:
     """Head outputs, base predictions and samples of a row of 300 unrelated pixels."""
     n = 300
     g = torch.Generator().manual_seed(channels)
-    outputs = torch.randn(n, mgcf.n_outputs(channels, SIZES), generator=g) * 40
+    outputs = torch.randn(n, architecture.n_outputs(channels, SIZES), generator=g) * 40
     base = (torch.randn(n, channels, generator=g) * 700).round().clamp(-2048, 2048)
     samples = torch.randint(0, 256, (n, channels), generator=g)
     return outputs, base, samples
@@ -29,7 +29,7 @@ def channel_tables(
 ) -> tuple[frequencies.ChannelTables, torch.Tensor]:
     outputs, base, samples = random_outputs(channels)
     p = mixture.parameters(outputs, channels, SIZES)
-    centred = samples - float(mgcf.MID)
+    centred = samples - float(architecture.MID)
     seen = mixture.copyable(centred[None], SIZES)[:, 0]
     table = frequencies.ChannelTables.of(p, channel, base, centred, seen)
     return table, samples[:, channel : channel + 1]
@@ -72,8 +72,8 @@ def test_code_length_of_the_tables_is_the_training_loss() -> None:
 
 def test_sigmoid_table_is_symmetric_monotone_and_not_near_a_tie() -> None:
     """T[-i] = 8192 - T[i]; no entry is so close to a half that libm could round it otherwise."""
-    sigmoid, weight, inverse = frequencies.table_values()
-    assert [frequencies.SIGMOID_ONE - t for t in sigmoid[::-1]] == sigmoid
+    sigmoid, weight, inverse = tables.table_values()
+    assert [tables.SIGMOID_ONE - t for t in sigmoid[::-1]] == sigmoid
     assert all(a <= b for a, b in itertools.pairwise(sigmoid))
     x = np.arange(-2560, 2561) / 256
     exact = 8192 / (1 + np.exp(-x))
@@ -85,8 +85,8 @@ def test_sigmoid_table_is_symmetric_monotone_and_not_near_a_tie() -> None:
 
 def test_position_products_are_exact_in_float32() -> None:
     """The largest distance times any inverse scale needs at most 24 bits."""
-    _, _, inverse = frequencies.table_values()
-    widest = (255 + 128 + 512 + 1) * mixture.MEAN_UNIT
+    _, _, inverse = tables.table_values()
+    widest = (255 + 128 + 512 + 1) * tables.MEAN_UNIT
     assert widest < 2**16
     assert all(math.frexp(v)[0] * 2**8 == int(math.frexp(v)[0] * 2**8) for v in inverse)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from archiver.codec.model import causal, grid, mgcf
+from archiver.codec.model import causal, grid, mgcf, taps
 
 
 def test_depthwise_gradients_are_those_of_the_exact_sums() -> None:
@@ -15,9 +15,9 @@ def test_depthwise_gradients_are_those_of_the_exact_sums() -> None:
     weight.requires_grad_()
     bias = torch.randn(6, generator=g, dtype=torch.float64, requires_grad=True)
     out = causal.depthwise_train(x, weight, bias)
-    taps = causal.taps(strict=False)
+    seen = taps.causal_taps(strict=False)
     padded = causal.pad(x)
-    expected = bias + sum(padded[:, r : r + 9, c : c + 8] * weight[:, 0, r, c] for r, c in taps)
+    expected = bias + sum(padded[:, r : r + 9, c : c + 8] * weight[:, 0, r, c] for r, c in seen)
     torch.testing.assert_close(out, expected)
     along = torch.randn(out.shape, generator=g, dtype=torch.float64)
     ours = torch.autograd.grad(out, (x, weight, bias), along)

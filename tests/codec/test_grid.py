@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.codec.model import grid
+from archiver.codec.model import grid, limits
 from archiver.errors import FormatError
 
 
@@ -34,7 +34,7 @@ def test_rows_use_their_mantissas_fully_and_snapping_is_idempotent(row: list[flo
     exponent = grid.row_exponents(weight)
     mantissa = grid.quantise_rows(weight, exponent)
     assert mantissa.abs().max() <= 127
-    if max(map(abs, row)) > 0.2 and exponent.item() < grid.MAX_EXPONENT:
+    if max(map(abs, row)) > 0.2 and exponent.item() < limits.MAX_EXPONENT:
         assert mantissa.abs().max() >= 63
     snapped = grid.snap_rows(weight)
     assert torch.equal(snapped, grid.snap_rows(snapped))
@@ -50,7 +50,7 @@ def test_bound_counts_every_weight_and_the_bias() -> None:
 
 def test_weights_whose_sums_could_round_are_refused() -> None:
     """One step past 2**24 steps is one too many."""
-    limit = grid.EXACT_LIMIT / 128
+    limit = limits.EXACT_LIMIT / 128
     grid.check_bounds("ok", torch.full((1, 1), limit), None)
     with pytest.raises(FormatError, match="layer big"):
         grid.check_bounds("big", torch.full((1, 1), limit), torch.full((1,), 1.0))
@@ -59,7 +59,7 @@ def test_weights_whose_sums_could_round_are_refused() -> None:
 def test_sums_at_the_bound_do_not_depend_on_order() -> None:
     """Worst-case products, added in two orders and in float64, agree."""
     generator = torch.Generator().manual_seed(3)
-    weight = torch.randint(-127, 128, (4, 1000), generator=generator).float() * grid.STEP
+    weight = torch.randint(-127, 128, (4, 1000), generator=generator).float() * limits.STEP
     x = torch.randint(-127, 128, (1000,), generator=generator).float()
     grid.check_bounds("sum", weight, None)
     order = torch.randperm(1000, generator=generator)

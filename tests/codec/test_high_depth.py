@@ -15,7 +15,7 @@ from archiver.codec import tiles
 from archiver.codec.ids import TileCodec
 from archiver.codec.inference import cpu, high_depth_tiles, matmul
 from archiver.codec.inference.engine import Engine
-from archiver.codec.model import mgcf, mixture, model_file, pretrained
+from archiver.codec.model import architecture, frozen, mixture, model_file, pretrained
 from archiver.codec.model.high_depth import MAX_SHIFT, Window
 from archiver.codec.reference import decoder, high_depth
 from archiver.errors import ArchiverError, IntegrityError
@@ -67,7 +67,7 @@ def test_planes_of_all_kinds_decode_in_one_call() -> None:
 def test_the_reference_reads_what_the_fast_coder_writes(name: str, copies: int) -> None:
     """Whatever the CPU multiplies; NumPy in float64 shares no code with it."""
     model = make_vectors.tiny_model(copies)
-    net, samples = model_file.build(model_file.ModelFile.from_bytes(model)), CASES[name]
+    net, samples = frozen.build(model_file.ModelFile.from_bytes(model)), CASES[name]
     window = Window.of(samples)
     kinds = [torch.float32] + [torch.int8] * matmul.has_int8()
     streams = {
@@ -95,7 +95,7 @@ def test_the_network_that_trains_is_the_network_that_codes() -> None:
     for samples in (CASES["12 bit"], CASES["16 bit, full range"]):
         window = Window.of(samples)
         units = torch.from_numpy(window.units(window.values(samples)))[None, ..., None]
-        outputs, base = net(units, mgcf.HIGH_DEPTH)
+        outputs, base = net(units, architecture.HIGH_DEPTH)
         fast, fast_base = engine().deep.predict_high_depth(window.values(samples), window)
         np.testing.assert_array_equal(outputs.flatten(0, 2).numpy(), fast)
         np.testing.assert_array_equal(base[0, ..., 0].numpy(), fast_base)
@@ -106,7 +106,7 @@ def test_coded_size_is_the_loss() -> None:
     window = Window.of(samples)
     units = torch.from_numpy(window.units(window.values(samples)))[None, ..., None]
     ends = torch.from_numpy(window.units(np.array([[0, window.top]])))
-    outputs, base = engine().net(units, mgcf.HIGH_DEPTH)
+    outputs, base = engine().net(units, architecture.HIGH_DEPTH)
     sizes = engine().net.architecture
     grain = torch.tensor([window.grain])
     bits = float(

@@ -16,7 +16,7 @@ from archiver.codec import classic, residue, tiles
 from archiver.codec.ids import Encoded, TileCodec
 from archiver.codec.inference import wavefront
 from archiver.codec.inference.engine import Engine
-from archiver.codec.model import model_file
+from archiver.codec.model import frozen, model_file
 from archiver.errors import ArchiverError, FormatError, IntegrityError
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "codec-v1"
@@ -207,7 +207,7 @@ def test_model_that_breaks_its_bound_is_refused(tiny_model: bytes) -> None:
     big[f"{name}.exponent"] = np.full_like(big[f"{name}.exponent"], 4)
     forged = model_file.ModelFile(model.name, model.architecture, big, model.self_test)
     with pytest.raises(FormatError, match=name):
-        model_file.build(model_file.ModelFile.from_bytes(forged.to_bytes()))
+        frozen.build(model_file.ModelFile.from_bytes(forged.to_bytes()))
 
 
 def test_crc_is_crc32c_not_zlib(tiny_model: bytes) -> None:

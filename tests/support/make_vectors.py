@@ -29,7 +29,7 @@ from archiver.codec.inference.engine import Engine
 from archiver.codec.jpeg import t81 as t81
 from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.codec.jpeg.context_mixing import ContextState
-from archiver.codec.model import adapter, mgcf, model_delta, model_file
+from archiver.codec.model import adapter, architecture, mgcf, model_delta, model_file
 from archiver.codec.model.batches import Shown
 from archiver.codec.transforms import (
     chain,
@@ -56,7 +56,7 @@ def tiny_model(copies: int = 0, *, deep: int = 1) -> bytes:
     """Return a small model with random weights in every layer, so that every layer matters."""
     torch.manual_seed(7)
     sizes = {"dim": 8, "blocks": 2, "hidden": 2, "mixtures": 3}
-    net = mgcf.MGCF(mgcf.Architecture(**sizes, copies=copies, deep=deep))
+    net = mgcf.MGCF(architecture.Architecture(**sizes, copies=copies, deep=deep))
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             if name.endswith(("project.weight", "contract.weight")):

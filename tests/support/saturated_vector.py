@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from archiver.codec.inference.engine import Engine
-from archiver.codec.model import mgcf
+from archiver.codec.model import architecture, mgcf
 from archiver.training.export import export
 
 SHAPE = (9, 10, 3)
@@ -21,7 +21,7 @@ def saturated_model() -> bytes:
     """Return a model with random weights as large as the exactness bound lets them be."""
     torch.manual_seed(11)
     sizes = {"dim": 8, "blocks": 2, "hidden": 2, "mixtures": 3}
-    net = mgcf.MGCF(mgcf.Architecture(**sizes, copies=1, deep=0))
+    net = mgcf.MGCF(architecture.Architecture(**sizes, copies=1, deep=0))
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             if name.endswith("bias"):

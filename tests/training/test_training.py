@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from archiver.cli import main
 from archiver.codec.inference.engine import Engine
-from archiver.codec.model import grid, mgcf, model_file
+from archiver.codec.model import architecture, grid, limits, mgcf, model_file
 from archiver.codec.tuning.optimisers import rate
 from archiver.errors import ArchiverError, FormatError, UsageError
 from archiver.training import checkpoint, export, log, run
@@ -142,7 +142,7 @@ def test_training_goes_on_from_a_model_file(
 
 def test_rows_beyond_the_bound_are_clamped_and_said() -> None:
     """A diverged row is shrunk until its bound is proven; without that, export refuses it."""
-    net = mgcf.MGCF(mgcf.Architecture(dim=16, blocks=1))
+    net = mgcf.MGCF(architecture.Architecture(dim=16, blocks=1))
     with torch.no_grad():
         net.blocks[0].expand.weight[3] = 40.0  # type: ignore[union-attr, index]
     with pytest.raises(FormatError, match="exact up to"):
@@ -165,7 +165,7 @@ def test_clamped_bound_leaves_room_for_rounding() -> None:
     export.clamp_rows(net)  # type: ignore[arg-type]
     layer.train()
     weight, bias = layer.on_grid()
-    assert float(grid.row_bounds(weight, bias).max()) <= grid.EXACT_LIMIT
+    assert float(grid.row_bounds(weight, bias).max()) <= limits.EXACT_LIMIT
 
 
 @pytest.mark.parametrize(

@@ -2,50 +2,59 @@
 
 The self-test (FORMAT.md, "Self-test") runs known tiles through every layer, compares a digest with
 the one in the model file, then encodes and decodes them.  A way to compute that fails is given up
-for the next: TF32, strict float32, the CPU in int8, the CPU in float32, then ParityError.
+for the next: TF32, strict float32, the native core on each instruction set that this processor has,
+tensors on the CPU, then ParityError.
+
+Torch is imported by those ways alone that need tensors.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from archiver.codec.inference import cpu, matmul, wavefront
-from archiver.codec.model import mgcf, model_file
-from archiver.codec.model.adapter import Adapter
-from archiver.codec.model.batches import Batch
-from archiver.codec.model.high_depth import Window
-from archiver.errors import IntegrityError, ParityError
+from archiver.codec.inference.native import NativeCoder
+from archiver.codec.model import architecture, layers
+from archiver.codec.model.architecture import Architecture
+from archiver.codec.model.high_depth import Values, Window
+from archiver.codec.model.model_file import ModelFile
+from archiver.errors import IntegrityError, MachineError, ParityError
+from archiver.native import library
+
+if TYPE_CHECKING:
+    from archiver.codec.model.batches import Batch
+    from archiver.codec.model.mgcf import MGCF
 
 log = logging.getLogger(__name__)
 
 ENCODE_PIXELS = {"cpu": 1 << 16, "cuda": 1 << 22}  # in one parallel pass
 DECODE_PIXELS = {"cpu": 1 << 19, "cuda": 1 << 25}  # in one wavefront
 SELF_TEST_SHAPE = (16, 19, 23)  # tiles, rows, columns: libraries switch kernels by batch size
+CODED_EVERY = 5  # of those tiles, is encoded and decoded, too
 
 Uint8 = NDArray[np.uint8]
 Uint16 = NDArray[np.uint16]
+Float32 = NDArray[np.float32]
 
 
 class Coder(Protocol):
-    """One way to compute: on tensors of any device, or in the CPU's own loops."""
+    """One way to compute: in the native core, or on tensors of any device."""
 
-    device: torch.device
-    sizes: mgcf.Architecture
+    device: str
+    sizes: Architecture
 
-    def predict(self, tiles: Uint8) -> tuple[torch.Tensor, torch.Tensor]:
+    def predict(self, tiles: Uint8) -> tuple[Float32, Float32]:
         """Return outputs (N, H, W, n_outputs) and base predictions (N, H, W, C)."""
 
-    def features(self, tiles: Uint8) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what the head sees, (N, H, W, dim) int8, and base predictions (N, H, W, C)."""
+    def features(self, tiles: Uint8) -> tuple[NDArray[np.int8], Float32]:
+        """Return what the head sees, (N, H, W, dim), and base predictions (N, H, W, C)."""
 
     def encode(self, tiles: Uint8) -> list[bytes]:
         """Return the payloads of tiles (N, H, W, C)."""
@@ -54,6 +63,9 @@ class Coder(Protocol):
         self, payloads: Sequence[bytes], shapes: Sequence[tuple[int, int]], channels: int
     ) -> list[Uint8]:
         """Return the tiles (H, W, C) of payloads, all of ``channels``."""
+
+    def predict_high_depth(self, values: Values, window: Window) -> tuple[Float32, Float32]:
+        """Return outputs (H, W, n_outputs) and base predictions (H, W) of numbers (H, W)."""
 
 
 class Engine:
@@ -64,43 +76,40 @@ class Engine:
 
     def __init__(
         self,
-        net: mgcf.MGCF,
-        make: Callable[[mgcf.MGCF], Coder],
-        file: model_file.ModelFile,
+        file: ModelFile,
+        make: Callable[[ModelFile], Coder],
         *,
         adapter: bytes | None = None,
         threads: int = 1,
     ) -> None:
-        self.net = net  # on the CPU
-        self.coder = make(net)
-        self.deep = _high_depth_coder(net, self.coder)
-        self.name = file.name
-        self.adapter = adapter
-        self.threads = threads
+        self.name, self.adapter, self.threads = file.name, adapter, threads
+        self.coder = make(file)
         self._file, self._make = file, make
+        self._native = self.coder if isinstance(self.coder, NativeCoder) else _native(file, threads)
 
     @classmethod
     def open(cls, model: bytes, *, device: str = "auto", threads: int = 1) -> Engine:
         """Load ``model`` on ``device`` ("auto", "cpu", "cuda", "cuda:1") and self-test it.
 
-        ``threads`` is what torch uses on a CPU while the engine works.  More than one pays only
-        on an idle machine: operations are short, and threads that wait for a busy core cost far
-        more than they save; processes scale better.  Raises FormatError or IntegrityError for a
+        ``threads`` tiles are coded at a time on a CPU.  Raises FormatError or IntegrityError for a
         bad model and ParityError if not even the CPU computes the exact bits.
         """
-        file = model_file.ModelFile.from_bytes(model)
-        net = model_file.build(file)
+        file = ModelFile.from_bytes(model)
+        layers.check(file)
         if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        for how, make in _attempts(device):
-            engine = cls(net, make, file, threads=threads)
+            from archiver.codec.model import devices
+
+            device = "cuda" if devices.n_gpus() else "cpu"
+        fault: str | None = "no way to compute"
+        for how, make in _attempts(device, threads):
+            engine = cls(file, make, threads=threads)
             fault = engine.self_test_fault(file.self_test)
             if fault is None:
                 return engine
             log.warning("%s fails the exactness self-test: %s", how, fault)
         raise ParityError(
             f"model {file.name}: this machine does not compute the exact bits ({fault}); nothing "
-            "was read or written. Check the torch build and the hardware, and report it"
+            "was read or written. Check the installation and the hardware, and report it"
         )
 
     def adapted(self, adapter: bytes) -> Engine:
@@ -108,21 +117,43 @@ class Engine:
 
         FormatError or IntegrityError if it is not an adapter for this model, or breaks a bound.
         """
-        merged = Adapter.from_bytes(adapter, self.net.architecture).merged(self.net)
-        return Engine(merged, self._make, self._file, adapter=adapter, threads=self.threads)
+        from dataclasses import replace
+
+        from archiver.codec.model import frozen
+        from archiver.codec.model.adapter import Adapter
+
+        merged = Adapter.from_bytes(adapter, self.sizes).merged(self.net)
+        file = replace(self._file, tensors=frozen.quantise(merged))
+        return Engine(file, self._make, adapter=adapter, threads=self.threads)
+
+    @cached_property
+    def net(self) -> MGCF:
+        """The network as tensors on the CPU, for those who learn."""
+        from archiver.codec.model import frozen
+
+        return frozen.build(self._file)
 
     @property
-    def device(self) -> torch.device:
-        """Where the network runs."""
+    def sizes(self) -> Architecture:
+        """The sizes of the network."""
+        return self._file.architecture
+
+    @property
+    def device(self) -> str:
+        """Where the network runs, as torch names it."""
         return self.coder.device
 
-    def features(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what the head sees of a batch, (N, H, W, dim) int8, and its base predictions."""
-        with _computing(self.threads), torch.no_grad():
-            if batch.kind == mgcf.HIGH_DEPTH:  # in units, which the loops for samples do not take
-                levels, base = self.net.features(batch.samples, batch.kind)
-                return levels.to(torch.int8), base
-            return self.coder.features(batch.samples.numpy().astype(np.uint8))
+    @property
+    def has_high_depth(self) -> bool:
+        """Whether the model has a port for samples of more than 8 bits."""
+        return bool(self.sizes.deep)
+
+    def features(self, batch: Batch) -> tuple[NDArray[np.int8], Float32]:
+        """Return what the head sees of a batch, (N, H, W, dim), and its base predictions."""
+        if batch.kind == architecture.HIGH_DEPTH:  # in units, which the core does not take
+            levels, base = self.net.features(batch.samples, batch.kind)
+            return levels.numpy().astype(np.int8), base.numpy()
+        return self.coder.features(batch.samples.numpy().astype(np.uint8))
 
     def encode(self, tiles: Sequence[Uint8]) -> list[bytes]:
         """Return one payload per tile (H, W, C); tiles may differ in shape.
@@ -130,14 +161,14 @@ class Engine:
         ValueError unless all are 8 bit, of 1 or 3 channels, and hold a pixel.
         """
         for tile in tiles:
-            if tile.dtype != np.uint8 or tile.shape[2] not in mgcf.PORTS.values() or not tile.size:
+            is_known = tile.dtype == np.uint8 and tile.shape[2] in architecture.PORT_OF
+            if not (is_known and tile.size):
                 raise ValueError(f"tile of {tile.shape} {tile.dtype}: expected uint8, grey or RGB")
         payloads: list[bytes] = [b""] * len(tiles)
-        with _computing(self.threads):
-            for indices in _batches([t.shape for t in tiles], ENCODE_PIXELS[self.device.type]):
-                same = np.stack([tiles[i] for i in indices])
-                for i, payload in zip(indices, self.coder.encode(same), strict=True):
-                    payloads[i] = payload
+        for indices in _batches([t.shape for t in tiles], self._at_once(ENCODE_PIXELS)):
+            same = np.stack([tiles[i] for i in indices])
+            for i, payload in zip(indices, self.coder.encode(same), strict=True):
+                payloads[i] = payload
         return payloads
 
     def decode(
@@ -145,27 +176,25 @@ class Engine:
     ) -> list[Uint8]:
         """Return the tiles (H, W, C) that :meth:`encode` was given."""
         tiles: list[Uint8] = [np.empty(0, np.uint8)] * len(payloads)
-        with _computing(self.threads):
-            for indices in _wavefronts(shapes, DECODE_PIXELS[self.device.type]):
-                sides = [shapes[i][:2] for i in indices]
-                chosen = [payloads[i] for i in indices]
-                decoded = self.coder.decode(chosen, sides, shapes[indices[0]][2])
-                for i, tile in zip(indices, decoded, strict=True):
-                    tiles[i] = tile
+        for indices in _wavefronts(shapes, self._at_once(DECODE_PIXELS)):
+            sides = [shapes[i][:2] for i in indices]
+            chosen = [payloads[i] for i in indices]
+            decoded = self.coder.decode(chosen, sides, shapes[indices[0]][2])
+            for i, tile in zip(indices, decoded, strict=True):
+                tiles[i] = tile
         return tiles
+
+    def _at_once(self, pixels: dict[str, int]) -> int:
+        return pixels[self.device.partition(":")[0]]
 
     def encode_high_depth(self, tiles: Sequence[Uint16]) -> list[bytes]:
         """Return one payload per tile (H, W) of more than 8 bits; ValueError without a port."""
         if not tiles:
             return []
-        coder, payloads = self._high_depth(), []
-        with _computing(self.threads):
-            for tile in tiles:
-                window = Window.of(tile)
-                payloads.append(
-                    window.to_bytes() + coder.encode_high_depth(window.values(tile), window)
-                )
-        return payloads
+        windows = [Window.of(tile) for tile in tiles]
+        values = [window.values(tile) for window, tile in zip(windows, tiles, strict=True)]
+        streams = self._high_depth().encode_high_depth(values, windows)
+        return [window.to_bytes() + stream for window, stream in zip(windows, streams, strict=True)]
 
     def decode_high_depth(
         self, payloads: Sequence[bytes], shapes: Sequence[tuple[int, int]]
@@ -175,26 +204,19 @@ class Engine:
             return []
         coder = self._high_depth()
         windows, streams = zip(*map(Window.split, payloads), strict=True)
-        tiles: list[Uint16] = [np.empty(0, np.uint16)] * len(payloads)
-        kinds = [(*shape, window.digits) for shape, window in zip(shapes, windows, strict=True)]
-        with _computing(self.threads):
-            for indices in _wavefronts(kinds, DECODE_PIXELS["cpu"]):
-                chosen = [windows[i] for i in indices]
-                decoded = coder.decode_high_depth(
-                    [streams[i] for i in indices], [shapes[i] for i in indices], chosen
-                )
-                for i, values, window in zip(indices, decoded, chosen, strict=True):
-                    if values.max() > window.top:
-                        raise IntegrityError(
-                            "tile of high bit depth: a number above the largest one"
-                        )
-                    tiles[i] = window.samples(values)
-        return tiles
+        decoded = coder.decode_high_depth(streams, shapes, windows)
+        for values, window in zip(decoded, windows, strict=True):
+            if values.max() > window.top:
+                raise IntegrityError("tile of high bit depth: a number above the largest one")
+        return [window.samples(values) for values, window in zip(decoded, windows, strict=True)]
 
-    def _high_depth(self) -> cpu.CpuCoder:
-        if self.deep is None:
+    def _high_depth(self) -> NativeCoder:
+        if not self.has_high_depth:
             raise ValueError(f"model {self.name} has no port for more than 8 bits")
-        return self.deep
+        if self._native is None:
+            library.required()
+            raise MachineError(f"model {self.name}: no memory for its network")
+        return self._native
 
     def self_test_fault(self, expected: str) -> str | None:
         """Return what is wrong with this device's arithmetic, or None if it is exact."""
@@ -204,39 +226,27 @@ class Engine:
             return f"{type(error).__name__}: {error}"
 
     def _self_test(self, expected: str) -> str | None:
-        with _computing(self.threads):
-            computed = self_test_digest(self.coder, self.deep)
+        computed = self_test_digest(self.coder, self._native)
         if computed != expected:
             return f"digest {computed[:16]}, expected {expected[:16]}"
-        images = [t for channels in mgcf.PORTS.values() for t in self_test_tiles(channels)]
+        kinds = architecture.PORTS.values()
+        images = [t for channels in kinds for t in self_test_tiles(channels)[::CODED_EVERY]]
         payloads = self.encode(images)
         for image, decoded in zip(
             images, self.decode(payloads, [_shape(image) for image in images]), strict=True
         ):
             if not np.array_equal(image, decoded):
                 return "a tile does not decode to itself"
-        return self._high_depth_fault() if self.deep else None
+        return self._high_depth_fault() if self.has_high_depth and self._native else None
 
     def _high_depth_fault(self) -> str | None:
-        tiles = list(high_depth_test_tiles())
+        tiles = list(high_depth_test_tiles()[::CODED_EVERY])
         decoded = self.decode_high_depth(
             self.encode_high_depth(tiles), [tile.shape for tile in tiles]
         )
         if all(map(np.array_equal, tiles, decoded)):
             return None
         return "a tile of high bit depth does not decode to itself"
-
-
-@contextlib.contextmanager
-def _computing(threads: int) -> Iterator[None]:
-    """Compute without gradients on that many threads; leave the caller's setting as it was."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def self_test_tiles(channels: int) -> Uint8:
@@ -260,57 +270,65 @@ def high_depth_test_tiles() -> Uint16:
     return ((grey * 256 + below) >> (number // 2)).astype(np.uint16)
 
 
-def digest_of(net: mgcf.MGCF) -> str:
-    """Return the self-test digest of a coding network, from float32 on the CPU alone."""
-    high_depth = cpu.CpuCoder(net, torch.float32) if net.architecture.deep else None
-    return self_test_digest(wavefront.TensorCoder(net), high_depth)
+def digest_of(file: ModelFile) -> str:
+    """Return the self-test digest of a model, computed on this CPU."""
+    layers.check(file)
+    native = _native(file, 1)
+    return self_test_digest(native or _tensor_coder("cpu", file), native)
 
 
-def self_test_digest(coder: Coder, high_depth: cpu.CpuCoder | None) -> str:
+def self_test_digest(coder: Coder, native: NativeCoder | None) -> str:
     """Return the SHA-256 of the network's outputs, as integers, for the self-test's tiles.
 
-    ``high_depth`` computes those of more than 8 bits, if the network has a port for them.
+    ``native`` computes those of more than 8 bits, where there is a core.
     """
     state = hashlib.sha256()
-    with torch.inference_mode():
-        for channels in mgcf.PORTS.values():
-            outputs, base = coder.predict(self_test_tiles(channels))
-            for values in (outputs * 1024, base):
-                state.update(values.cpu().numpy().astype("<i4").tobytes())
-        if high_depth is None:
-            return state.hexdigest()
-        for tile in high_depth_test_tiles():
-            window = Window.of(tile)
-            raw, predicted = high_depth.predict_high_depth(window.values(tile), window)
-            state.update((raw * 1024).astype("<i4").tobytes())
-            state.update(predicted.astype("<i4").tobytes())
+    for channels in architecture.PORTS.values():
+        outputs, base = coder.predict(self_test_tiles(channels))
+        for values in (outputs * 1024, base):
+            state.update(values.astype("<i4").tobytes())
+    if not coder.sizes.deep:
+        return state.hexdigest()
+    for tile in high_depth_test_tiles():
+        window = Window.of(tile)
+        raw, predicted = (native or coder).predict_high_depth(window.values(tile), window)
+        state.update((raw * 1024).astype("<i4").tobytes())
+        state.update(predicted.astype("<i4").tobytes())
     return state.hexdigest()
 
 
-def _high_depth_coder(net: mgcf.MGCF, coder: Coder | None) -> cpu.CpuCoder | None:
-    """Return what codes tiles of high bit depth: always a CPU, whatever ``coder`` is."""
-    if not net.architecture.deep:
-        return None
-    if isinstance(coder, cpu.CpuCoder):
-        return coder
-    return cpu.CpuCoder(net, torch.int8 if matmul.has_int8() else torch.float32)
+def _native(file: ModelFile, threads: int) -> NativeCoder | None:
+    core = library.core()
+    return None if core is None else NativeCoder(file, core, threads)
 
 
-def _attempts(device: str) -> Iterator[tuple[str, Callable[[mgcf.MGCF], Coder]]]:
-    """Yield what to try in order: how it computes, and what makes the coder of a network."""
+def _attempts(device: str, threads: int) -> Iterator[tuple[str, Callable[[ModelFile], Coder]]]:
+    """Yield what to try in order: how it computes, and what makes the coder of a model."""
     if device != "cpu":
         for tf32 in (True, False):
             _allow_tf32(tf32)
-            yield (
-                f"{device} (TF32 {tf32})",
-                lambda net: wavefront.TensorCoder(copy.deepcopy(net).to(device)),
-            )
-    if matmul.has_int8():
-        yield "cpu (int8)", lambda net: cpu.CpuCoder(net, torch.int8)
-    yield "cpu (float32)", lambda net: cpu.CpuCoder(net, torch.float32)
+            yield f"{device} (TF32 {tf32})", lambda file: _tensor_coder(device, file)
+    for name in library.usable():
+        core = library.load(name)
+        if core is not None:
+            yield f"cpu ({name})", _native_maker(core, threads)
+    yield "cpu (tensors)", lambda file: _tensor_coder("cpu", file)
+
+
+def _native_maker(core: Any, threads: int) -> Callable[[ModelFile], Coder]:
+    return lambda file: NativeCoder(file, core, threads)
+
+
+def _tensor_coder(device: str, file: ModelFile) -> Coder:
+    from archiver.codec.inference.wavefront import TensorCoder
+    from archiver.codec.model import frozen
+
+    return TensorCoder(copy.deepcopy(frozen.build(file)).to(device))
 
 
 def _allow_tf32(allowed: bool) -> None:
+    import torch
+
     torch.backends.cuda.matmul.allow_tf32 = allowed
     torch.backends.cudnn.allow_tf32 = allowed
 

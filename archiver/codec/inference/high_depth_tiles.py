@@ -32,7 +32,7 @@ def encode(tiles: Sequence[Samples], engine: Engine) -> list[bytes]:
 
 def decode(payloads: Sequence[bytes], shapes: Sequence[Shape], engine: Engine) -> list[Samples]:
     """Return the tiles (H, W, C), uint16; IntegrityError if a payload does not decode."""
-    if payloads and engine.deep is None:
+    if payloads and not engine.has_high_depth:
         raise IntegrityError(
             f"tile of high bit depth: model {engine.name} has no port for more than 8 bits"
         )

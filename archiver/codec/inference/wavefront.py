@@ -13,6 +13,7 @@ A tile's digits are ordered by group, then channel, then digit, then row.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import cast
@@ -23,14 +24,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from archiver.codec.entropy import RADIX, DigitDecoder, encode_digits
-from archiver.codec.model import causal, grid, mgcf, mixture
+from archiver.codec.model import architecture, causal, grid, mgcf, mixture, taps
 from archiver.codec.model.frequencies import ChannelTables, frequencies
+from archiver.codec.model.high_depth import Values, Window
 
 RING = 10  # groups kept: the farthest tap, row -3 and column -3, is 9 groups back
 
 DIGITS = 2  # digits of an 8-bit sample
 
 Uint8 = NDArray[np.uint8]
+Float32 = NDArray[np.float32]
 
 
 def group_rows(group: int, height: int, width: int) -> tuple[int, int]:
@@ -62,26 +65,50 @@ class TensorCoder:
 
     def __init__(self, net: mgcf.MGCF) -> None:
         self.net, self.sizes = net, net.architecture
-        self.device = next(net.parameters()).device
+        self.device = str(next(net.parameters()).device)
 
-    def predict(self, tiles: Uint8) -> tuple[Tensor, Tensor]:
+    @torch.inference_mode()
+    def predict(self, tiles: Uint8) -> tuple[Float32, Float32]:
         """Return outputs (N, H, W, n_outputs) and base predictions (N, H, W, C) of tiles."""
-        return predict(self.net, torch.from_numpy(tiles).to(self.device, torch.float32))
+        outputs, base = predict(self.net, self._samples(tiles))
+        return outputs.cpu().numpy(), base.cpu().numpy()
 
-    def features(self, tiles: Uint8) -> tuple[Tensor, Tensor]:
-        """Return what the head sees, (N, H, W, dim) int8, and base predictions of tiles."""
-        levels, base = features(self.net, torch.from_numpy(tiles).to(self.device, torch.float32))
-        return levels.to(torch.int8), base
+    @torch.inference_mode()
+    def features(self, tiles: Uint8) -> tuple[NDArray[np.int8], Float32]:
+        """Return what the head sees, (N, H, W, dim), and base predictions of tiles."""
+        levels, base = features(self.net, self._samples(tiles))
+        return levels.to(torch.int8).cpu().numpy(), base.cpu().numpy()
 
+    @torch.inference_mode()
+    def predict_high_depth(self, values: Values, window: Window) -> tuple[Float32, Float32]:
+        """Return outputs (H, W, n_outputs) and base predictions (H, W) of numbers (H, W).
+
+        On the CPU, and in float64 as far as samples have more bits than float32 keeps.
+        """
+        net = copy.deepcopy(self.net).cpu()
+        port = cast(mgcf.Port, net.ports[architecture.HIGH_DEPTH])
+        wide = copy.deepcopy(port).double()
+        units = torch.from_numpy(window.units(values).astype(np.float64))[None, ..., None]
+        base = wide.base(units)
+        h = port.embed(wide.planes(units, base).float())
+        for block in net.blocks:
+            h = block(h)
+        return port.head(grid.snap(h))[0].numpy(), base[0, ..., 0].float().numpy()
+
+    @torch.inference_mode()
     def encode(self, tiles: Uint8) -> list[bytes]:
         """Return the payloads of ``tiles`` (N, H, W, C), all of one shape."""
         return encode(self.net, tiles)
 
+    @torch.inference_mode()
     def decode(
         self, payloads: Sequence[bytes], shapes: Sequence[tuple[int, int]], channels: int
     ) -> list[Uint8]:
         """Return the tiles (H, W, C) that ``payloads`` encode, in one wavefront."""
         return Wavefront(self.net, shapes, channels).decode(payloads)
+
+    def _samples(self, tiles: Uint8) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(tiles)).to(self.device, torch.float32)
 
 
 # --- encoding: one masked pass ---------------------------------------------------------------
@@ -109,7 +136,7 @@ def predict(net: mgcf.MGCF, samples: Tensor) -> tuple[Tensor, Tensor]:
 def features(net: mgcf.MGCF, samples: Tensor) -> tuple[Tensor, Tensor]:
     """Do what ``net.features(samples)`` does, pointwise layers in chunks that fit the cache."""
     port = net.port(samples.shape[-1])
-    centred = samples - mgcf.MID
+    centred = samples - architecture.MID
     base = port.base(centred)
     h = port.embed(port.planes(centred, base)).contiguous()
     for block in net.blocks:
@@ -142,8 +169,8 @@ def _encode_tile(
     n_digits = positions.size
     table = np.empty((n_digits, RADIX), np.float32)
     digits = np.empty(n_digits, np.int32)
-    centred = (samples - mgcf.MID).flatten(0, 1)
-    seen = mixture.copyable(samples - mgcf.MID, net.architecture).flatten(1, 2)
+    centred = (samples - architecture.MID).flatten(0, 1)
+    seen = mixture.copyable(samples - architecture.MID, net.architecture).flatten(1, 2)
     outputs, base = outputs.flatten(0, 1), base.flatten(0, 1)
     for start in range(0, len(centred), causal.CACHED_PIXELS):
         chunk = slice(start, start + causal.CACHED_PIXELS)
@@ -163,7 +190,7 @@ def _fill_tables(
     digits: NDArray[np.int32],
 ) -> None:
     """Write the frequency rows and digits of some pixels to their places in the stream."""
-    samples = (centred + mgcf.MID).long()
+    samples = (centred + architecture.MID).long()
     for channel in range(samples.shape[1]):
         tables = ChannelTables.of(p, channel, base, centred, neighbours)
         values = samples[:, channel]
@@ -184,7 +211,7 @@ Tap = tuple[int, int]  # (row offset, group offset), both <= 0 or above the row
 
 def skewed_taps(*, strict: bool) -> list[Tap]:
     """Return the causal taps as constant shifts in the skewed layout."""
-    offsets = [(r - causal.ABOVE, c - causal.SIDE) for r, c in causal.taps(strict=strict)]
+    offsets = [(r - taps.ABOVE, c - taps.SIDE) for r, c in taps.causal_taps(strict=strict)]
     return [(row, column + 2 * row) for row, column in offsets]
 
 
@@ -192,17 +219,17 @@ class _Ring:
     """The last 10 groups of one layer: (10, 3 + height, tiles, width); outside is zero."""
 
     def __init__(self, height: int, tiles: int, width: int, device: torch.device) -> None:
-        self.data = torch.zeros(RING, causal.ABOVE + height, tiles, width, device=device)
+        self.data = torch.zeros(RING, taps.ABOVE + height, tiles, width, device=device)
 
     def write(self, group: int, first: int, value: Tensor) -> None:
         """Store rows ``first ...`` of ``group``; rows that ended before read as outside."""
         column = self.data[group % RING]
-        column[causal.ABOVE + max(0, first - RING) : causal.ABOVE + first] = 0
-        column[causal.ABOVE + first : causal.ABOVE + first + len(value)] = value
+        column[taps.ABOVE + max(0, first - RING) : taps.ABOVE + first] = 0
+        column[taps.ABOVE + first : taps.ABOVE + first + len(value)] = value
 
     def read(self, group: int, first: int, n_rows: int, tap: Tap) -> Tensor:
         """Return what ``tap`` sees from rows ``first ...`` of ``group``: (rows, tiles, width)."""
-        start = causal.ABOVE + first + tap[0]
+        start = taps.ABOVE + first + tap[0]
         return self.data[(group + tap[1]) % RING, start : start + n_rows]
 
 
@@ -246,7 +273,7 @@ class Wavefront:
         tiles = len(shapes)
         blocks = (cast(mgcf.Block, block) for block in net.blocks)
         self.layers = [_Layer(block, self.height, tiles) for block in blocks]
-        self.planes = _Ring(self.height, tiles, mgcf.n_planes(channels), self.device)
+        self.planes = _Ring(self.height, tiles, architecture.n_planes(channels), self.device)
         self.taps = skewed_taps(strict=True)
         embed, self.embed_bias = self.port.embed.on_grid()
         self.embed = embed.t().contiguous()  # (taps * planes, dim)
@@ -255,7 +282,7 @@ class Wavefront:
     def _base_matrix(self) -> Tensor:
         """Return the base predictor as a matrix over all planes: zero but for the samples."""
         weight = self.port.base.on_grid().view(self.channels, len(self.taps), self.channels)
-        others = mgcf.n_planes(self.channels) - self.channels
+        others = architecture.n_planes(self.channels) - self.channels
         return torch.nn.functional.pad(weight, (0, others)).flatten(1).t().contiguous()
 
     def decode(self, payloads: Sequence[bytes]) -> list[Uint8]:
@@ -297,7 +324,7 @@ class Wavefront:
             h = layer.step(group, first, h, inside)
         outputs = self.port.head(grid.snap(h))
         samples = self._decode_samples(outputs, base, self._neighbours(seen), decoders, lanes)
-        planes = self.port.planes(samples - mgcf.MID, base)
+        planes = self.port.planes(samples - architecture.MID, base)
         self.planes.write(group, first, planes if inside is None else planes * inside)
         return samples.to(torch.uint8).cpu().numpy()
 
@@ -312,7 +339,7 @@ class Wavefront:
     def _neighbours(self, seen: Tensor) -> Tensor:
         """Return the samples that may be copied, (J, rows, tiles, C), out of all taps' planes."""
         taps = seen.unflatten(-1, (len(self.taps), -1))
-        copied = [causal.tap_index(*at) for at in mgcf.COPIED[: self.sizes.copies]]
+        copied = [taps.tap_index(*at) for at in architecture.COPIED[: self.sizes.copies]]
         seen_now: Tensor = taps[..., copied, : self.channels]
         return seen_now.movedim(-2, 0)
 
@@ -337,8 +364,8 @@ class Wavefront:
             cumulative = tables.high_digit()
             high = self._digits(decoders, cumulative, lanes)
             low = self._digits(decoders, tables.low_digit(high.unsqueeze(1), cumulative), lanes)
-            centred[:, channel] = (high * RADIX + low).float() - mgcf.MID
-        return (centred + mgcf.MID).view(tiles, rows, -1).transpose(0, 1)
+            centred[:, channel] = (high * RADIX + low).float() - architecture.MID
+        return (centred + architecture.MID).view(tiles, rows, -1).transpose(0, 1)
 
     def _digits(
         self, decoders: list[DigitDecoder], cumulative: Tensor, lanes: list[tuple[int, int]]

@@ -25,7 +25,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from archiver.codec.entropy import RADIX, DigitDecoder, encode_digits
-from archiver.codec.model import causal, frequencies, grid, mgcf, mixture
+from archiver.codec.model import (
+    architecture,
+    frequencies,
+    grid,
+    layers,
+    mgcf,
+    mixture,
+    tables,
+    taps,
+)
 from archiver.errors import FormatError, IntegrityError
 
 VERSION, HEADLESS_VERSION = 2, 1  # the first had no increments of heads
@@ -38,7 +47,7 @@ MATRICES = ("attend", "value", "expand")
 KERNEL = "depthwise"
 _ABSENT = 0  # scale code of a factor of zeros
 _MID = 128  # a factor's value is coded as a sample: 128 is zero
-_LEAST_SCALE = mixture.MIN_SCALE  # scale code 1
+_LEAST_SCALE = tables.MIN_SCALE  # scale code 1
 
 Factor = NDArray[np.int8]
 
@@ -106,7 +115,7 @@ class Adapter:
         return header + encode_digits(digits, counts.numpy())
 
     @classmethod
-    def from_bytes(cls, data: bytes, sizes: mgcf.Architecture) -> Adapter:
+    def from_bytes(cls, data: bytes, sizes: architecture.Architecture) -> Adapter:
         """Parse; FormatError if it is of another version, IntegrityError if it is damaged."""
         ranks = Ranks.from_bytes(data)
         shapes = factor_shapes(sizes, ranks)
@@ -114,7 +123,7 @@ class Adapter:
         codes = list(data[start : start + len(shapes)])
         if len(codes) < len(shapes):
             raise IntegrityError("adapter: ends before its scales do")
-        if max(codes) > mixture.MAX_SCALE - _LEAST_SCALE + 1:
+        if max(codes) > tables.MAX_SCALE - _LEAST_SCALE + 1:
             raise FormatError(f"adapter: impossible scale {max(codes)}")
         values = _decode(data[start + len(shapes) :], codes, list(shapes.values()))
         return cls(ranks, dict(zip(shapes, values, strict=True)))
@@ -140,7 +149,9 @@ class Adapter:
         out.load_state_dict(merged, strict=False)
         for name, layer in _layers(out):
             if f"{name}.weight" in merged:
-                grid.check_bounds(name, layer.weight, layer.bias * mgcf.UNIT)
+                bias = (layer.bias * architecture.UNIT).abs().double().numpy()
+                weight = layer.weight.flatten(1).double().numpy()
+                layers.check_bounds(name, weight, bias)
         return out
 
 
@@ -161,18 +172,17 @@ def head_of(port: str) -> str:
     return f"ports.{port}.head"
 
 
-def factor_shapes(sizes: mgcf.Architecture, ranks: Ranks) -> dict[str, tuple[int, int]]:
+def factor_shapes(sizes: architecture.Architecture, ranks: Ranks) -> dict[str, tuple[int, int]]:
     """Return the shape of every factor, in the order in which they are coded."""
-    dim, taps = sizes.dim, len(causal.taps(strict=False))
-    layers = {name: (sizes.hidden * dim if name == "expand" else dim, dim) for name in MATRICES}
-    layers[KERNEL] = dim, taps
+    dim, n_taps = sizes.dim, len(taps.causal_taps(strict=False))
+    sides = {name: (sizes.hidden * dim if name == "expand" else dim, dim) for name in MATRICES}
+    sides[KERNEL] = dim, n_taps
     shapes: dict[str, tuple[int, int]] = {}
     for i in range(sizes.blocks):
-        for name, (n_out, n_in) in layers.items():
+        for name, (n_out, n_in) in sides.items():
             shapes |= _product(f"blocks.{i}.{name}", n_out, ranks.of(name), n_in)
-    channels = mgcf.PORTS | ({mgcf.HIGH_DEPTH: 1} if sizes.deep else {})
-    for port, n in channels.items() if ranks.head else ():
-        n_out = mgcf.n_outputs(n, sizes)
+    for port, channels in architecture.ports_of(sizes).items() if ranks.head else ():
+        n_out = architecture.n_outputs(channels, sizes)
         shapes |= _product(head_of(port), n_out, ranks.head, dim)
         shapes[f"{head_of(port)}.bias"] = n_out, 1
     return shapes
@@ -182,7 +192,7 @@ def _product(name: str, n_out: int, rank: int, n_in: int) -> dict[str, tuple[int
     return {f"{name}.u": (n_out, rank), f"{name}.v": (rank, n_in)} if rank else {}
 
 
-def starts(sizes: mgcf.Architecture, ranks: Ranks) -> dict[str, Tensor]:
+def starts(sizes: architecture.Architecture, ranks: Ranks) -> dict[str, Tensor]:
     """Return what every factor of zeros stands for, in steps: 0, fixed signs for V."""
     return {
         name: _signs(*shape) if name.endswith(".v") else torch.zeros(shape)
@@ -205,17 +215,19 @@ def merged_weights(net: mgcf.MGCF, factors: Mapping[str, Tensor]) -> dict[str, T
             increment = _kernels(increment)
         weights[f"{name}.weight"] = grid.snap_rows(layer.weight.detach() + increment)
         if f"{name}.bias" in factors:
-            bias = layer.bias.detach() * mgcf.UNIT + factors[f"{name}.bias"][:, 0] * BIAS_STEP
-            weights[f"{name}.bias"] = grid.snap_bias(bias) / mgcf.UNIT
+            bias = (
+                layer.bias.detach() * architecture.UNIT + factors[f"{name}.bias"][:, 0] * BIAS_STEP
+            )
+            weights[f"{name}.bias"] = grid.snap_bias(bias) / architecture.UNIT
     return weights
 
 
-def _kernels(taps: Tensor) -> Tensor:
+def _kernels(seen: Tensor) -> Tensor:
     """Return increments (dim, taps) as kernels (dim, 1, 4, 7), zero where not causal."""
-    kernels = taps.new_zeros(len(taps), causal.KERNEL_ROWS * causal.KERNEL_COLUMNS)
-    places = [r * causal.KERNEL_COLUMNS + c for r, c in causal.taps(strict=False)]
-    filled = kernels.index_copy(1, torch.tensor(places, device=taps.device), taps)
-    return filled.view(-1, 1, causal.KERNEL_ROWS, causal.KERNEL_COLUMNS)
+    kernels = seen.new_zeros(len(seen), taps.KERNEL_ROWS * taps.KERNEL_COLUMNS)
+    places = [r * taps.KERNEL_COLUMNS + c for r, c in taps.causal_taps(strict=False)]
+    filled = kernels.index_copy(1, torch.tensor(places, device=seen.device), seen)
+    return filled.view(-1, 1, taps.KERNEL_ROWS, taps.KERNEL_COLUMNS)
 
 
 @lru_cache(maxsize=64)
@@ -236,11 +248,11 @@ def _scale_code(values: Factor) -> int:
     if not values.any():
         return _ABSENT
     magnitudes = np.bincount(np.abs(values.astype(np.int64)).reshape(-1))
-    scales = np.arange(mixture.MIN_SCALE, mixture.MAX_SCALE + 1)
-    width = 2.0 ** (scales / mixture.OCTAVE)
+    scales = np.arange(tables.MIN_SCALE, tables.MAX_SCALE + 1)
+    width = 2.0 ** (scales / tables.OCTAVE)
     edges = (np.arange(len(magnitudes))[:, None] + [[-0.5, 0.5]])[..., None] / width
     below, above = 1 / (1 + np.exp(-np.clip(edges, -60, 60))).swapaxes(0, 1)
-    lengths = -np.log2(np.maximum(above - below, frequencies.SIGMOID_ONE**-2.0))
+    lengths = -np.log2(np.maximum(above - below, tables.SIGMOID_ONE**-2.0))
     best: int = (magnitudes[:, None] * lengths).sum(0).argmin()
     return int(scales[best]) - _LEAST_SCALE + 1
 

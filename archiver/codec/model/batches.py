@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from archiver.codec.model import devices, mgcf, mixture
+from archiver.codec.model.architecture import HIGH_DEPTH, PORT_OF, Architecture
 from archiver.codec.model.high_depth import Window
 
 
@@ -43,7 +44,7 @@ class Shown:
     @property
     def kind(self) -> str:
         """The port it goes through."""
-        return mgcf.HIGH_DEPTH if self.window else mgcf.PORT_OF[self.samples.shape[2]]
+        return HIGH_DEPTH if self.window else PORT_OF[self.samples.shape[2]]
 
     def crop(self, top: int, left: int, height: int, width: int) -> Shown:
         """Return a part of it."""
@@ -85,7 +86,7 @@ class Batch:
         """Pixels of all parts."""
         return self.samples[..., 0].numel()
 
-    def coded(self, sizes: mgcf.Architecture) -> mixture.Coded:
+    def coded(self, sizes: Architecture) -> mixture.Coded:
         """Return the samples as the mixture of a network codes them."""
         if self.grain is None or self.ends is None:
             return mixture.Coded.of_bytes(self.samples, sizes)
@@ -121,6 +122,6 @@ def learns_in_bfloat16(device: str) -> bool:
     return devices.has_bfloat16(device)
 
 
-def code_length(outputs: Tensor, base: Tensor, batch: Batch, sizes: mgcf.Architecture) -> Tensor:
+def code_length(outputs: Tensor, base: Tensor, batch: Batch, sizes: Architecture) -> Tensor:
     """Return the code length (N, H, W, C) of a batch under what was predicted."""
     return mixture.bits(outputs, base, batch.coded(sizes), sizes)

@@ -15,33 +15,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-KERNEL_ROWS, KERNEL_COLUMNS = 4, 7  # rows -3..0, columns -3..3
-ABOVE, SIDE = KERNEL_ROWS - 1, KERNEL_COLUMNS // 2
+from archiver.codec.model.taps import ABOVE, KERNEL_COLUMNS, KERNEL_ROWS, SIDE, causal_taps
+
 CACHED_PIXELS = 2048  # pixels handled at once on a CPU, so that they stay in its cache
-
-
-def taps(*, strict: bool) -> list[tuple[int, int]]:
-    """Return the (row, column) kernel indices of the causal taps, in row order."""
-    last = -1 if strict else 0  # the last group that may be seen, relative to the pixel's own
-    return [
-        (row, column)
-        for row in range(KERNEL_ROWS)
-        for column in range(KERNEL_COLUMNS)
-        if column - SIDE + 2 * (row - ABOVE) <= last
-    ]
 
 
 def mask(*, strict: bool) -> Tensor:
     """Return the (4, 7) 0/1 mask of causal taps; ``strict`` leaves out the pixel's own group."""
     out = torch.zeros(KERNEL_ROWS, KERNEL_COLUMNS)
-    for row, column in taps(strict=strict):
+    for row, column in causal_taps(strict=strict):
         out[row, column] = 1.0
     return out
 
 
 def tap_weights(weight: Tensor, *, strict: bool) -> Tensor:
     """Return the causal taps of a kernel whose last dimensions are (4, 7): (..., taps)."""
-    return torch.stack([weight[..., r, c] for r, c in taps(strict=strict)], -1)
+    return torch.stack([weight[..., r, c] for r, c in causal_taps(strict=strict)], -1)
 
 
 def neighbours(x: Tensor) -> Tensor:
@@ -51,18 +40,13 @@ def neighbours(x: Tensor) -> Tensor:
     """
     height, width = x.shape[1:3]
     padded = pad(x)
-    seen = [padded[:, r : r + height, c : c + width] for r, c in taps(strict=True)]
+    seen = [padded[:, r : r + height, c : c + width] for r, c in causal_taps(strict=True)]
     return torch.cat(seen, -1)
 
 
 def tap_matrix(weight: Tensor) -> Tensor:
     """Return a kernel (n_out, n_in, 4, 7) as the matrix that :func:`neighbours` multiplies."""
     return tap_weights(weight, strict=True).transpose(1, 2).flatten(1)
-
-
-def tap_index(row: int, column: int) -> int:
-    """Return the place among the strict taps of the one at an offset from the pixel."""
-    return taps(strict=True).index((ABOVE + row, SIDE + column))
 
 
 def pad(x: Tensor) -> Tensor:
@@ -85,7 +69,7 @@ def depthwise_exact(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     for top in range(0, height, step):
         strip = out[:, top : top + step]
         rows = strip.shape[1]
-        for (r, c), tap in zip(taps(strict=False), weights, strict=True):
+        for (r, c), tap in zip(causal_taps(strict=False), weights, strict=True):
             strip.addcmul_(padded[:, top + r : top + r + rows, c : c + width], tap)
     return out
 
@@ -115,7 +99,7 @@ class _Depthwise(torch.autograd.Function):
         height, width = grad.shape[1:3]
         sums = {
             (r, c): (padded[:, r : r + height, c : c + width] * grad).float().sum((0, 1, 2))
-            for r, c in taps(strict=False)
+            for r, c in causal_taps(strict=False)
         }
         unseen = torch.zeros_like(sums[0, 0])
         kernel = [sums.get(divmod(i, KERNEL_COLUMNS), unseen) for i in range(weight[0].numel())]

@@ -16,7 +16,6 @@ is exact in float32.  A digit's frequency is the difference of F over its interv
 
 from __future__ import annotations
 
-import decimal
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,15 +23,16 @@ import torch
 from torch import Tensor
 
 from archiver.codec.entropy import RADIX
-from archiver.codec.model import mgcf, mixture
+from archiver.codec.model import architecture, mixture
+from archiver.codec.model.tables import (
+    MEAN_UNIT,
+    MIN_SCALE,
+    SIGMOID_ONE,
+    SIGMOID_REACH,
+    SIGMOID_STEPS,
+    table_values,
+)
 
-SIGMOID_ONE = 8192  # T runs from 0 to 8192
-SIGMOID_STEPS = 256  # entries of T per unit of its argument
-SIGMOID_REACH = 10  # T covers arguments in [-10, 10]
-# of an entry of T: for samples of more than 8 bits, whose steps are small, it is interpolated
-HIGH_DEPTH_SUBSTEPS = 256
-WEIGHT_ONE = 256  # W runs from 256 down
-INVERSE_BITS = 8  # significant bits of S
 _LIMIT = SIGMOID_STEPS * SIGMOID_REACH
 
 
@@ -43,35 +43,6 @@ class Lookup:
     sigmoid: Tensor  # (2 * 2560 + 1,)
     weight: Tensor  # (2 * 127 + 1,) indexed by the distance to the largest logit
     inverse_scale: Tensor  # (185,) indexed by scale - MIN_SCALE; per 1/64 step, in table steps
-
-
-@lru_cache(maxsize=1)
-def table_values() -> tuple[list[int], list[int], list[float]]:
-    """Compute T, W and S in decimal arithmetic, so that they are the same on every machine."""
-    with decimal.localcontext(decimal.Context(prec=40, rounding=decimal.ROUND_HALF_EVEN)):
-        unit, two = decimal.Decimal(1), decimal.Decimal(2)
-        decay, power = (-unit / SIGMOID_STEPS).exp(), unit
-        upper = []  # T[i / 256] for i = 0, 1, ...; the other half is its mirror image
-        for _ in range(_LIMIT + 1):
-            upper.append(int((SIGMOID_ONE / (unit + power)).to_integral_value()))
-            power *= decay
-        weight = [
-            int((WEIGHT_ONE * two ** (-unit * i / mixture.OCTAVE)).to_integral_value())
-            for i in range(2 * int(mixture.LOGIT_LIMIT) + 1)
-        ]
-        inverse = [
-            _round_bits(SIGMOID_STEPS * two ** (-unit * s / mixture.OCTAVE) / mixture.MEAN_UNIT)
-            for s in range(mixture.MIN_SCALE, mixture.MAX_SCALE + 1)
-        ]
-    return [SIGMOID_ONE - t for t in upper[:0:-1]] + upper, weight, inverse
-
-
-def _round_bits(value: decimal.Decimal) -> float:
-    """Round ``value`` <= 2**(INVERSE_BITS - 1) to INVERSE_BITS significant bits."""
-    exponent = 0
-    while value * 2**exponent < 2 ** (INVERSE_BITS - 1):
-        exponent += 1
-    return float((value * 2**exponent).to_integral_value()) * 2.0**-exponent
 
 
 @lru_cache(maxsize=8)
@@ -105,9 +76,9 @@ class ChannelTables:
         table = lookup(base.device)
         logits = p.logits[channel]  # (K + J, M)
         distance = logits.amax(0) - logits
-        scales = p.scales[channel] - mixture.MIN_SCALE
+        scales = p.scales[channel] - MIN_SCALE
         centres = mixture.centres(p, channel, base, centred, neighbours)
-        start = (mgcf.MID + 0.5) * mixture.MEAN_UNIT
+        start = (architecture.MID + 0.5) * MEAN_UNIT
         return cls(
             (centres + start).unsqueeze(-1),
             _take(table.inverse_scale, scales).unsqueeze(-1),
@@ -117,7 +88,7 @@ class ChannelTables:
 
     def cumulative(self, edges: Tensor) -> Tensor:
         """Return F at ``edges`` ((1 or M, n) sample values): (M, n) whole numbers."""
-        position = edges * mixture.MEAN_UNIT - self.centres
+        position = edges * MEAN_UNIT - self.centres
         index = position.mul_(self.inverse_scales).round_().clamp_(-_LIMIT, _LIMIT).add_(_LIMIT)
         return _take(self.lookup.sigmoid, index).mul_(self.weights).sum(0)
 

@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from archiver.errors import FormatError
-
-LEVEL = 127  # largest activation level entering a product
-WEIGHT = 127  # largest weight mantissa
-MIN_EXPONENT, MAX_EXPONENT = -10, 4  # weight exponents, one per output row
-STEP_BITS = 10
-STEP = 2.0**-STEP_BITS  # every accumulated sum is a multiple of this many levels
-STREAM_LIMIT = 2048.0  # |residual stream|, |bias|, in levels
-EXACT_LIMIT = 2.0**24 * STEP  # float32 holds every multiple of STEP up to here
+from archiver.codec.model.limits import (
+    LEVEL,
+    MAX_EXPONENT,
+    MIN_EXPONENT,
+    STEP,
+    STEP_BITS,
+    STREAM_LIMIT,
+    WEIGHT,
+)
 
 
 def snap(x: Tensor, limit: float = LEVEL) -> Tensor:
@@ -108,13 +108,3 @@ def row_bounds(weight: Tensor, bias: Tensor | None, *, carried: float = 0.0) -> 
     """
     bound = weight.detach().double().flatten(1).abs().sum(1) * (LEVEL + 1) + carried
     return bound if bias is None else bound + bias.detach().double().abs()
-
-
-def check_bounds(name: str, weight: Tensor, bias: Tensor | None, *, carried: float = 0.0) -> None:
-    """Raise FormatError if some row of ``weight`` could leave the range of exact float32 sums."""
-    bound = float(row_bounds(weight, bias, carried=carried).max())
-    if bound > EXACT_LIMIT:
-        raise FormatError(
-            f"model layer {name}: a sum can reach {bound:.0f} levels, exact up to "
-            f"{EXACT_LIMIT:.0f}; the model file is damaged or was exported without its bound check"
-        )

@@ -14,68 +14,29 @@ that hold whole numbers of levels; a level is 1/16.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from archiver.codec.model import causal, grid
-
-UNIT = 16  # levels per unit of the real-valued network
-MID = 128  # subtracted from 8-bit samples
-VALID = 64  # level of the plane that tells inside from outside
-BASE_BITS = 10  # base predictor weights are multiples of 2**-10 ...
-BASE_LIMIT = 2047  # ... of at most 11 bits, so they survive TF32
-BASE_FRACTION = 16  # predictions are in 1/16 of a sample step
-HIGH_DEPTH_LIMIT = 1 << 20  # of predictions of samples of more bits, which are far from it
-RESIDUAL_SCALES = (8, 2)  # residuals enter at 16/8 = 2 and 16/2 = 8 levels per sample step
-COPIED = ((0, -1), (-1, 0))  # row and column offsets of the neighbours that may be copied: W, N
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Sizes of a network.
-
-    ``hidden`` is the MLP's width as a multiple of ``dim``, ``mixtures`` the components per channel
-    whose mean the network gives, ``copies`` those whose mean is a neighbour's sample.  ``deep`` is
-    1 if it has a port for samples of more than 8 bits.
-    """
-
-    dim: int = 64
-    blocks: int = 3
-    hidden: int = 4
-    mixtures: int = 5
-    copies: int = len(COPIED)
-    deep: int = 1
-
-    @classmethod
-    def from_json(cls, sizes: dict[str, int]) -> Architecture:
-        """Read what a file states; the first files knew neither copies nor samples of more bits."""
-        if any(type(size) is not int for size in sizes.values()):
-            raise TypeError(f"sizes that are no whole numbers: {sizes}")
-        return cls(**{"copies": 0, "deep": 0, **sizes})
-
-    def to_json(self) -> dict[str, int]:
-        """Return the sizes as stored in a model file; what is 0 is not mentioned."""
-        return {name: size for name, size in asdict(self).items() if size}
-
-
-def n_couplings(channels: int) -> int:
-    """Return how many earlier channels all channels of a pixel depend on: 0 for grey, 3 for RGB."""
-    return channels * (channels - 1) // 2
-
-
-def n_outputs(channels: int, sizes: Architecture) -> int:
-    """Return the head's outputs per pixel: see :func:`archiver.codec.model.mixture.parameters`."""
-    predicted = sizes.mixtures * (3 * channels + n_couplings(channels))
-    return predicted + 2 * sizes.copies * channels
-
-
-def n_planes(channels: int) -> int:
-    """Return the input planes: samples, residuals at each scale, and the inside/outside plane."""
-    return channels * (1 + len(RESIDUAL_SCALES)) + 1
+from archiver.codec.model import causal, grid, limits, taps
+from archiver.codec.model.architecture import (
+    BASE_BITS,
+    BASE_FRACTION,
+    BASE_LIMIT,
+    HIGH_DEPTH,
+    HIGH_DEPTH_LIMIT,
+    MID,
+    PORT_OF,
+    PORTS,
+    RESIDUAL_SCALES,
+    UNIT,
+    VALID,
+    Architecture,
+    n_outputs,
+    n_planes,
+)
 
 
 class Linear(nn.Module):
@@ -101,7 +62,7 @@ class CausalConv(nn.Module):
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
-        shape = (n_out, n_in, causal.KERNEL_ROWS, causal.KERNEL_COLUMNS)
+        shape = (n_out, n_in, taps.KERNEL_ROWS, taps.KERNEL_COLUMNS)
         self.weight = nn.Parameter(torch.randn(shape) * torch.Size(shape[1:]).numel() ** -0.5)
         self.bias = nn.Parameter(torch.zeros(n_out))
 
@@ -123,9 +84,9 @@ class DepthwiseConv(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        shape = (dim, 1, causal.KERNEL_ROWS, causal.KERNEL_COLUMNS)
+        shape = (dim, 1, taps.KERNEL_ROWS, taps.KERNEL_COLUMNS)
         self.weight = nn.Parameter(
-            torch.randn(shape) * (causal.KERNEL_ROWS * causal.KERNEL_COLUMNS) ** -0.5
+            torch.randn(shape) * (taps.KERNEL_ROWS * taps.KERNEL_COLUMNS) ** -0.5
         )
         self.bias = nn.Parameter(torch.zeros(dim))
         self.register_buffer("mask", causal.mask(strict=False), persistent=False)
@@ -161,7 +122,7 @@ class _HardSwish(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         x: Tensor = ctx.saved_tensors[0]
-        inside = ((2 * UNIT - x.abs()) * 2.0**grid.STEP_BITS).clamp(0.0, 1.0)
+        inside = ((2 * UNIT - x.abs()) * 2.0**limits.STEP_BITS).clamp(0.0, 1.0)
         slope = x * (1 / (4 * UNIT))
         return grad * ((slope + 0.5).clamp(0.0, 1.0) + slope * inside)
 
@@ -208,7 +169,7 @@ class BasePredictor(nn.Module):
     def __init__(self, channels: int, *, balanced: bool = False) -> None:
         super().__init__()
         self.balanced = balanced
-        weight = torch.zeros(channels, channels, causal.KERNEL_ROWS, causal.KERNEL_COLUMNS)
+        weight = torch.zeros(channels, channels, taps.KERNEL_ROWS, taps.KERNEL_COLUMNS)
         for channel in range(channels):  # 0.75 W + 0.75 N - 0.5 NW
             weight[channel, channel, 3, 2] = weight[channel, channel, 2, 3] = 0.75
             weight[channel, channel, 2, 2] = -0.5
@@ -229,7 +190,7 @@ class BasePredictor(nn.Module):
         """Return a matrix of taps in whole steps of 2**-10; what is over goes to the left one."""
         mantissas = (matrix * 2.0**BASE_BITS).round().clamp(-BASE_LIMIT, BASE_LIMIT)
         if self.balanced:
-            mantissas[0, causal.tap_index(0, -1)] += 2.0**BASE_BITS - mantissas.sum()
+            mantissas[0, taps.tap_index(0, -1)] += 2.0**BASE_BITS - mantissas.sum()
         return mantissas
 
     def forward(self, centred: Tensor) -> Tensor:
@@ -278,11 +239,6 @@ class Port(nn.Module):
             for coupling in (0, 2):  # green from red, blue from green
                 start = (3 * c + coupling) * mixtures
                 bias[start : start + mixtures] = 0.75
-
-
-PORTS = {"grey": 1, "rgb": 3}  # name -> channels, of 8-bit images
-HIGH_DEPTH = "deep"  # the port of one channel of more bits
-PORT_OF = {channels: name for name, channels in PORTS.items()}
 
 
 class MGCF(nn.Module):

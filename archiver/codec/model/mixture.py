@@ -18,18 +18,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from archiver.codec.model import grid, mgcf
+from archiver.codec.model import architecture, grid
+from archiver.codec.model.tables import LOGIT_LIMIT, MAX_SCALE, MEAN_UNIT, MIN_SCALE, OCTAVE
 
 MEAN_GAIN = 8.0  # a head output of one unit (16 levels) moves the mean by 8 sample steps
-MEAN_LIMIT = 255.0 * mgcf.BASE_FRACTION
+MEAN_LIMIT = 255.0 * architecture.BASE_FRACTION
 COUPLING_GAIN = 4.0
 COUPLING_UNIT = 64  # couplings are in 1/64
-MEAN_UNIT = 64  # coupled means are in 1/64 of a sample step
 CENTRE_LIMIT = 512.0 * MEAN_UNIT
 COUPLING_LIMIT = 255.0
-LOGIT_LIMIT = 127.0
-MIN_SCALE, MAX_SCALE = -80, 104  # 2**(s/16) sample steps: 1/32 .. 90
-OCTAVE = 16
 FLOOR = 2.0**-20  # the loss never asks for less probability
 FAR = 64.0  # where a sigmoid is 0 or 1
 LN2 = 0.6931471805599453
@@ -48,13 +45,13 @@ class Parameters:
     couplings: Tensor  # (C*(C-1)/2, K, ...) 1/64
 
 
-def parameters(outputs: Tensor, channels: int, sizes: mgcf.Architecture) -> Parameters:
+def parameters(outputs: Tensor, channels: int, sizes: architecture.Architecture) -> Parameters:
     """Snap the head's ``outputs`` (..., n_outputs) to mixture parameters.
 
     They are rows of K: C of logits, C of means, C of scales, the couplings; then rows of J: C of
     logits, C of scales.
     """
-    n_rows, couplings_of = 3 * channels, mgcf.n_couplings(channels)
+    n_rows, couplings_of = 3 * channels, architecture.n_couplings(channels)
     predicted, copied = outputs.movedim(-1, 0).split(
         [sizes.mixtures * (n_rows + couplings_of), 2 * channels * sizes.copies]
     )
@@ -72,7 +69,7 @@ def parameters(outputs: Tensor, channels: int, sizes: mgcf.Architecture) -> Para
     )
 
 
-def copyable(centred: Tensor, sizes: mgcf.Architecture) -> Tensor:
+def copyable(centred: Tensor, sizes: architecture.Architecture) -> Tensor:
     """Return what may be copied, (J, ..., H, W, C), of samples minus MID (..., H, W, C).
 
     Outside of the tile it is 0.
@@ -81,7 +78,7 @@ def copyable(centred: Tensor, sizes: mgcf.Architecture) -> Tensor:
         F.pad(centred, (0, 0, -column, 0, -row, 0))[
             ..., : centred.shape[-3], : centred.shape[-2], :
         ]
-        for row, column in mgcf.COPIED[: sizes.copies]
+        for row, column in architecture.COPIED[: sizes.copies]
     ]
     return torch.stack(shifted) if shifted else centred.new_zeros((0, *centred.shape))
 
@@ -101,11 +98,11 @@ def centres(
     be copied; a copy moves with the channel decoded last, as repeated chroma does.
     """
     mean = (p.means[channel] + base[..., channel]) * COUPLING_UNIT
-    first = mgcf.n_couplings(channel)  # rows of the couplings of earlier channels
+    first = architecture.n_couplings(channel)  # rows of the couplings of earlier channels
     for earlier in range(channel):
-        residual = centred[..., earlier] * mgcf.BASE_FRACTION - base[..., earlier]
+        residual = centred[..., earlier] * architecture.BASE_FRACTION - base[..., earlier]
         mean = mean + p.couplings[first + earlier] * residual
-    mean = grid.snap(mean * (MEAN_UNIT / (COUPLING_UNIT * mgcf.BASE_FRACTION)), limit)
+    mean = grid.snap(mean * (MEAN_UNIT / (COUPLING_UNIT * architecture.BASE_FRACTION)), limit)
     copies = neighbours[..., channel]
     if channel:
         copies = copies + (centred[..., channel - 1] - neighbours[..., channel - 1])
@@ -129,15 +126,15 @@ class Coded:
     limit: float  # of coupled means
 
     @classmethod
-    def of_bytes(cls, samples: Tensor, sizes: mgcf.Architecture) -> Coded:
+    def of_bytes(cls, samples: Tensor, sizes: architecture.Architecture) -> Coded:
         """Take samples (..., H, W, C), float 0..255."""
-        centred = samples - mgcf.MID
+        centred = samples - architecture.MID
         ends = samples <= 0, samples >= 255
         return cls(centred, copyable(centred, sizes), 1.0, *ends, CENTRE_LIMIT)
 
     @classmethod
     def of_high_depth(
-        cls, centred: Tensor, grain: Tensor, ends: Tensor, sizes: mgcf.Architecture
+        cls, centred: Tensor, grain: Tensor, ends: Tensor, sizes: architecture.Architecture
     ) -> Coded:
         """Take samples of more bits (N, H, W, 1), ``grain`` (N,), ``ends`` (N, 2): least, most."""
         low, high = ends[:, 0, None, None, None], ends[:, 1, None, None, None]
@@ -146,7 +143,7 @@ class Coded:
         return cls(centred, seen, steps, centred <= low, centred >= high, float("inf"))
 
 
-def bits(outputs: Tensor, base: Tensor, coded: Coded, sizes: mgcf.Architecture) -> Tensor:
+def bits(outputs: Tensor, base: Tensor, coded: Coded, sizes: architecture.Architecture) -> Tensor:
     """Return the ideal code length of every sample (..., C) in bits; differentiable.
 
     ``outputs`` and ``base`` are a network's of that architecture.

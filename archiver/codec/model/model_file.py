@@ -23,19 +23,16 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import google_crc32c
 import numpy as np
-import torch
 import zstandard
 from numpy.typing import NDArray
-from torch import nn
 
 from archiver.codec.classic import inflate
-from archiver.codec.model import causal, grid, mgcf
+from archiver.codec.model.architecture import COPIED, Architecture
 from archiver.errors import FormatError, IntegrityError
 
 MAGIC = b"ARCMODEL"
@@ -58,7 +55,7 @@ class ModelFile:
     """A parsed model file.  ``self_test`` is the digest of its known-answer test."""
 
     name: str
-    architecture: mgcf.Architecture
+    architecture: Architecture
     tensors: Tensors
     self_test: str = ""
     card: dict[str, Any] = field(default_factory=dict)
@@ -83,7 +80,7 @@ class ModelFile:
             if version_of(data) == VERSION:
                 body = inflate(body, _n_bytes(header))
             tensors = _tensors(header, body)
-            architecture = mgcf.Architecture.from_json(header["architecture"])
+            architecture = Architecture.from_json(header["architecture"])
             name, self_test = str(header["name"]), str(header["self_test"])
             card = dict(header["card"])
             _check_sizes(architecture)
@@ -173,93 +170,10 @@ def unseal(data: bytes, *versions: int) -> tuple[dict[str, Any], bytes]:
     return header, data[_PREFIX.size + length : -4]
 
 
-def _check_sizes(a: mgcf.Architecture) -> None:
+def _check_sizes(a: Architecture) -> None:
     """Refuse sizes that no release ever wrote."""
     limits = ((a.dim, _MAX_DIM), (a.blocks, _MAX_BLOCKS), (a.hidden, _MAX_HIDDEN))
     sizes = (*limits, (a.mixtures, _MAX_MIXTURES))
     is_possible = all(1 <= size <= limit for size, limit in sizes)
-    if not (is_possible and 0 <= a.copies <= len(mgcf.COPIED) and a.deep in (0, 1)):
+    if not (is_possible and 0 <= a.copies <= len(COPIED) and a.deep in (0, 1)):
         raise FormatError(f"model file: impossible network sizes {a}")
-
-
-# --- network <-> tensors -----------------------------------------------------------------------
-
-GridLayer = mgcf.Linear | mgcf.CausalConv | mgcf.DepthwiseConv
-
-
-def _layers(net: mgcf.MGCF) -> Iterator[tuple[str, nn.Module]]:
-    for name, module in net.named_modules():
-        if isinstance(module, GridLayer | mgcf.BasePredictor):
-            yield name, module
-
-
-def _mask(layer: nn.Module) -> torch.Tensor:
-    """Return what a layer's weight is multiplied with: causal taps of kernels, else 1."""
-    if isinstance(layer, mgcf.Linear):
-        return torch.ones(())
-    return causal.mask(strict=not isinstance(layer, mgcf.DepthwiseConv))
-
-
-def quantise(net: mgcf.MGCF) -> Tensors:
-    """Return the integers of a network in training mode."""
-    tensors: Tensors = {}
-    for name, layer in _layers(net):
-        if isinstance(layer, mgcf.BasePredictor):
-            tensors[f"{name}.weight"] = _base_mantissas(layer).to(torch.int16).cpu().numpy()
-        elif isinstance(layer, GridLayer):
-            masked = layer.weight.detach() * _mask(layer)
-            exponents = grid.row_exponents(masked)
-            mantissa = grid.quantise_rows(masked, exponents)
-            bias = grid.snap_bias(layer.bias.detach() * mgcf.UNIT) * 2.0**grid.STEP_BITS
-            tensors[f"{name}.weight"] = mantissa.to(torch.int8).cpu().numpy()
-            tensors[f"{name}.exponent"] = exponents.to(torch.int8).cpu().numpy()
-            tensors[f"{name}.bias"] = bias.to(torch.int32).cpu().numpy()
-    return tensors
-
-
-def _base_mantissas(layer: mgcf.BasePredictor) -> torch.Tensor:
-    """Return the kernel (C, C, 4, 7) of a base predictor in training mode, in steps."""
-    mantissas = (layer.on_grid().detach() * 2.0**mgcf.BASE_BITS).round()
-    channels, kernel = len(mantissas), torch.zeros_like(layer.weight)
-    taps = mantissas.view(channels, -1, channels)
-    for number, (row, column) in enumerate(causal.taps(strict=True)):
-        kernel[:, :, row, column] = taps[:, number]
-    return kernel
-
-
-def build(model: ModelFile) -> mgcf.MGCF:
-    """Return the coding network of a model file, every exactness bound proven."""
-    net = mgcf.MGCF(model.architecture).eval().requires_grad_(False)
-    for name, layer in _layers(net):
-        if isinstance(layer, mgcf.BasePredictor):
-            mantissa = _tensor(model, f"{name}.weight", layer.weight.shape)
-            layer.weight.copy_(mantissa * _mask(layer) * 2.0**-mgcf.BASE_BITS)
-            grid.check_bounds(name, layer.weight, None)
-        elif isinstance(layer, GridLayer):
-            _load_layer(model, name, layer)
-    return net
-
-
-def _load_layer(model: ModelFile, name: str, layer: GridLayer) -> None:
-    mantissa = _tensor(model, f"{name}.weight", layer.weight.shape)
-    if mantissa.min() < -grid.WEIGHT:
-        raise FormatError(f"model layer {name}: a weight is off the grid")
-    exponents = _tensor(model, f"{name}.exponent", layer.weight.shape[:1])
-    bias = _tensor(model, f"{name}.bias", layer.bias.shape)
-    if exponents.min() < grid.MIN_EXPONENT or exponents.max() > grid.MAX_EXPONENT:
-        raise FormatError(f"model layer {name}: a weight exponent is off the grid")
-    scale = torch.exp2(exponents).view(-1, *[1] * (layer.weight.dim() - 1))
-    layer.weight.copy_(mantissa * scale * _mask(layer))
-    layer.bias.copy_(bias * (grid.STEP / mgcf.UNIT))
-    if isinstance(layer, mgcf.DepthwiseConv):
-        layer.mask.copy_(_mask(layer))
-    carried = grid.STREAM_LIMIT if name.endswith(("project", "contract")) else 0.0
-    grid.check_bounds(name, layer.weight, layer.bias * mgcf.UNIT, carried=carried)
-
-
-def _tensor(model: ModelFile, name: str, shape: torch.Size) -> torch.Tensor:
-    array = model.tensors.get(name)
-    if array is None or array.shape != tuple(shape):
-        held = None if array is None else array.shape
-        raise FormatError(f"model tensor {name}: expected shape {tuple(shape)}, found {held}")
-    return torch.from_numpy(array.astype(np.float32))

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archiver.codec.inference import engine
-from archiver.codec.model import batches, devices, mgcf, model_file
+from archiver.codec.model import batches, devices, frozen, mgcf, model_file
 from archiver.codec.model.batches import Batch, Shown
-from archiver.codec.model.grid import WEIGHT
+from archiver.codec.model.limits import WEIGHT
 from archiver.codec.model.model_file import Integers, Tensors
 from archiver.codec.tuning.optimisers import Optimiser, rate
 
@@ -74,7 +74,7 @@ def tune(
         "steps": run.steps,
         "tiles": len(tiles),
     }
-    return _tested(replace(file, name=name, tensors=model_file.quantise(net), card=card))
+    return _tested(replace(file, name=name, tensors=frozen.quantise(net), card=card))
 
 
 def rounded(model: bytes, base: bytes, step: int) -> bytes:
@@ -117,7 +117,7 @@ def _to_multiples(values: NDArray[np.float64], step: int) -> NDArray[np.float64]
 
 def _tested(file: model_file.ModelFile) -> bytes:
     """Return the file with the self-test of its network."""
-    return replace(file, self_test=engine.digest_of(model_file.build(file))).to_bytes()
+    return replace(file, self_test=engine.digest_of(file)).to_bytes()
 
 
 _TIMED = (1, 4)  # after the first step, which is slower, up to that one
@@ -128,7 +128,7 @@ class _Run:
 
     def __init__(self, file: model_file.ModelFile, budget: Budget, device: str) -> None:
         self.net = mgcf.MGCF(file.architecture)
-        self.net.load_state_dict(model_file.build(file).state_dict())
+        self.net.load_state_dict(frozen.build(file).state_dict())
         self.net.to(device).train()
         self.steps = 0
         self._device, self._budget = device, budget

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from archiver.codec.inference.engine import Engine
-from archiver.codec.model import devices, mgcf, mixture
+from archiver.codec.model import architecture, devices, mgcf, mixture
 from archiver.codec.model.adapter import (
     Adapter,
     Ranks,
@@ -70,7 +70,7 @@ class Pixels:
 
     def bits(self, net: mgcf.MGCF, weight: Tensor, bias: Tensor) -> Tensor:
         """Return the code length of all of them under a head; ``bias`` in units of 16 levels."""
-        outputs = F.linear(self.levels.float(), weight, bias * mgcf.UNIT)
+        outputs = F.linear(self.levels.float(), weight, bias * architecture.UNIT)
         return mixture.bits(outputs, self.base, self.coded, net.architecture).sum()
 
 
@@ -79,8 +79,9 @@ def pixels_of(engine: Engine, patches: Sequence[Shown]) -> list[Pixels]:
     parts: dict[str, list[Pixels]] = {}
     for patch in patches:
         batch = Batch.of([patch])
-        levels, base = (x.clone().flatten(0, -2) for x in engine.features(batch))
-        coded = _flat(batch.to(levels.device).coded(engine.net.architecture))
+        seen = (torch.from_numpy(x).to(engine.device) for x in engine.features(batch))
+        levels, base = (x.flatten(0, -2) for x in seen)
+        coded = _flat(batch.to(engine.device).coded(engine.sizes))
         parts.setdefault(batch.kind, []).append(Pixels(batch.kind, levels, base, coded))
     return [_joined(batches) for batches in parts.values()]
 
@@ -97,7 +98,7 @@ class Learned:
     ranks: Ranks
     before: float
     share: float
-    sizes: mgcf.Architecture
+    sizes: architecture.Architecture
 
     @property
     def adapter(self) -> Adapter:
@@ -128,7 +129,7 @@ def adapt(
     kept = _some(patches, rng)
     n_pixels, n_kept = (sum(tile.samples.size for tile in some) for some in (patches, kept))
     stands_for = n_pixels / max(1, n_kept)
-    ranks, sizes = Ranks(0, 0, rank), engine.net.architecture
+    ranks, sizes = Ranks(0, 0, rank), engine.sizes
     with devices.training(engine.threads):
         runs = [
             _Run(engine.net, pixels, ranks, scale * stands_for, rng)

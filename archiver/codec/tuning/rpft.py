@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import functional_call
 
-from archiver.codec.model import batches, devices, mgcf
+from archiver.codec.model import architecture, batches, devices, mgcf
 from archiver.codec.model.adapter import (
     KERNEL,
     Adapter,
@@ -188,7 +188,7 @@ class _Trainer:
 class _Objective:
     """The bits of patches under a network with increments."""
 
-    def __init__(self, sizes: mgcf.Architecture, ranks: Ranks, device: str) -> None:
+    def __init__(self, sizes: architecture.Architecture, ranks: Ranks, device: str) -> None:
         self.net = mgcf.MGCF(sizes).requires_grad_(False).to(device).train()
         self._device = torch.device(device)
         self._starts = {n: s.to(device) for n, s in starts(sizes, ranks).items()}

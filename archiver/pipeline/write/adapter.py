@@ -167,7 +167,7 @@ def _fitted(fit: _Fit) -> Iterator[tuple[bytes, tuple[float, ...]]]:
 
     engine, scale = fit.engine, fit.scale
     patches = [patch for plane in fit.planes for patch in Shown.of(plane).cut(rpft.PATCH)]
-    ranks = Ranks(*_ranks(scale * fit.n_bytes, engine.net.architecture.dim))
+    ranks = Ranks(*_ranks(scale * fit.n_bytes, engine.sizes.dim))
     most = OUT_OF_REACH * 8.0 * fit.n_bytes
     seconds = fit.effort.seconds or math.inf
     first = heads.adapt(engine, patches, ranks.head, scale=scale, most_bits=most, seconds=seconds)
@@ -186,7 +186,7 @@ def _fitted_in_all_layers(
 
     engine, scale, seconds = fit.engine, fit.scale, fit.effort.seconds or math.inf
     n_passes = fit.effort.passes or _passes(len(patches))
-    rate = RATE / engine.net.architecture.dim
+    rate = RATE / engine.sizes.dim
     passes: list[rpft.Pass] = []
     adapter = rpft.adapt(
         engine.net,
@@ -195,7 +195,7 @@ def _fitted_in_all_layers(
         passes.append,
         first,
         scale=scale,
-        device=str(engine.device),
+        device=engine.device,
         threads=engine.threads,
     )
     if not adapter.is_zero:

@@ -73,7 +73,7 @@ def draft(
     if alternative.is_settled or not engines or (len(engines) == 1 and not effort):
         return Draft(plan)
     pixels = effort.sample_pixels if effort else model_choice.LEAST_PIXELS
-    images, is_deep = source.parsed.images, engines[0].deep is not None
+    images, is_deep = source.parsed.images, engines[0].has_high_depth
     learnable = model_choice.learnable_tiles(images, places, deep=is_deep)
     sampled = Draft(plan, effort, is_large=source.is_large)
     if source.is_large:
