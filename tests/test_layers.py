@@ -30,7 +30,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 # or beside.  It holds inside every folder that is named here, for imports of types, too.
 FLOORS: dict[str, str] = {
     "": "cli > report > jobs training > pipeline > sources codec archive "
-    "> compiled image image_headers > errors",
+    "> compiled image image_headers native > errors",
     "archive": "check writer > reader recover > affected new_generation "
     "> assemble stored usage view > index salvage tasks "
     "> commit lock manifest model_files seen shard validate > records "
@@ -38,13 +38,12 @@ FLOORS: dict[str, str] = {
     "cli": "export info ls pack train unpack verify > options > output",
     "codec": "tiles > learned tuning > inference > transforms reference "
     "> model jpeg residue > classic entropy > ids",
-    "codec/inference": "high_depth_tiles > engine > cpu > cpu_high_depth > cpu_wavefront "
-    "> matmul > kernels wavefront",
-    "codec/inference/kernels": "wavefront > counts high_depth layers > arrays rounding",
+    "codec/inference": "high_depth_tiles > engine > native wavefront",
     "codec/jpeg": "tile > payload > planes > blocks > baseline contexts "
     "> context_mixing huffman t81",
-    "codec/model": "adapter > batches frequencies model_delta pretrained > mixture model_file "
-    "> mgcf > adapter_record causal devices grid high_depth",
+    "codec/model": "adapter frozen > batches frequencies layers model_delta pretrained "
+    "> mixture model_file > mgcf > adapter_record causal devices grid high_depth "
+    "> architecture limits tables taps",
     "codec/reference": "high_depth > decoder > range_coder",
     "codec/transforms": "chain > ordered > order_search > order_forms > ordinals "
     "> delta from_jpeg orientation pieces repeated scale_offset",
@@ -54,6 +53,7 @@ FLOORS: dict[str, str] = {
     "generation ledger retry > cluster present restored tally work "
     "> events hard_links model_tuning plan restore shares spec",
     "jobs/cluster": "local remote > pool > members > clients knock outcome probe",
+    "native": "library > build",
     "pipeline": "write read > engines globs key_tiles known_content tiling",
     "pipeline/read": "open_archive > restore > windows > decode > tile_cache "
     "> output_files stored_tile",
@@ -171,10 +171,10 @@ def test_each_library_has_one_door() -> None:
 
 
 def test_what_is_imported_is_declared() -> None:
-    """Every library that the package imports is a dependency, or of the extra `plot`."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = project["optional-dependencies"]
-    asked = [*project["dependencies"], *extras["plot"]]
+    """Every library that the package imports is declared: one it needs, `plot` or its build."""
+    whole = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project, build = whole["project"], whole["build-system"]["requires"]
+    asked = [*project["dependencies"], *project["optional-dependencies"]["plot"], *build]
     declared = {re.split(r"[<>=~!]", line)[0].replace("-", "_") for line in asked}
     libraries = {name.split(".")[0] for path in MODULES for name in imported(parse(path))}
     libraries -= {"archiver", *sys.stdlib_module_names}

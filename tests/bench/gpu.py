@@ -22,9 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from archiver.codec.inference import cpu, matmul, wavefront
+from archiver.codec.inference import wavefront
 from archiver.codec.inference.engine import Engine, digest_of, self_test_digest
-from archiver.codec.model import frozen, mgcf, model_file, pretrained
+from archiver.codec.inference.native import NativeCoder
+from archiver.codec.model import frozen, model_file, pretrained
+from archiver.native import library
 
 SECONDS = {"exactness": 100, "speed": 90, "train": 460}
 Options = argparse.Namespace
@@ -45,16 +47,16 @@ def photograph(side: int, seed: int) -> np.ndarray:
 
 
 def outputs_digest(coder: Any, tiles: np.ndarray) -> str:
-    with torch.inference_mode():
-        outputs, base = coder.predict(tiles)
+    outputs, base = coder.predict(tiles)
     state = hashlib.sha256()
     for values in (outputs * 1024, base):
-        state.update(values.cpu().numpy().astype("<i4").tobytes())
+        state.update(values.astype("<i4").tobytes())
     return state.hexdigest()[:16]
 
 
-def coders(net: mgcf.MGCF, device: str) -> dict[str, Callable[[], Any]]:
-    """Return every way to compute with a network, by name."""
+def coders(file: model_file.ModelFile, device: str) -> dict[str, Callable[[], Any]]:
+    """Return every way to compute with a model, by name."""
+    net = frozen.build(file)
 
     def on_device(tf32: bool) -> Callable[[], Any]:
         def make() -> Any:
@@ -66,11 +68,10 @@ def coders(net: mgcf.MGCF, device: str) -> dict[str, Callable[[], Any]]:
         return make
 
     ways = {
-        "cpu float32": lambda: cpu.CpuCoder(net, torch.float32),
         f"{device} tensors": on_device(False),
     }
-    if matmul.has_int8():
-        ways["cpu int8"] = lambda: cpu.CpuCoder(net, torch.int8)
+    for name in library.supported():
+        ways[f"cpu {name}"] = lambda name=name: NativeCoder(file, library.load(name))
     if device != "cpu":
         ways[f"{device} TF32"] = on_device(True)
     return ways
@@ -83,12 +84,10 @@ def exactness(options: Options) -> dict[str, Any]:
     batches += [] if options.quick else [(1, 256), (24, 256), (1, 512), (3, 512)]
     for name in pretrained.names():
         file = model_file.ModelFile.from_bytes(pretrained.load(name))
-        net = frozen.build(file)
         expected: dict[str, str] = {}
-        for way, make in coders(net, options.device).items():
+        for way, make in coders(file, options.device).items():
             coder = make()
-            deep = cpu.CpuCoder(net, torch.float32)
-            results = {"self-test": self_test_digest(coder, deep)}
+            results = {"self-test": self_test_digest(coder, NativeCoder(file, library.core()))}
             if results["self-test"] != file.self_test:
                 found["faults"].append(f"{name}: {way}: self-test")
             for n, side in batches:
@@ -112,7 +111,7 @@ def exactness(options: Options) -> dict[str, Any]:
             decoded = engine.decode(payloads[0], [t.shape for t in tiles])
             if not all(map(np.array_equal, decoded, tiles)):
                 found["faults"].append(f"{name}: {engine.device} does not decode")
-        assert digest_of(net) == file.self_test
+        assert digest_of(file) == file.self_test
     return found
 
 

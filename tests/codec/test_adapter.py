@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.codec.inference import matmul
 from archiver.codec.inference.engine import Engine
 from archiver.codec.model import pretrained
 from archiver.codec.model.adapter import Adapter, Ranks, factor_shapes
@@ -21,6 +20,7 @@ from archiver.codec.model.batches import Shown
 from archiver.codec.reference import decoder
 from archiver.codec.tuning import factors, rpft
 from archiver.errors import ArchiverError, FormatError, IntegrityError
+from archiver.native import library
 
 RANKS = (Ranks(2, 1), Ranks(1, 0, 2))
 
@@ -84,7 +84,7 @@ def test_an_adapter_of_zeros_costs_a_byte_a_factor_and_changes_nothing(
 def test_every_coder_builds_the_same_adapted_network(
     model: bytes, ranks: Ranks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the CPU multiplies, and NumPy in float64, an adapted tile is one and the same."""
+    """The core, tensors, and NumPy in float64, an adapted tile is one and the same."""
     engine = Engine.open(model, device="cpu")
     adapter = random_adapter(engine, 7, ranks).to_bytes()
     tile = picture(2, 24, 31)
@@ -92,7 +92,7 @@ def test_every_coder_builds_the_same_adapted_network(
     assert [payload] != engine.encode([tile])
     reader = decoder.ReferenceModel.from_bytes(model).adapted(adapter)
     np.testing.assert_array_equal(decoder.decode(payload, tile.shape, reader), tile)
-    monkeypatch.setattr(matmul, "has_int8", lambda: False)
+    monkeypatch.setattr(library, "instruction_set", lambda: None)
     floats = Engine.open(model, device="cpu").adapted(adapter)
     np.testing.assert_array_equal(floats.decode([payload], [tile.shape])[0], tile)
 

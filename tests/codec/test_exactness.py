@@ -7,17 +7,20 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import make_vectors
 import numpy as np
 import pytest
 import torch
 
-from archiver.codec.inference import cpu, matmul, wavefront
+from archiver.codec.inference import engine, wavefront
 from archiver.codec.inference.engine import Engine
+from archiver.codec.inference.native import NativeCoder
 from archiver.codec.model import architecture, frozen, mgcf, model_file, pretrained
 from archiver.codec.reference import decoder
-from archiver.errors import IntegrityError, ParityError
+from archiver.errors import IntegrityError, MachineError, ParityError
+from archiver.native import library
 from archiver.training.export import export
 
 MODELS = ["tiny", "copying", *pretrained.names()]
@@ -58,37 +61,37 @@ def without_onednn() -> Iterator[None]:
             yield
 
 
-def encode_in_batches(engine: Engine, tiles: list[np.ndarray], size: int) -> list[bytes]:
-    return [p for i in range(0, len(tiles), size) for p in engine.encode(tiles[i : i + size])]
+def encode_in_batches(opened: Engine, tiles: list[np.ndarray], size: int) -> list[bytes]:
+    return [p for i in range(0, len(tiles), size) for p in opened.encode(tiles[i : i + size])]
 
 
 def test_encoding_ignores_threads_batches_order_and_kernels(model: bytes) -> None:
     """One digest for 1, 2 and 8 threads, batches of 1, 7 and 64, with and without oneDNN."""
-    engine, tiles = Engine.open(model, device="cpu"), make_tiles()
-    expected = digest(encode_in_batches(engine, tiles, 1))
+    opened, tiles = Engine.open(model, device="cpu"), make_tiles()
+    expected = digest(encode_in_batches(opened, tiles, 1))
     for n_threads in (1, 2, 8):
         for size in (7, 64):
-            engine.threads = n_threads
-            assert digest(encode_in_batches(engine, tiles, size)) == expected
+            opened.threads = n_threads
+            assert digest(encode_in_batches(opened, tiles, size)) == expected
     with without_onednn():
-        assert digest(engine.encode(tiles)) == expected
+        assert digest(opened.encode(tiles)) == expected
     order = np.random.default_rng(0).permutation(len(tiles))
-    shuffled = engine.encode([tiles[i] for i in order])
+    shuffled = opened.encode([tiles[i] for i in order])
     assert digest([shuffled[i] for i in np.argsort(order)]) == expected
 
 
 def test_decoding_ignores_threads_batches_order_and_kernels(model: bytes) -> None:
     """Every configuration decodes what another one encoded."""
-    engine, tiles = Engine.open(model, device="cpu"), make_tiles()
-    payloads, shapes = engine.encode(tiles), [t.shape for t in tiles]
+    opened, tiles = Engine.open(model, device="cpu"), make_tiles()
+    payloads, shapes = opened.encode(tiles), [t.shape for t in tiles]
 
     def check(indices: list[int]) -> None:
-        decoded = engine.decode([payloads[i] for i in indices], [shapes[i] for i in indices])
+        decoded = opened.decode([payloads[i] for i in indices], [shapes[i] for i in indices])
         for i, tile in zip(indices, decoded, strict=True):
             np.testing.assert_array_equal(tile, tiles[i])
 
     for n_threads, size in ((1, 70), (2, 7), (8, 64)):
-        engine.threads = n_threads
+        opened.threads = n_threads
         for i in range(0, len(tiles), size):
             check(list(range(i, min(i + size, len(tiles)))))
     with without_onednn():
@@ -100,21 +103,21 @@ def test_decoding_ignores_threads_batches_order_and_kernels(model: bytes) -> Non
 
 def test_numpy_reference_decodes_what_torch_encoded(model: bytes) -> None:
     """The reference decoder, which shares no model code with torch, finds the same samples."""
-    engine = Engine.open(model, device="cpu")
+    opened = Engine.open(model, device="cpu")
     reader = decoder.ReferenceModel.from_bytes(model)
     for tile in make_tiles()[:24]:
-        (payload,) = engine.encode([tile])
+        (payload,) = opened.encode([tile])
         np.testing.assert_array_equal(decoder.decode(payload, tile.shape, reader), tile)
 
 
 def test_limits_are_kept_by_every_decoder() -> None:
     """Where every limit of the network is reached, wavefront, tensors and NumPy agree."""
     model, payload = (VECTORS / f"saturated.{kind}" for kind in ("model", "tile"))
-    engine = Engine.open(model.read_bytes(), device="cpu")
-    (samples,) = engine.decode([payload.read_bytes()], [(9, 10, 3)])
+    opened = Engine.open(model.read_bytes(), device="cpu")
+    (samples,) = opened.decode([payload.read_bytes()], [(9, 10, 3)])
     digest = (VECTORS / "saturated.sha256").read_text().strip()
     assert hashlib.sha256(samples.tobytes()).hexdigest() == digest
-    assert engine.encode([samples]) == [payload.read_bytes()]
+    assert opened.encode([samples]) == [payload.read_bytes()]
     reader = decoder.ReferenceModel.from_bytes(model.read_bytes())
     again = decoder.decode(payload.read_bytes(), (9, 10, 3), reader)
     np.testing.assert_array_equal(again, samples)
@@ -132,117 +135,115 @@ def test_float64_agrees_with_float32(model: bytes) -> None:
     assert (outputs.double() - wide_outputs).abs().max() <= 1
 
 
+def all_coders(model: bytes) -> list[engine.Coder]:
+    """The core on every instruction set of this machine, and tensors."""
+    file = model_file.ModelFile.from_bytes(model)
+    cores = [library.load(name) for name in library.supported()]
+    natives = [NativeCoder(file, core) for core in cores if core is not None]
+    return [wavefront.TensorCoder(frozen.build(file)), *natives]
+
+
+def test_the_core_is_built_and_used() -> None:
+    """An installation has the core; without it the tests below would compare nothing."""
+    assert "portable" in library.supported()
+    assert isinstance(Engine.open(pretrained.load(pretrained.SMALL)).coder, NativeCoder)
+
+
 def test_all_coders_make_the_same_bits(model: bytes) -> None:
-    """Loops in int8, loops in float32 and tensors: one prediction, one payload, any decoder."""
-    net = frozen.build(model_file.ModelFile.from_bytes(model))
-    kinds = [torch.float32, *([torch.int8] if matmul.has_int8() else [])]
-    coders = [wavefront.TensorCoder(net), *(cpu.CpuCoder(net, kind) for kind in kinds)]
-    with torch.inference_mode():
-        for tile in make_tiles()[:16]:
-            results = [coder.predict(tile[None]) for coder in coders]
-            for outputs, base in results[1:]:
-                assert torch.equal(outputs, results[0][0])
-                assert torch.equal(base, results[0][1])
-            (payload,) = coders[0].encode(tile[None])
-            for coder in coders:
-                assert coder.encode(tile[None]) == [payload]
-                (decoded,) = coder.decode([payload], [tile.shape[:2]], tile.shape[2])
-                np.testing.assert_array_equal(decoded, tile)
+    """Every instruction set and tensors: one prediction, one payload, any decoder."""
+    coders = all_coders(model)
+    for tile in make_tiles()[:16]:
+        results = [coder.predict(tile[None]) for coder in coders]
+        levels = [coder.features(tile[None])[0] for coder in coders]
+        for (outputs, base), level in zip(results[1:], levels[1:], strict=True):
+            np.testing.assert_array_equal(outputs, results[0][0])
+            np.testing.assert_array_equal(base, results[0][1])
+            np.testing.assert_array_equal(level, levels[0])
+        (payload,) = coders[0].encode(tile[None])
+        for coder in coders:
+            assert coder.encode(tile[None]) == [payload]
+            (decoded,) = coder.decode([payload], [tile.shape[:2]], tile.shape[2])
+            np.testing.assert_array_equal(decoded, tile)
 
 
-@pytest.fixture(params=["_int_mm", "mm"])
-def product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each of the matrix products that a CPU may use; the test breaks it."""
-    name: str = request.param
-    if name == "_int_mm" and not matmul.has_int8():
-        pytest.skip("this processor has no int8 products")
-    if name == "mm":
-        monkeypatch.setattr(matmul, "has_int8", lambda: False)
-    return name
-
-
-def test_inexact_product_is_refused(
-    model: bytes, product: str, monkeypatch: pytest.MonkeyPatch
+def test_tensors_take_over_where_there_is_no_core(
+    model: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A matrix product whose results round to 12 bits fails the self-test."""
-    break_products(monkeypatch, lambda out: out.copy_((out * (1 + 2**-12)).round()))
+    """The same bits; only time is lost."""
+    expected = Engine.open(model, device="cpu").encode(make_tiles()[:4])
+    monkeypatch.setattr(library, "instruction_set", lambda: None)
+    slow = Engine.open(model, device="cpu")
+    assert isinstance(slow.coder, wavefront.TensorCoder)
+    assert slow.encode(make_tiles()[:4]) == expected
+    if slow.has_high_depth:
+        with pytest.raises(MachineError, match="native core"):
+            slow.encode_high_depth([np.zeros((4, 4), np.uint16)])
+
+
+@pytest.mark.parametrize("spoil", [lambda x: (x * (1 + 2**-12)).round(), lambda x: x + (x == 7)])
+def test_inexact_results_are_refused(
+    model: bytes, spoil: Callable[[np.ndarray], np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outputs rounded to 12 bits, or one in many a step off, fail the self-test of every way."""
+    for kind in (NativeCoder, wavefront.TensorCoder):
+        exact = kind.predict
+
+        def wrong(self: engine.Coder, tiles: np.ndarray, exact: Any = exact) -> tuple[Any, Any]:
+            outputs, base = exact(self, tiles)
+            return spoil(outputs), base
+
+        monkeypatch.setattr(kind, "predict", wrong)
     with pytest.raises(ParityError, match="does not compute the exact bits"):
         Engine.open(model, device="cpu")
 
 
-def test_one_wrong_sum_in_a_thousand_is_refused(
-    tiny_model: bytes, product: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Even one output in a thousand that is off by the smallest step is noticed."""
+def test_a_way_that_fails_is_replaced_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong decoder is a fault of the machine, whatever it raises: tensors take over."""
+    model = pretrained.load(pretrained.SMALL)
+    expected = Engine.open(model, device="cpu").encode(make_tiles()[:2])
 
-    def off_by_one_step(out: torch.Tensor) -> None:
-        out.view(-1)[::1000] += 1
+    def wrong(self: NativeCoder, *args: object) -> list[np.ndarray]:
+        raise IntegrityError("stream does not decode")
 
-    break_products(monkeypatch, off_by_one_step)
-    with pytest.raises(ParityError):
-        Engine.open(tiny_model, device="cpu")
-
-
-def test_int8_that_fails_is_replaced_by_float32(
-    model: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A processor whose int8 products saturate still codes, in float32, the same bits."""
-    expected = Engine.open(model, device="cpu").encode(make_tiles()[:4])
-    monkeypatch.setattr(matmul, "has_int8", lambda: True)
-    exact = torch.mm
-
-    def saturated(x: torch.Tensor, y: torch.Tensor, *, out: torch.Tensor) -> None:
-        out.copy_(exact(x.float(), y.float()).clamp(-(2**12), 2**12))
-
-    monkeypatch.setattr(torch, "_int_mm", saturated)
-    engine = Engine.open(model, device="cpu")
-    assert isinstance(engine.coder, cpu.CpuCoder)
-    assert engine.coder.kind == torch.float32
-    assert engine.encode(make_tiles()[:4]) == expected
+    monkeypatch.setattr(NativeCoder, "decode", wrong)
+    replaced = Engine.open(model, device="cpu")
+    assert isinstance(replaced.coder, wavefront.TensorCoder)
+    assert replaced.encode(make_tiles()[:2]) == expected
 
 
-def test_a_decoder_that_fails_is_given_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong wavefront is a fault of the machine, whatever it raises: float32 takes over."""
-    monkeypatch.setattr(matmul, "has_int8", lambda: True)
-    exact = cpu.CpuCoder.decode
-
-    def wrong(self: cpu.CpuCoder, *args: object) -> list[np.ndarray]:
-        if self.kind == torch.int8:
-            raise IntegrityError("stream does not decode")
-        return exact(self, *args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(cpu.CpuCoder, "decode", wrong)
-    engine = Engine.open(pretrained.load(pretrained.SMALL), device="cpu")
-    assert isinstance(engine.coder, cpu.CpuCoder)
-    assert engine.coder.kind == torch.float32
-
-
-def test_a_network_one_unit_wide_codes_in_int8() -> None:
-    """Products with a single column read their operands' strides: they must be right."""
-    if not matmul.has_int8():
-        pytest.skip("this processor has no int8 products")
-    net = mgcf.MGCF(architecture.Architecture(dim=1, blocks=1))
-    coding = frozen.build(model_file.ModelFile.from_bytes(export(net, "thin", {})))
-    tile = make_tiles()[1][None]
-    with torch.inference_mode():
-        outputs, _ = cpu.CpuCoder(coding, torch.int8).predict(tile)
-        assert torch.equal(outputs, wavefront.TensorCoder(coding).predict(tile)[0])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        architecture.Architecture(dim=1, blocks=1),
+        architecture.Architecture(dim=8, blocks=2, hidden=1, mixtures=1, copies=0),
+        architecture.Architecture(dim=40, blocks=1, hidden=3, mixtures=4, copies=1),
+    ],
+)
+def test_networks_of_odd_sizes(sizes: architecture.Architecture) -> None:
+    """Widths that fill no vector, one component, no copies: padding changes nothing."""
+    torch.manual_seed(3)
+    model = export(mgcf.MGCF(sizes), "odd", {})
+    coders = all_coders(model)
+    for tile in make_tiles()[1:5]:
+        payloads = {coder.encode(tile[None])[0] for coder in coders}
+        assert len(payloads) == 1
+        for coder in coders:
+            (decoded,) = coder.decode([*payloads], [tile.shape[:2]], tile.shape[2])
+            np.testing.assert_array_equal(decoded, tile)
 
 
-def break_products(
-    monkeypatch: pytest.MonkeyPatch, spoil: Callable[[torch.Tensor], object]
-) -> None:
-    """Let ``spoil`` change the result of every matrix product."""
-
-    def broken(exact: Callable[..., torch.Tensor]) -> Callable[..., None]:
-        def product(x: torch.Tensor, y: torch.Tensor, *, out: torch.Tensor) -> None:
-            exact(x, y, out=out)
-            spoil(out)
-
-        return product
-
-    for name in ("mm", "_int_mm"):
-        monkeypatch.setattr(torch, name, broken(getattr(torch, name)))
+def test_damaged_streams_end(tiny_model: bytes) -> None:
+    """Whatever the words say, a tile of the right shape comes back, or an IntegrityError."""
+    rng = np.random.default_rng(11)
+    opened, tile = Engine.open(tiny_model, device="cpu"), make_tiles()[1]
+    (payload,) = opened.encode([tile])
+    for _ in range(300):
+        words = np.frombuffer(payload, "<u4").copy()
+        words[rng.integers(len(words))] ^= np.uint32(1 << rng.integers(32))
+        cut = words[: rng.integers(len(words) + 1)].tobytes()
+        with contextlib.suppress(IntegrityError):
+            (decoded,) = opened.decode([cut], [tile.shape])
+            assert decoded.shape == tile.shape
 
 
 @pytest.mark.gpu
@@ -254,7 +255,7 @@ def test_cuda_and_cpu_make_the_same_bits(model: bytes, *, tf32: bool) -> None:
         Engine.open(model, device="cuda"),
         make_tiles(),
     )
-    assert gpu.device.type == "cuda"
+    assert gpu.device.startswith("cuda")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     payloads = cpu.encode(tiles)
     assert digest(gpu.encode(tiles)) == digest(payloads)

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 
 from archiver.codec import tiles
 from archiver.codec.ids import TileCodec
-from archiver.codec.inference import cpu, high_depth_tiles, matmul
+from archiver.codec.inference import high_depth_tiles
 from archiver.codec.inference.engine import Engine
-from archiver.codec.model import architecture, frozen, mixture, model_file, pretrained
+from archiver.codec.inference.native import NativeCoder
+from archiver.codec.model import architecture, mixture, model_file, pretrained
 from archiver.codec.model.high_depth import MAX_SHIFT, Window
 from archiver.codec.reference import decoder, high_depth
 from archiver.errors import ArchiverError, IntegrityError
+from archiver.native import library
 
 
 @lru_cache
@@ -65,13 +67,14 @@ def test_planes_of_all_kinds_decode_in_one_call() -> None:
 @pytest.mark.parametrize("copies", [0, 2])
 @pytest.mark.parametrize("name", ["12 bit", "16 bit, full range", "a multiple", "one column"])
 def test_the_reference_reads_what_the_fast_coder_writes(name: str, copies: int) -> None:
-    """Whatever the CPU multiplies; NumPy in float64 shares no code with it."""
+    """On every instruction set; NumPy in float64 shares no code with it."""
     model = make_vectors.tiny_model(copies)
-    net, samples = frozen.build(model_file.ModelFile.from_bytes(model)), CASES[name]
+    file, samples = model_file.ModelFile.from_bytes(model), CASES[name]
     window = Window.of(samples)
-    kinds = [torch.float32] + [torch.int8] * matmul.has_int8()
+    cores = [core for core in map(library.load, library.supported()) if core]
     streams = {
-        cpu.CpuCoder(net, kind).encode_high_depth(window.values(samples), window) for kind in kinds
+        NativeCoder(file, core).encode_high_depth([window.values(samples)], [window])[0]
+        for core in cores
     }
     assert len(streams) == 1
     payload = window.to_bytes() + streams.pop()
@@ -96,8 +99,8 @@ def test_the_network_that_trains_is_the_network_that_codes() -> None:
         window = Window.of(samples)
         units = torch.from_numpy(window.units(window.values(samples)))[None, ..., None]
         outputs, base = net(units, architecture.HIGH_DEPTH)
-        fast, fast_base = engine().deep.predict_high_depth(window.values(samples), window)
-        np.testing.assert_array_equal(outputs.flatten(0, 2).numpy(), fast)
+        fast, fast_base = engine().coder.predict_high_depth(window.values(samples), window)
+        np.testing.assert_array_equal(outputs[0].numpy(), fast)
         np.testing.assert_array_equal(base[0, ..., 0].numpy(), fast_base)
 
 

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-import torch
 from PIL import Image
 
 from archiver.archive import usage as disk
-from archiver.codec.inference import matmul
+from archiver.codec.inference.native import NativeCoder
+from archiver.codec.inference.wavefront import TensorCoder
 from archiver.errors import ParityError, UsageError
 from archiver.jobs import cluster, run
 from archiver.jobs.spec import PackSettings
+from archiver.native import library
 from archiver.pipeline import engines, open_archive
 from archiver.pipeline.write import finish, source_file
 from archiver.sources import Format, parse
@@ -103,14 +104,16 @@ def test_a_machine_that_is_not_exact_is_not_called_a_damaged_archive(
 ) -> None:
     """A failed self-test while reading is a ParityError, exit code 14; no shard is blamed."""
     vector = Path(__file__).parents[1] / "vectors" / "archive-v1-by-0.1.0" / "example.archive"
-    exact = torch.mm
+    exact = NativeCoder.predict
 
-    def rounded(x: torch.Tensor, y: torch.Tensor, *, out: torch.Tensor) -> None:
-        out.copy_((exact(x, y) * (1 + 2**-12)).round())
+    def rounded(self: NativeCoder, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        outputs, base = exact(self, tiles)
+        return (outputs * (1 + 2**-12)).round(), base
 
     engines.of_model.cache_clear()
-    monkeypatch.setattr(matmul, "has_int8", lambda: False)
-    monkeypatch.setattr(torch, "mm", rounded)
+    monkeypatch.setattr(library, "usable", lambda: ("portable",))
+    monkeypatch.setattr(NativeCoder, "predict", rounded)
+    monkeypatch.setattr(TensorCoder, "predict", rounded)
     with pytest.raises(ParityError):
         open_archive(vector).entry("ramp.bmp").read()
     with pytest.raises(ParityError):

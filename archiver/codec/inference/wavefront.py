@@ -240,9 +240,9 @@ class _Layer:
         weight, self.bias = block.depthwise.on_grid()
         self.block = block
         self.taps = skewed_taps(strict=False)
-        taps = causal.tap_weights(weight[:, 0], strict=False).t().unsqueeze(1)
+        by_tap = causal.tap_weights(weight[:, 0], strict=False).t().unsqueeze(1)
         # one copy per tile: the inner loop then runs over tiles and channels at once
-        self.weight = taps.expand(-1, tiles, -1).contiguous()  # (taps, tiles, dim)
+        self.weight = by_tap.expand(-1, tiles, -1).contiguous()  # (taps, tiles, dim)
         self.ring = _Ring(height, tiles, weight.shape[0], weight.device)
 
     def step(self, group: int, first: int, h: Tensor, inside: Tensor | None) -> Tensor:
@@ -338,9 +338,9 @@ class Wavefront:
 
     def _neighbours(self, seen: Tensor) -> Tensor:
         """Return the samples that may be copied, (J, rows, tiles, C), out of all taps' planes."""
-        taps = seen.unflatten(-1, (len(self.taps), -1))
+        by_tap = seen.unflatten(-1, (len(self.taps), -1))
         copied = [taps.tap_index(*at) for at in architecture.COPIED[: self.sizes.copies]]
-        seen_now: Tensor = taps[..., copied, : self.channels]
+        seen_now: Tensor = by_tap[..., copied, : self.channels]
         return seen_now.movedim(-2, 0)
 
     def _decode_samples(

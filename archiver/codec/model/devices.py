@@ -14,10 +14,24 @@ _DEFAULT = 128 << 10
 
 
 def n_gpus() -> int:
-    """Return how many CUDA devices this process may use; opens none of them."""
+    """Return how many CUDA devices this process may use; opens none of them.
+
+    Without a driver there is none, and torch, which takes seconds to import, is not asked.
+    """
+    if not _has_driver():
+        return 0
     import torch
 
     return int(torch.cuda.device_count()) if torch.version.cuda else 0
+
+
+def _has_driver() -> bool:
+    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
 
 
 def has_bfloat16(device: str) -> bool:
