@@ -8,7 +8,7 @@ All that the coding network computes is a whole number of steps (FORMAT.md, "Exa
 
 A float32 sum of multiples of ``STEP`` is exact, in every order, with or without FMA, as long as
 no partial sum exceeds ``2**24`` steps.  :func:`row_bounds` computes the largest possible partial
-sum of every row; :func:`check_bounds` refuses weights that could exceed it.  Operands of at most 8
+sum of every row; `layers.check_bounds` refuses weights that could exceed it.  Operands of at most 8
 significant bits also survive TF32, bfloat16 and int8 matrix units unchanged.
 """
 
