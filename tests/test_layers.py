@@ -53,7 +53,7 @@ FLOORS: dict[str, str] = {
     "generation ledger retry > cluster present restored tally work "
     "> events hard_links model_tuning plan restore shares spec",
     "jobs/cluster": "local remote > pool > members > clients knock outcome probe",
-    "native": "library > build",
+    "native": "library > arrays build",
     "pipeline": "write read > engines globs key_tiles known_content tiling",
     "pipeline/read": "open_archive > restore > windows > decode > tile_cache "
     "> output_files stored_tile",
@@ -64,9 +64,9 @@ FLOORS: dict[str, str] = {
     "sources": "gzipped > detached_header > jpeg metaimage nrrd tiff "
     "> bitmap dicom jp2 jpeg_ls mgh nifti npy tiff_stacks volumes > segmented > lerc png "
     "> deflate jpeg2000 xz > cursor notes zstd > bit_packing contract nearest opaque quiet",
-    "sources/deflate": "settings > plan > matches > bitstream > trees",
+    "sources/deflate": "settings > plan > matches > bitstream",
     "sources/dicom": "deflated > file > frames > native > header",
-    "sources/jpeg2000": "plan > packets throughput > codestream wavelet > blocks",
+    "sources/jpeg2000": "plan > packets throughput > codestream wavelet > blocks > styles",
     "sources/lerc": "segment > plan > walk > blocks huffman > bits blob",
     "sources/segmented": "find_recipes > planes streams > segments > encodings rows "
     "> asides geometry jpeg_frames jpeg_tile orders runs strips",

@@ -58,9 +58,9 @@ def required() -> ctypes.CDLL:
     found = core()
     if found is None:
         raise MachineError(
-            "this needs the native core, which was not built when archiver was installed, or is "
-            f"switched off ({ENVIRONMENT}={OFF}); install archiver again with pip, which brings "
-            "the compiler (ziglang)"
+            f"expected the native core in {FOLDER}, found none that this machine can run, or"
+            f" {ENVIRONMENT}={OFF}; unset that, or reinstall archiver with pip, whose build"
+            " requirement ziglang compiles it"
         )
     return found
 

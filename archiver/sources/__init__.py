@@ -30,7 +30,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from archiver.errors import SourceError, UsageError
+from archiver.errors import MachineError, SourceError, UsageError
 from archiver.image import Image, Samples
 from archiver.sources import (
     bitmap,
@@ -127,7 +127,9 @@ def parse(path: Path, *, fidelity: Fidelity = Fidelity.BYTES) -> ParsedFile:
     Raises
     ------
     SourceError
-        If the file cannot be read.  Nothing else: content never raises.
+        If the file cannot be read.
+    MachineError
+        If this machine lacks the native core, and the file needs it.  Content never raises.
     """
     try:
         with path.open("rb") as file:
@@ -200,6 +202,8 @@ def _parse_as(
     except Exception as error:  # whatever a decoder raises on damaged content
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the system; decoders raise OSError, too
+        if isinstance(error, MachineError):
+            raise  # the native core is missing: that says nothing of the file
         note = notes.of(error, format.label, str(path))
         return ParsedFile(Format.OPAQUE, (), b"", note, digest, size, digest, Fidelity.BYTES)
     note = notes.steady(parts.note, str(path))

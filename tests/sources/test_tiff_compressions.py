@@ -20,7 +20,7 @@ from archiver.errors import IntegrityError
 from archiver.sources import Format, ParsedFile, parse, rebuild
 from archiver.sources.contract import Unsupported
 from archiver.sources.lerc import segment as lerc_segment
-from archiver.sources.lerc.segment import Outer
+from archiver.sources.lerc.blob import Outer
 from archiver.sources.xz import plan as xz_plan
 from archiver.sources.zstd import plan as zstd_plan
 

@@ -4,7 +4,6 @@ What an encoder decided is predicted, and only the exceptions are kept: no libra
 for the bytes, today or later.
 
 - ``bitstream``: the bits of a stream, read into tokens and written
-- ``trees``: the Huffman codes that zlib makes of given counts
 - ``matches``: which token an encoder takes at a position, probably
 - ``plan``: the plan of a stream, and the stream of a plan
 - ``settings``: streams of zlib and libdeflate by their parameters; else a plan

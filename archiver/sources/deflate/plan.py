@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from archiver.sources.contract import LAYOUT_VERSION
 from archiver.sources.cursor import Cursor
-from archiver.sources.deflate import bitstream, matches, trees
-from archiver.sources.deflate.matches import Effort
+from archiver.sources.deflate import bitstream, matches
+from archiver.sources.deflate.matches import Effort, Exceptions
 
 EFFORTS: tuple[Effort, ...] = (
     (128, 3, 128, 258, 32506),  # zlib 6
@@ -52,7 +52,6 @@ _MAX_STORED = 0xFFFF  # bytes of a stored block
 _BITS_PER_BYTE = 16  # at most: 15 for a literal, 48 for a match of three bytes
 Bytes = NDArray[np.uint8]
 Contexts = NDArray[np.uint16]
-Exceptions = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -219,7 +218,7 @@ def _unpack(cursor: Cursor, size: int) -> tuple[Effort, Bytes, NDArray[Any], Exc
     stored = blocks[blocks[:, bitstream.TYPE] == bitstream.STORED, bitstream.COUNT]
     if (stored > _MAX_STORED).any() or counts.sum(dtype=np.uint64) > size:
         raise cursor.damaged(f"blocks of {size} bytes", "longer ones")
-    if bits.max() > trees.MAX_HEADER_BITS:
+    if bits.max() > bitstream.MAX_HEADER_BITS:
         raise cursor.damaged("headers of blocks", f"one of {bits.max()} bits")
     if not 0 <= 8 * n_header - int(bits.sum(dtype=np.uint64)) < 8:
         raise cursor.damaged("the bits of all headers", n_header)

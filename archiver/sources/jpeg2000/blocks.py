@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archiver.compiled import compiled
+from archiver.sources.jpeg2000.styles import CAUSAL, RESET, SYMBOLS
 
 Ints = NDArray[np.int32]
 Bytes = NDArray[np.uint8]
@@ -29,7 +30,6 @@ class Band(IntEnum):
     HH = 3
 
 
-RESET, CAUSAL, SYMBOLS = 0x02, 0x08, 0x20  # block styles, as COD states them
 _STRIPE = 4
 _SIGN, _REFINE, _RUN, _UNIFORM, _CONTEXTS = 9, 14, 17, 18, 19
 # of the MQ coder: registers, where its last byte is, state and likelier symbol of every context

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from archiver.sources.contract import Unsupported
-from archiver.sources.jpeg2000 import blocks
+from archiver.sources.jpeg2000.styles import CAUSAL, RESET, SYMBOLS
 
 SOC, SOT, SOD, EOC = 0xFF4F, 0xFF90, 0xFF93, 0xFFD9
 SOP, EPH = 0xFF91, 0xFF92  # within tiles
 _SIZ, _COD, _CAP = 0xFF51, 0xFF52, 0xFF50
 _PLAIN = {0xFF5C, 0xFF64, 0xFF63, 0xFF55, 0xFF57, 0xFF58}  # QCD, COM, CRG, TLM, PLM, PLT
-_STYLES = blocks.RESET | blocks.CAUSAL | 0x10 | blocks.SYMBOLS  # 0x10 says how a block ends
+_STYLES = RESET | CAUSAL | 0x10 | SYMBOLS  # 0x10 says how a block ends
 _HIGH_THROUGHPUT = 0x40  # style of blocks
 _PRECINCTS, _SOP, _EPH = 1, 2, 4  # of the style of coding
 _MAX_BITS = 16

@@ -1,4 +1,7 @@
-"""The head of a LERC blob: sizes, type, error, which pixels are valid, how it goes on."""
+"""The head of a LERC blob: sizes, type, error, which pixels are valid, how it goes on.
+
+And what is around a blob: it may be compressed once more.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,14 @@ _MASK_END = -32768
 _MAX_BLOCK, _MAX_PIXELS = 32, 1 << 28
 LOSSLESS = 0.5  # the error of integers that are kept
 Mask = NDArray[np.bool_]
+
+
+class Outer(IntEnum):
+    """What a blob is compressed by; on-disk ids, append only."""
+
+    NONE = 0
+    ZLIB = 1
+    ZSTD = 2
 
 
 class Mode(IntEnum):

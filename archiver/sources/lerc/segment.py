@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from enum import IntEnum
 
 import imagecodecs
 import numpy as np
@@ -19,18 +18,10 @@ from archiver.sources.cursor import Cursor, pack_blob
 from archiver.sources.deflate import settings as deflate_settings
 from archiver.sources.lerc import plan
 from archiver.sources.lerc.bits import Bytes
-from archiver.sources.lerc.blob import Blob
+from archiver.sources.lerc.blob import Blob, Outer
 from archiver.sources.zstd import plan as zstd_plan
 
 _HEAD_BYTES = 256  # a blob is so much larger than its samples, at most, and a seventh of them
-
-
-class Outer(IntEnum):
-    """What a blob is compressed by; on-disk ids, append only."""
-
-    NONE = 0
-    ZLIB = 1
-    ZSTD = 2
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """How the bytes of a strip or tile are encoded: found in a file, and replayed.
 
 For every encoding there are fixed rules, in loops of our own or by a plan.  zlib, libdeflate and
-OpenJPH are programs of others: they are asked for known answers before replay.
+OpenJPH are programs of others: they are asked for known answers before replay.  Loops that Numba
+compiles are imported where a segment needs them: that takes seconds, and few files do.
 """
 
 from __future__ import annotations
@@ -21,12 +22,9 @@ from archiver.sources.bit_packing import Bytes
 from archiver.sources.contract import Unsupported
 from archiver.sources.cursor import Cursor
 from archiver.sources.deflate import settings as deflate_settings
-from archiver.sources.jpeg2000 import plan as jpeg2000_plan
-from archiver.sources.lerc import segment as lerc_segment
+from archiver.sources.lerc.blob import Outer
 from archiver.sources.segmented import jpeg_frames, orders, runs, strips
 from archiver.sources.segmented.orders import Order
-from archiver.sources.xz import plan as xz_plan
-from archiver.sources.zstd import plan as zstd_plan
 
 _LZMA_MEMORY = 192 << 20  # bytes that its dictionary may take: the largest preset needs 65 MiB
 
@@ -107,9 +105,9 @@ PLAIN, JPEG = Recipe(Encoding.PLAIN), Recipe(Encoding.JPEG)
 FRAMES = (Compression.JPEG_LOSSLESS, Compression.JPEG_LS)
 RLE = {Compression.RLE_8: 1, Compression.RLE_16: 2, Compression.RLE_32: 4}  # bytes of a sample
 LERC = {
-    Compression.LERC: lerc_segment.Outer.NONE,
-    Compression.LERC_DEFLATE: lerc_segment.Outer.ZLIB,
-    Compression.LERC_ZSTD: lerc_segment.Outer.ZSTD,
+    Compression.LERC: Outer.NONE,
+    Compression.LERC_DEFLATE: Outer.ZLIB,
+    Compression.LERC_ZSTD: Outer.ZSTD,
 }
 ZSTD = (Compression.ZSTD, Compression.ZSTD_OLD)
 ORDERS = {
@@ -124,6 +122,7 @@ WITH_PLAN = (
     *_ORDER_OF,
 )
 CODESTREAMS = (Compression.JPEG_2000, Compression.JPEG_2000_RGB, Compression.JPEG_2000_YCBCR)
+_PLANNED = (*CODESTREAMS, *ZSTD, Compression.LZMA, *LERC)  # by loops that Numba compiles
 JPEG_SCAN, RUNS = Recipe(Encoding.JPEG_SCAN), Recipe(Encoding.RUNS)
 JPEG_FRAME = Recipe(Encoding.JPEG_FRAME)
 JPEG_2000 = Recipe(Encoding.JPEG_2000)
@@ -149,6 +148,8 @@ def decode(compression: Compression, stored: bytes, n_bytes: int) -> tuple[bytes
     elif compression in RLE:
         raw = runs.decode_frame(stored, n_bytes, RLE[compression])
     elif compression in CODESTREAMS:
+        from archiver.sources.jpeg2000 import plan as jpeg2000_plan
+
         raw = jpeg2000_plan.decode(stored).tobytes()
     elif compression is Compression.LZW:
         raw = bytes(imagecodecs.lzw_decode(stored, out=n_bytes))
@@ -157,6 +158,8 @@ def decode(compression: Compression, stored: bytes, n_bytes: int) -> tuple[bytes
     elif compression is Compression.LZMA:
         raw = lzma.LZMADecompressor(memlimit=_LZMA_MEMORY).decompress(stored, n_bytes)
     elif compression in LERC:
+        from archiver.sources.lerc import segment as lerc_segment
+
         raw = lerc_segment.decode(stored, LERC[compression], n_bytes)
     elif compression in ZSTD:
         raw = zstandard.ZstdDecompressor().stream_reader(stored).read(n_bytes)
@@ -193,33 +196,41 @@ def find(
         return _runs(runs.find_strip(rows, stored)) if compression is Compression.PACKBITS else None
     if compression in RLE:
         return _runs(runs.find_frame(rows, stored, RLE[compression]))
-    if compression in CODESTREAMS:
+    if compression in _PLANNED:
         try:
-            plan = jpeg2000_plan.find(rows, stored)
+            return _planned(compression, rows, stored)
         except Unsupported:
             if hint is None:  # the first segment tells what the others are
                 raise
             return None
-        return Match(JPEG_2000, len(stored), plan) if plan else None
-    if compression in ZSTD:
-        frame = zstd_plan.make(rows.tobytes(), stored)
-        return Match(Recipe(Encoding.ZSTD), frame.used, frame.plan) if frame else None
-    if compression is Compression.LZMA:
-        stream = xz_plan.make(rows.tobytes(), stored)
-        return Match(Recipe(Encoding.LZMA), stream.used, stream.plan) if stream else None
-    if compression in LERC:
-        try:
-            segment = lerc_segment.make(rows, stored, LERC[compression])
-        except Unsupported:
-            if hint is None:  # the first segment tells what the others are
-                raise
-            return None
-        return Match(Recipe(Encoding.LERC), segment.used, segment.plan) if segment else None
     made = deflate_settings.find(rows.tobytes(), stored[:used], hint.settings if hint else None)
     if made is None:
         return None
     encoding = Encoding.PLANNED if made.plan else Encoding.ZLIB
     return Match(Recipe(encoding, made.settings), used, made.plan)
+
+
+def _planned(compression: Compression, rows: Bytes, stored: bytes) -> Match | None:
+    """Return the plan of a segment whose loops Numba compiles; Unsupported: of no such kind."""
+    if compression in CODESTREAMS:
+        from archiver.sources.jpeg2000 import plan as jpeg2000_plan
+
+        plan = jpeg2000_plan.find(rows, stored)
+        return Match(JPEG_2000, len(stored), plan) if plan else None
+    if compression in ZSTD:
+        from archiver.sources.zstd import plan as zstd_plan
+
+        frame = zstd_plan.make(rows.tobytes(), stored)
+        return Match(Recipe(Encoding.ZSTD), frame.used, frame.plan) if frame else None
+    if compression is Compression.LZMA:
+        from archiver.sources.xz import plan as xz_plan
+
+        stream = xz_plan.make(rows.tobytes(), stored)
+        return Match(Recipe(Encoding.LZMA), stream.used, stream.plan) if stream else None
+    from archiver.sources.lerc import segment as lerc_segment
+
+    segment = lerc_segment.make(rows, stored, LERC[compression])
+    return Match(Recipe(Encoding.LERC), segment.used, segment.plan) if segment else None
 
 
 def _ordered(compression: Compression, rows: Bytes, stored: bytes) -> Match | None:
@@ -259,18 +270,31 @@ def replay(recipe: Recipe, rows: Bytes, told: bytes = b"") -> bytes:
         return deflate_settings.replay(rows.tobytes(), deflate_settings.Made(recipe.settings, told))
     if recipe.encoding is Encoding.RUNS:
         return runs.replay(rows, told)
-    if recipe.encoding is Encoding.ZSTD:
-        return zstd_plan.replay(rows.tobytes(), told)
-    if recipe.encoding is Encoding.LZMA:
-        return xz_plan.replay(rows.tobytes(), told)
-    if recipe.encoding is Encoding.LERC:
-        return lerc_segment.replay(rows, told)
-    if recipe.encoding is Encoding.JPEG_2000:
-        try:
-            return jpeg2000_plan.replay(rows, told)
-        except Unsupported as error:  # of a stream that no writer had a plan of
-            raise IntegrityError(f"{error}; the archive is damaged") from error
-    return _ENCODERS[recipe.encoding](rows)
+    if recipe.encoding in _ENCODERS:
+        return _ENCODERS[recipe.encoding](rows)
+    return _replanned(recipe.encoding, rows, told)
+
+
+def _replanned(encoding: Encoding, rows: Bytes, plan: bytes) -> bytes:
+    """Encode rows (R, bytes) by a plan whose loops Numba compiles."""
+    if encoding is Encoding.ZSTD:
+        from archiver.sources.zstd import plan as zstd_plan
+
+        return zstd_plan.replay(rows.tobytes(), plan)
+    if encoding is Encoding.LZMA:
+        from archiver.sources.xz import plan as xz_plan
+
+        return xz_plan.replay(rows.tobytes(), plan)
+    if encoding is Encoding.LERC:
+        from archiver.sources.lerc import segment as lerc_segment
+
+        return lerc_segment.replay(rows, plan)
+    from archiver.sources.jpeg2000 import plan as jpeg2000_plan
+
+    try:
+        return jpeg2000_plan.replay(rows, plan)
+    except Unsupported as error:  # of a stream that no writer had a plan of
+        raise IntegrityError(f"{error}; the archive is damaged") from error
 
 
 _ENCODERS: dict[Encoding, Callable[[Bytes], bytes]] = {

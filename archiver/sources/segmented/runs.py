@@ -14,17 +14,19 @@ needs no library (FORMAT.md, "Plan of runs"), little-endian:
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import product
-from typing import Any
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from archiver.compiled import compiled
+from archiver.native import library
+from archiver.native.arrays import address
 from archiver.sources.bit_packing import Bytes
 from archiver.sources.contract import LAYOUT_VERSION, Unsupported
 from archiver.sources.cursor import Cursor, pack_blob
@@ -48,6 +50,10 @@ class Rule:
     starts: int
     ends: int
     row: int
+
+    def numbers(self) -> ctypes.Array[ctypes.c_int64]:
+        """Return it as the native core takes it (runs.c)."""
+        return (ctypes.c_int64 * 3)(self.starts, self.ends, self.row)
 
 
 @dataclass(frozen=True)
@@ -130,11 +136,11 @@ def _find(
     values, data, at = _planes(rows, len(places)), np.frombuffer(stored, np.uint8), 0
     before, controls = [], []
     for start in starts:
-        packets, count, end = _packets(data, start, values.shape[1])
+        packets, end = _packets(data, start, values.shape[1])
         if end < 0 or start < at:
             return None
         before.append(stored[at:start])
-        controls.append(packets[:count])
+        controls.append(packets)
         at = end
     most = at // _SHARE + more
     plans = []
@@ -142,7 +148,7 @@ def _find(
         rule, planes = Rule(least, ends, row), []
         for place, gap, firsts in zip(places, before, controls, strict=True):
             room = most // _EXCEPTION_BYTES + 1  # more would be too many
-            numbers = _exceptions(values[place], firsts, least, ends, row, room)
+            numbers = _exceptions(values[place], firsts, rule, room)
             planes.append(Plane(place, gap, numbers, firsts[numbers]))
         plans.append(_pack(rule, planes))
     best = min(plans, key=len)
@@ -161,8 +167,7 @@ def replay(rows: Bytes, plan: bytes) -> bytes:
     for plane in planes:
         if plane.place >= len(planes):
             raise cursor.damaged(f"one of {len(planes)} planes", plane.place)
-        told = plane.numbers, plane.firsts
-        size = _written(values[plane.place], *told, rule.starts, rule.ends, rule.row, out)
+        size = _written(values[plane.place], plane, rule, out)
         if size < 0:
             raise cursor.damaged("packets that end with the plane", "others")
         parts += [plane.before, out[:size].tobytes()]
@@ -174,94 +179,70 @@ def _planes(rows: Bytes, n: int) -> Bytes:
     return np.ascontiguousarray(rows.reshape(-1, n).T)
 
 
-@compiled
-def _count(control: int) -> int:
-    """Return how many bytes of its plane a packet gives, by its first byte."""
-    return control + 1 if control < _MOST else 257 - control
+# --- loops, in the native core -------------------------------------------------------------------
 
 
-@compiled
-def _packets(stored: Bytes, at: int, n: int) -> Any:
-    """Return the first bytes of the packets that give ``n`` bytes, how many, where they end.
+def _packets(stored: Bytes, at: int, n: int) -> tuple[Bytes, int]:
+    """Return the first bytes of the packets that give ``n`` bytes, and where they end.
 
     They end at -1 if there are no such packets.
     """
     controls = np.empty(min(n, max(0, stored.size - at)), np.uint8)
-    done = count = 0
-    while done < n:
-        if at >= stored.size or stored[at] == _MOST:
-            return controls, count, -1
-        control = int(stored[at])
-        controls[count] = control
-        count += 1
-        done += _count(control)
-        at += control + 2 if control < _MOST else 2
-    return controls, count, at if done == n and at <= stored.size else -1
+    count = ctypes.c_int64()
+    end: int = _core().archiver_runs_packets(
+        *(address(stored, np.uint8), stored.size, at, n),
+        *(address(controls, np.uint8), ctypes.byref(count)),
+    )
+    return controls[: count.value], end
 
 
-@compiled
-def _predicted(plane: Bytes, p: int, starts: int, ends: int, row: int) -> Any:
-    """Return the first byte of the packet that a simple encoder would begin at ``p``."""
-    end = min(plane.size, (p // row + 1) * row) if row else plane.size
-    run = 1
-    while run < _MOST and p + run < end and plane[p + run] == plane[p]:
-        run += 1
-    if run >= starts:
-        return 257 - run
-    first, same = p + 1, 1  # of the bytes after p, where those equal to the latest begin
-    for q in range(p + 2, min(end, p + _MOST + ends - 1)):
-        first, same = (first, same + 1) if plane[q] == plane[q - 1] else (q, 1)
-        if same == ends:
-            return min(first - p, _MOST) - 1
-    return min(end - p, _MOST) - 1
-
-
-@compiled
-def _exceptions(
-    plane: Bytes, controls: Bytes, starts: int, ends: int, row: int, room: int
-) -> NDArray[np.int64]:
+def _exceptions(plane: Bytes, controls: Bytes, rule: Rule, room: int) -> NDArray[np.int64]:
     """Return the numbers of the packets that are not predicted, the first ``room`` of them."""
     numbers = np.empty(min(room, controls.size), np.int64)
-    p = count = 0
-    for number in range(controls.size):
-        control = int(controls[number])
-        if control != _predicted(plane, p, starts, ends, row):
-            numbers[count] = number
-            count += 1
-            if count == room:
-                break
-        p += _count(control)
+    count = _core().archiver_runs_exceptions(
+        *(address(plane, np.uint8), plane.size, address(controls, np.uint8), controls.size),
+        *(rule.numbers(), address(numbers, np.int64), numbers.size),
+    )
     return numbers[:count]
 
 
-@compiled
-def _written(
-    plane: Bytes,
-    numbers: NDArray[np.int64],
-    firsts: Bytes,
-    starts: int,
-    ends: int,
-    row: int,
-    out: Bytes,
-) -> Any:
+def _written(values: Bytes, plane: Plane, rule: Rule, out: Bytes) -> int:
     """Write the packets of a plane to ``out``; return their size, -1 if they do not end with it."""
-    p = number = told = size = 0
-    while p < plane.size:
-        if told < numbers.size and numbers[told] == number:
-            control = int(firsts[told])
-            told += 1
-        else:
-            control = _predicted(plane, p, starts, ends, row)
-        count = _count(control)
-        if control == _MOST or p + count > plane.size:
-            return -1
-        out[size] = control
-        copied = count if control < _MOST else 1
-        out[size + 1 : size + 1 + copied] = plane[p : p + copied]
-        size += 1 + copied
-        p += count
-        number += 1
-    return size if told == numbers.size else -1
+    if out.size < 2 * values.size:
+        raise ValueError("less room than packets of one byte take")
+    numbers, firsts = plane.numbers, plane.firsts
+    size: int = _core().archiver_runs_written(
+        *(address(values, np.uint8), values.size),
+        *(address(numbers, np.int64), address(firsts, np.uint8), min(numbers.size, firsts.size)),
+        *(rule.numbers(), address(out, np.uint8)),
+    )
+    return size
+
+
+@cache
+def _core() -> ctypes.CDLL:
+    core = library.required()
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    numbers = ctypes.POINTER(number)
+    core.archiver_runs_packets.argtypes = (pointer, number, number, number, pointer, numbers)
+    core.archiver_runs_exceptions.argtypes = (
+        *(pointer, number, pointer, number),
+        *(numbers, pointer, number),
+    )
+    core.archiver_runs_written.argtypes = (
+        *(pointer, number, pointer, pointer, number),
+        *(numbers, pointer),
+    )
+    for function in (
+        core.archiver_runs_packets,
+        core.archiver_runs_exceptions,
+        core.archiver_runs_written,
+    ):
+        function.restype = number
+    return core
+
+
+# --- the bytes of a plan -------------------------------------------------------------------------
 
 
 def _pack(rule: Rule, planes: Sequence[Plane]) -> bytes:
