@@ -42,7 +42,7 @@ def test_tiff_needs_no_compiler(tmp_path: Path, compression: str | None) -> None
 def test_bitmap_needs_no_compiler(tmp_path: Path) -> None:
     """A file without compression."""
     Image.fromarray(PIXELS).save(tmp_path / "image.bmp")
-    assert_light(tmp_path / "image.bmp", "BMP")
+    assert_light(tmp_path / "image.bmp", "bitmap")
 
 
 def test_png_needs_no_compiler(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The native core: the loops that time is spent in, in C, built when the package is installed.
 
 ``src/`` holds the C, one topic a file; `build` compiles it, once for every instruction set that is
-told apart; `library` loads the best one that this processor has.  Where there is none, nothing is
-lost but time: `archiver.codec.inference.wavefront` codes with tensors, the other loops in Numba.
+told apart; `library` loads the best one that this processor has.  Where there is none,
+`archiver.codec.inference.wavefront` codes with tensors, which takes longer; files whose streams
+need loops of the core are refused (`library.required`).
 """
