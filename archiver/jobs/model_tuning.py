@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 MAX_STEPS = 2000
 MIN_STEPS = 40
 MIN_SECONDS = 5.0
+STEP_PIXELS = 1 << 13  # that a step learns from (codec.tuning.archive_model)
 TIME_SHARE = 5  # of the time that coding takes, one part of so many is for the model
 CODING_PER_ENCODING = 2.2  # the time of coding, decoding included, to that of encoding alone
+LEARNING_PER_ENCODING = 12  # the time to learn from a pixel, at least, to that of encoding it
 HOPED_GAIN = 0.1
 WORSE = 1.03  # than what the models were made for: then a new one is considered
 ROUNDINGS = (1, 2, 4)  # of mantissas, tried while they make the whole smaller
@@ -103,7 +105,8 @@ class _Tuning:
         coding_s = self._sample.pixels * per_pixel * CODING_PER_ENCODING / self._task.parallel
         steps, seconds = self._budget(coding_s)
         self._facts["coding_seconds"] = round(coding_s, 1)
-        if seconds < MIN_SECONDS and self._task.seconds is None:
+        learning_s = MIN_STEPS * STEP_PIXELS * per_pixel * LEARNING_PER_ENCODING
+        if seconds < max(MIN_SECONDS, learning_s) and self._task.seconds is None:
             return self._result("coding takes too short a time to tune a model in a part of it")
         return self._make_all(steps, seconds, best)
 

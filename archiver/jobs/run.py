@@ -69,7 +69,7 @@ class _Pack:
         self._started = time.monotonic()
         self._source = source
         self._on_event = on_event
-        by_profile = pretrained.LARGE if settings.adapts else pretrained.SMALL
+        by_profile = pretrained.LARGE if settings.adapts else pretrained.SMALLEST
         model = settings.model or by_profile
         self._model_name = Path(model).stem
         self._model = pretrained.load(model)

@@ -37,6 +37,18 @@ def of_model(model: bytes, base: bytes | None, threads: int | None) -> Engine:
     return Engine.open(_whole(model, base), threads=threads or 1)
 
 
+def scout(engine: Engine) -> Engine:
+    """Return a quick engine that finds out what ``engine`` would take too long to: it, or another.
+
+    It codes nothing that is kept.
+    """
+    from archiver.codec.model import pretrained
+
+    small = of_model(pretrained.load(pretrained.SMALLEST), None, engine.threads)
+    needs_high_depth = engine.has_high_depth and not small.has_high_depth
+    return engine if needs_high_depth or small.sizes.dim >= engine.sizes.dim else small
+
+
 @lru_cache(maxsize=_ADAPTED)
 def adapted(archive: Path, sha256: bytes, adapter: bytes, threads: int | None) -> Engine:
     """Return the engine of a model in ``archive`` with the increments of an adapter."""

@@ -29,7 +29,7 @@ from archiver.errors import IntegrityError, MachineError, ParityError
 from archiver.native import library
 
 if TYPE_CHECKING:
-    from archiver.codec.model.batches import Batch
+    from archiver.codec.model.batches import Shown
     from archiver.codec.model.mgcf import MGCF
 
 log = logging.getLogger(__name__)
@@ -148,12 +148,17 @@ class Engine:
         """Whether the model has a port for samples of more than 8 bits."""
         return bool(self.sizes.deep)
 
-    def features(self, batch: Batch) -> tuple[NDArray[np.int8], Float32]:
-        """Return what the head sees of a batch, (N, H, W, dim), and its base predictions."""
-        if batch.kind == architecture.HIGH_DEPTH:  # in units, which the core does not take
-            levels, base = self.net.features(batch.samples, batch.kind)
-            return levels.numpy().astype(np.int8), base.numpy()
-        return self.coder.features(batch.samples.numpy().astype(np.uint8))
+    def features(self, shown: Shown) -> tuple[NDArray[np.int8], Float32]:
+        """Return what the head sees of a part of an image, (H, W, dim), and its base predictions.
+
+        These are (H, W, C).
+        """
+        if shown.window is None:
+            levels, base = self.coder.features(shown.samples[None])
+            return levels[0], base[0]
+        values = shown.window.values_of(shown.samples[..., 0])
+        levels, base = self._high_depth().features_high_depth(values, shown.window)
+        return levels, base[..., None]
 
     def encode(self, tiles: Sequence[Uint8]) -> list[bytes]:
         """Return one payload per tile (H, W, C); tiles may differ in shape.

@@ -54,7 +54,7 @@ def _signatures() -> dict[str, tuple[Any, list[Any]]]:
         "tile_predict": (i, [p, i, p, i, i, p, p, p]),
         "deep_encode": (long, [p, p, p, p, i, i, p]),
         "deep_decode": (i, [p, p, p, p, size, p, i, i]),
-        "deep_predict": (i, [p, p, p, i, i, p, p]),
+        "deep_predict": (i, [p, p, p, i, i, p, p, p]),
     }
 
 
@@ -209,15 +209,30 @@ class NativeCoder:
 
     def predict_high_depth(self, values: Values, window: Window) -> tuple[Float32, Float32]:
         """Return outputs (H, W, n_outputs) and base predictions (H, W) of numbers (H, W)."""
+        _, base, outputs = self._predict_high_depth(values, window, with_outputs=True)
+        return outputs, base
+
+    def features_high_depth(
+        self, values: Values, window: Window
+    ) -> tuple[NDArray[np.int8], Float32]:
+        """Return what the head sees, (H, W, dim), and base predictions of numbers (H, W)."""
+        levels, base, _ = self._predict_high_depth(values, window, with_outputs=False)
+        return levels, base
+
+    def _predict_high_depth(
+        self, values: Values, window: Window, *, with_outputs: bool
+    ) -> tuple[NDArray[np.int8], Float32, Float32]:
         numbers, seen = np.ascontiguousarray(values, np.int32), _window(window)
-        n_outputs = architecture.n_outputs(1, self.sizes)
-        base, outputs = (np.empty((*numbers.shape, *n), np.float32) for n in ((), (n_outputs,)))
+        n_outputs = architecture.n_outputs(1, self.sizes) if with_outputs else 0
+        levels = np.empty((*numbers.shape, self.sizes.dim), np.int8)
+        base = np.empty(numbers.shape, np.float32)
+        outputs = np.empty((*numbers.shape, n_outputs), np.float32)
         done = self._core.archiver_deep_predict(
             self._network, seen.ctypes.data, numbers.ctypes.data, *numbers.shape,
-            base.ctypes.data, outputs.ctypes.data,
+            base.ctypes.data, levels.ctypes.data, outputs.ctypes.data if n_outputs else None,
         )  # fmt: skip
         _check_done(done)
-        return outputs, base
+        return levels, base, outputs
 
     def _on_threads(self, work: Callable[[Job], Done], jobs: Sequence[Job]) -> list[Done]:
         """Do some work on each job; C leaves the interpreter to other threads meanwhile."""

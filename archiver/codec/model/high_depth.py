@@ -72,6 +72,12 @@ class Window:
         """Return numbers in units from the middle; exact."""
         return ((values - self.middle) * self.grain).astype(np.float32)
 
+    def values_of(self, units: NDArray[np.float32]) -> Values:
+        """Return the numbers that :meth:`units` was given."""
+        steps = np.rint(units / np.float32(self.grain)).astype(np.int32)
+        values: Values = steps + np.int32(self.middle)
+        return values
+
     def to_bytes(self) -> bytes:
         """Return the first bytes of a payload."""
         return _HEADER.pack(self.lowest, self.step, self.top, self.middle, self.shift)

@@ -264,29 +264,23 @@ API int archiver_deep_decode(
     return result;
 }
 
-/* Compute outputs (height, width, n_outputs) and base predictions (height, width) of numbers; -1 without memory. */
+/* Compute, of numbers, base predictions (height, width) and, where not NULL, what the head sees, levels (height, width,
+ * dim), and its outputs (height, width, n_outputs).  Returns 1, -1 without memory. */
 API int archiver_deep_predict(
     const Network *net, const Window *window, const int32_t *numbers, int height, int width, float *base,
-    float *outputs) {
+    int8_t *levels, float *outputs) {
     Deep d;
     int result = -1;
+    const LevelsOut seen = {&d.w, levels};
     if (deep_start(&d, net, NULL, window, height, width)) {
         result = 1;
         for (int t = 0; t < wavefront_groups(&d.w); t++) {
             const Group g = wavefront_group(&d.w, t);
             if (!g.lanes) continue;
             predict_base(&d, &g);
-            wavefront_pass(&d.w, &g, NULL, NULL);
+            wavefront_pass(&d.w, &g, levels ? wavefront_levels : NULL, &seen);
             values_of_group(&d, &g, numbers);
-            for (int lane = 0; lane < g.lanes; lane++) {
-                const int row = g.first + lane;
-                const size_t pixel = (size_t)row * width + g.group - 2 * row;
-                const Port *port = d.w.port;
-                const float *columns = d.w.outputs + (size_t)lane * port->head.columns;
-                base[pixel] = d.w.base[lane];
-                for (int i = 0; i < port->n_outputs; i++)
-                    outputs[pixel * port->n_outputs + i] = columns[port->column_of[i]];
-            }
+            wavefront_predictions(&d.w, &g, base, outputs);
             keep_group(&d, &g);
         }
     }

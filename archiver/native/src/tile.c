@@ -244,34 +244,6 @@ API int archiver_tile_decode(
 
 /* --- what the network says ----------------------------------------------------------------------- */
 
-typedef struct {
-    const Wavefront *w;
-    int8_t *levels; /* (height, width, dim) */
-} Features8;
-
-static void put_levels(void *context, const Group *g, int lane, int n, const level_t *levels) {
-    const Features8 *out = context;
-    const int dim = out->w->net->true_dim, stride = out->w->net->dim;
-    for (int i = 0; i < n; i++) {
-        const int row = g->first + lane + i, column = g->group - 2 * row;
-        int8_t *to = out->levels + ((size_t)row * out->w->width + column) * dim;
-        for (int k = 0; k < dim; k++) to[k] = (int8_t)((int)levels[i * stride + k] - LEVEL_ZERO);
-    }
-}
-
-static void put_predictions(const Wavefront *w, const Group *g, float *outputs, float *base) {
-    const Port *port = w->port;
-    for (int lane = 0; lane < g->lanes; lane++) {
-        const int row = g->first + lane, column = g->group - 2 * row;
-        const size_t pixel = (size_t)row * w->width + column;
-        const float *columns = w->outputs + (size_t)lane * port->head.columns;
-        for (int c = 0; c < port->channels; c++) base[pixel * port->channels + c] = w->base[lane * port->channels + c];
-        if (outputs)
-            for (int i = 0; i < port->n_outputs; i++)
-                outputs[pixel * port->n_outputs + i] = columns[port->column_of[i]];
-    }
-}
-
 /* Compute, of a tile, base predictions (height, width, channels) and, where not NULL, what the head sees, levels
  * (height, width, dim), and its outputs (height, width, n_outputs).  Returns 1, -1 without memory. */
 API int archiver_tile_predict(
@@ -281,12 +253,12 @@ API int archiver_tile_predict(
     if (!wavefront_start(&w, net, kind, NULL, height, width)) return -1;
     const int channels = w.port->channels;
     float *centred = malloc(sizeof(float) * height * channels);
-    Features8 seen = {&w, levels};
+    const LevelsOut seen = {&w, levels};
     for (int t = 0; centred && t < wavefront_groups(&w); t++) {
         const Group g = wavefront_group(&w, t);
         if (!g.lanes) continue;
-        wavefront_pass(&w, &g, levels ? put_levels : NULL, &seen);
-        put_predictions(&w, &g, outputs, base);
+        wavefront_pass(&w, &g, levels ? wavefront_levels : NULL, &seen);
+        wavefront_predictions(&w, &g, base, outputs);
         for (int lane = 0; lane < g.lanes; lane++) {
             const int row = g.first + lane, column = g.group - 2 * row;
             const uint8_t *sample = tile + ((size_t)row * width + column) * channels;

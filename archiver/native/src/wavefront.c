@@ -90,7 +90,7 @@ static void find_features(const Wavefront *w, const Group *g, int lane, Features
     }
 }
 
-void wavefront_pass(Wavefront *w, const Group *g, Sink sink, void *context) {
+void wavefront_pass(Wavefront *w, const Group *g, Sink sink, const void *context) {
     const Port *port = w->port;
     clear_ended(w, g);
     if (port != &w->net->ports[2]) { /* of more bits it was predicted before */
@@ -126,5 +126,27 @@ void wavefront_keep(Wavefront *w, const Group *g, const float *centred) {
             seen[2 * channels + c] = level_of(snapped(residual * (1.0f / 2)));
         }
         seen[3 * channels] = level_of(64);
+    }
+}
+
+void wavefront_levels(const void *levels_out, const Group *g, int lane, int n, const level_t *levels) {
+    const LevelsOut *out = levels_out;
+    const int dim = out->w->net->true_dim, stride = out->w->net->dim;
+    for (int i = 0; i < n; i++) {
+        const int row = g->first + lane + i, column = g->group - 2 * row;
+        int8_t *to = out->levels + ((size_t)row * out->w->width + column) * dim;
+        for (int k = 0; k < dim; k++) to[k] = (int8_t)((int)levels[i * stride + k] - LEVEL_ZERO);
+    }
+}
+
+void wavefront_predictions(const Wavefront *w, const Group *g, float *base, float *outputs) {
+    const Port *port = w->port;
+    for (int lane = 0; lane < g->lanes; lane++) {
+        const int row = g->first + lane, column = g->group - 2 * row;
+        const size_t pixel = (size_t)row * w->width + column;
+        const float *columns = w->outputs + (size_t)lane * port->head.columns;
+        for (int c = 0; c < port->channels; c++) base[pixel * port->channels + c] = w->base[lane * port->channels + c];
+        for (int i = 0; outputs && i < port->n_outputs; i++)
+            outputs[pixel * port->n_outputs + i] = columns[port->column_of[i]];
     }
 }

@@ -53,8 +53,18 @@ INLINE ptrdiff_t wavefront_place(const Wavefront *w, const Group *g, int lane) {
 
 /* Compute the outputs of a group; its base predictions, too, if it has 8 bits, else they are there.  `sink` is told of
  * what the head saw, chunk by chunk, if it is not NULL. */
-typedef void (*Sink)(void *context, const Group *g, int lane, int n, const level_t *levels);
-void wavefront_pass(Wavefront *w, const Group *g, Sink sink, void *context);
+typedef void (*Sink)(const void *context, const Group *g, int lane, int n, const level_t *levels);
+void wavefront_pass(Wavefront *w, const Group *g, Sink sink, const void *context);
+
+/* A sink that keeps what the head saw, (height, width, dim). */
+typedef struct {
+    const Wavefront *w;
+    int8_t *levels;
+} LevelsOut;
+void wavefront_levels(const void *levels_out, const Group *g, int lane, int n, const level_t *levels);
+
+/* Keep a group's base predictions (height, width, channels), and outputs (height, width, n_outputs) if not NULL. */
+void wavefront_predictions(const Wavefront *w, const Group *g, float *base, float *outputs);
 
 /* Keep the samples minus 128 (lanes, channels) of a group, and their planes. */
 void wavefront_keep(Wavefront *w, const Group *g, const float *centred);

@@ -22,34 +22,41 @@ if TYPE_CHECKING:
 
 SMALL, LARGE = 64, 128  # side of a crop at most
 CELL = 256  # side of a part of a tile that a crop is taken from
-SMALL_PIXELS, LARGE_PIXELS = 1 << 14, 1 << 16  # of all crops
+SMALL_PIXELS, LARGE_PIXELS = 1 << 14, 1 << 16  # of all crops that the scout looks at
+JUDGED_PIXELS = 1 << 15  # of those that the model itself codes
 _MANY = 1 << 20  # crops that a large file has
 KEPT = 3  # sides that are looked at in large crops
-LEAST_GAIN = 0.001  # of the bytes; less may be chance
-SURE_GAIN = 0.01  # of the bytes of one or a few crops: then all of the tiles gain
+LEAST_GAIN = 0.003  # of the bytes; less may be chance
 
 
-def find(tiles: Sequence[Samples], engine: Engine, *, is_whole: bool = True) -> Orientations:
+def find(
+    tiles: Sequence[Samples], engine: Engine, scout: Engine, *, is_whole: bool = True
+) -> Orientations:
     """Return the orientation in which ``engine`` codes some tiles of a file smallest.
 
-    With it comes `IDENTITY`, if all tiles of the file are there and crops of them leave a doubt.
+    ``scout`` looks for it, a smaller model: which side of an image is easier does not depend on who
+    looks.  ``engine`` has to confirm it.
     """
-    large = _Crops(tiles, LARGE, LARGE_PIXELS, engine)
-    small = _Crops(large.tiles, SMALL, SMALL_PIXELS, engine)
+    best = _scouted(tiles, scout)
+    judged = _Crops(tiles, LARGE, JUDGED_PIXELS, engine)
+    if best == IDENTITY or not judged.tiles:
+        return IDENTITY_ONLY
+    pairs = zip(judged.sizes(IDENTITY), judged.sizes(best), strict=True)
+    gains = [before - after - 1 for before, after in pairs]  # it takes a byte of each tile
+    if sum(gains) <= LEAST_GAIN * judged.size(IDENTITY):
+        return IDENTITY_ONLY
+    return (best,) if is_whole or confidence.is_sure(gains, _MANY) else IDENTITY_ONLY
+
+
+def _scouted(tiles: Sequence[Samples], scout: Engine) -> Orientation:
+    large = _Crops(tiles, LARGE, LARGE_PIXELS, scout)
+    small = _Crops(large.tiles, SMALL, SMALL_PIXELS, scout)
     sides = sorted((Orientation(number) for number in range(SIDES)), key=small.size)
     best = min(sides[:KEPT], key=large.size)
     if large.have_order:
         best = min(map(best.ordered, range(len(ORDERS))), key=small.size, default=best)
         best = min(best.ordered(0), best, key=large.size)
-    size = large.size(best) + len(large.tiles)  # an orientation takes a byte of each tile
-    gain = large.size(IDENTITY) - size
-    if gain <= LEAST_GAIN * large.size(IDENTITY):
-        return IDENTITY_ONLY
-    if is_whole:
-        is_sure = large.are_all or gain > SURE_GAIN * large.size(IDENTITY)
-        return (best,) if is_sure else (IDENTITY, best)
-    gains = [a - b - 1 for a, b in zip(large.sizes(IDENTITY), large.sizes(best), strict=True)]
-    return (best,) if confidence.is_sure(gains, _MANY) else IDENTITY_ONLY
+    return best
 
 
 class _Crops:
@@ -61,8 +68,6 @@ class _Crops:
         n, total = len(crops), sum(crop.shape[0] * crop.shape[1] for crop in crops)
         count = min(n, max(1, pixels * n // total)) if n else 0
         self.tiles = [crops[(2 * i + 1) * n // (2 * count)] for i in range(count)]
-        pixels_of_all = sum(tile.shape[0] * tile.shape[1] for tile in tiles)
-        self.are_all = sum(tile.shape[0] * tile.shape[1] for tile in self.tiles) == pixels_of_all
         self._engine = engine
         self._sizes: dict[Orientation, list[int]] = {}
 

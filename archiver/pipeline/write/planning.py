@@ -13,6 +13,7 @@ from archiver.codec import tiles as codec
 from archiver.codec.learned import Orientations
 from archiver.codec.tiles import Prepared
 from archiver.image import Samples
+from archiver.pipeline import engines as engines_of
 from archiver.pipeline import key_tiles
 from archiver.pipeline.write import confidence, model_choice, orientation
 from archiver.pipeline.write.adapter import Effort, adapt
@@ -150,7 +151,8 @@ def _orientations(sampled: Draft, sample: Sample, engine: Engine) -> Orientation
     if not sampled.effort:
         return sampled.plan.orientations
     tiles = list(sample.values())
-    best = orientation.find(tiles, engine, is_whole=sampled.is_sampled_whole)
+    scout = engines_of.scout(engine)
+    best = orientation.find(tiles, engine, scout, is_whole=sampled.is_sampled_whole)
     return sampled.effort.orientations(best)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from archiver.errors import FormatError, IntegrityError, UsageError
 
 SUFFIX = ".model"
-SMALL, LARGE = "mgcf-s", "mgcf"
+SMALLEST, SMALL, LARGE = "mgcf-xs", "mgcf-s", "mgcf"
 
 
 def names() -> list[str]:
