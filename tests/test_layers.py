@@ -36,8 +36,8 @@ FLOORS: dict[str, str] = {
     "> commit lock manifest model_files seen shard validate > records "
     "> durable layout tables",
     "cli": "export info ls pack train unpack verify > options > output",
-    "codec": "tiles > learned tuning > inference > transforms reference "
-    "> model jpeg residue > classic entropy > ids",
+    "codec": "quick tiles > learned tuning > inference > transforms reference "
+    "> model jpeg jpeg_ls residue > classic entropy > ids",
     "codec/inference": "high_depth_tiles > engine > native wavefront",
     "codec/jpeg": "tile > payload > planes > blocks > baseline contexts "
     "> context_mixing huffman t81",

@@ -31,7 +31,8 @@ profile = click.option(
     type=click.Choice(PROFILES),
     default="balanced",
     show_default=True,
-    help="How much time to spend on size.  fast: the small model, JPEGs by libjxl.  balanced: the"
+    help="How much time to spend on size.  quick: no model; JPEG-LS, JPEGs by libjxl, zstd for the"
+    " rest.  fast: the small model, JPEGs by libjxl.  balanced: the"
     " large model, an archive model tuned once on a sample of the files, the best orientation and"
     " last layer of each image that pays for it, and the coefficients of JPEGs.  max: fits all"
     " layers to each such image, which takes minutes.",
@@ -40,7 +41,7 @@ model = click.option(
     "--model",
     metavar="NAME",
     help="Base model to use: mgcf, mgcf-s (a third of the size, faster), or the path of a .model"
-    " file.  [default: mgcf-s for profile fast, else mgcf]",
+    " file.  [default: mgcf-s for profile fast, else mgcf; quick uses none]",
 )
 fidelity = click.option(
     "--fidelity",

@@ -3,6 +3,7 @@
 Rooms, top floor first; each imports only from rooms below it (tests/test_layers.py):
 
     tiles        the smallest of all codecs for each tile, and decoding
+    quick        tiles where time is short: JPEG-LS, zstd
     learned      tiles by a model
     tuning/      what a model learns: adapters fitted to files, archive models tuned on datasets
     inference/   a model at work: samples to digits and frequencies, in order, on any device
@@ -12,6 +13,7 @@ Rooms, top floor first; each imports only from rooms below it (tests/test_layers
     model/       the network, its arithmetic on a grid, its files; adapters
     reference/   decoders in NumPy: the last word on what a bitstream means
     classic      constant, zstd and JPEG XL           residue    bytes that are not samples
+    jpeg_ls      planes and differences of channels
     entropy      digits to bytes, range-coded         ids        on-disk ids
 
 Words (FORMAT.md has all): a *tile* is (height, width, channels) samples; a model splits a sample

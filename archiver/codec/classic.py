@@ -69,7 +69,9 @@ def bits(tile: Samples) -> Samples:
 def encode_constant(tile: Samples) -> bytes | None:
     """Return the one pixel that fills the tile."""
     first = tile[:1, :1]
-    return little_endian(first) if bool((bits(tile) == bits(first)).all()) else None
+    parts = (tile[:1], tile)  # the first row tells of most tiles
+    is_constant = all(bool((bits(part) == bits(first)).all()) for part in parts)
+    return little_endian(first) if is_constant else None
 
 
 def decode_constant(payload: bytes, shape: Shape, dtype: Dtype) -> Samples:

@@ -24,6 +24,7 @@ class TileCodec(IntEnum):
     ADAPTED_ORIENTED = 12  # an orientation, and as ADAPTED of the tile in it
     ORDERED = 13  # what numbers mean by the order of samples, the codec id and payload of these
     FROM_JPEGS = 14  # as FROM_JPEG, of several, each in a region of its own
+    JPEG_LS = 15  # channels, or differences of channels, under JPEG-LS
 
 
 @dataclass(frozen=True)

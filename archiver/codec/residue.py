@@ -10,6 +10,7 @@ from archiver.codec.classic import inflate
 from archiver.errors import FormatError, IntegrityError
 
 LEVEL = 19
+QUICK_LEVEL = 3
 CHUNK_BYTES = 4 << 20  # a residue is coded in chunks of this size
 
 
@@ -27,9 +28,9 @@ class ResidueCodec(IntEnum):
 BESIDE = (ResidueCodec.ADAPTER_RECORD, ResidueCodec.JPEG_HEAD, ResidueCodec.JPEG_KEY_TILES)
 
 
-def compress(data: bytes) -> tuple[ResidueCodec, bytes]:
+def compress(data: bytes, level: int = LEVEL) -> tuple[ResidueCodec, bytes]:
     """Return the smaller of ``data`` itself and its zstd frame."""
-    frame = zstandard.ZstdCompressor(LEVEL, write_content_size=False).compress(data)
+    frame = zstandard.ZstdCompressor(level, write_content_size=False).compress(data)
     if len(frame) < len(data):
         return ResidueCodec.ZSTD, frame
     return ResidueCodec.STORED, data

@@ -29,6 +29,7 @@ from archiver.pipeline.write import dataset_sample
 
 MAX_MODELS = 4  # archive models that a file may choose from
 OFF = "off: the base model codes all"
+NONE = "off: classic codecs code all"
 NOTHING_NEW = "nothing new to code"
 
 

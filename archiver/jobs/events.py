@@ -138,7 +138,7 @@ class Summary:
 
     archive: Path
     generation: int | None  # None: nothing was committed (dry run, or nothing new)
-    model: str  # name of the base model
+    model: str  # name of the base model, "" if the profile has none
     files: int
     unchanged: int
     failures: tuple[FileFailed, ...]

@@ -70,9 +70,9 @@ class _Pack:
         self._source = source
         self._on_event = on_event
         by_profile = pretrained.LARGE if settings.adapts else pretrained.SMALLEST
-        model = settings.model or by_profile
+        model = (settings.model or by_profile) if settings.has_models else ""
         self._model_name = Path(model).stem
-        self._model = pretrained.load(model)
+        self._model = pretrained.load(model) if model else None
         self._ledger = Ledger(on_event)
         self._archive_model = ArchiveModel(archive_models.NOTHING_NEW)
         self._removed = 0
@@ -89,7 +89,6 @@ class _Pack:
         """Pack what is new and commit it; return the tree as it was found, and the generation."""
         tree = self._survey()
         once, self._ledger.other_names = generation.first_names(tree.new)
-        base = writer.add_model(self._model_name, self._model)
         groups = plan.make(self._source, once)
         self._emit_plan(tree, len(groups))
         with cluster.open_workers(
@@ -100,7 +99,7 @@ class _Pack:
             on_event=self._on_event,
         ) as workers:
             if groups:
-                self._choose_models(writer, workers, base, once)
+                self._choose_models(writer, workers, once)
             models = self._archive_model.models
             tasks = [self._task(items, models) for items in groups]
             coding.run(writer, workers, tasks, self._ledger)
@@ -127,9 +126,13 @@ class _Pack:
         ]
 
     def _choose_models(
-        self, writer: ArchiveWriter, workers: cluster.Workers, base: bytes, new: Sequence[Item]
+        self, writer: ArchiveWriter, workers: cluster.Workers, new: Sequence[Item]
     ) -> None:
         """Settle which models the new files may choose from; tune one if it is worth it."""
+        if self._model is None:
+            self._archive_model = ArchiveModel(archive_models.NONE)
+            return
+        base = writer.add_model(self._model_name, self._model)
         source = self._source.resolve()
         self._archive_model = archive_models.prepare(
             writer, workers, base, source, new, self.settings, self._on_event
@@ -169,7 +172,7 @@ class _Pack:
         return {
             **self.settings.recorded(),
             "model": self._model_name,
-            "model_sha256": hashlib.sha256(self._model).hexdigest(),
+            "model_sha256": hashlib.sha256(self._model).hexdigest() if self._model else "",
             "tile": self.settings.tile_side,
             "archive_model": self._archive_model.reason,
             "failed": len(self._ledger.failures),

@@ -12,7 +12,7 @@ from archiver.errors import UsageError
 if TYPE_CHECKING:
     from archiver.pipeline import Effort
 
-PROFILES = ("fast", "balanced", "max")
+PROFILES = ("quick", "fast", "balanced", "max")
 FIDELITIES = ("bytes", "samples")
 MIN_TILE = 16
 MAX_TILE = 1024
@@ -56,6 +56,11 @@ class PackSettings:
     def __post_init__(self) -> None:
         _check_choice("profile", self.profile, PROFILES)
         _check_choice("fidelity", self.fidelity, FIDELITIES)
+        if self.model is not None and not self.has_models:
+            raise UsageError(
+                f"model: the profile {self.profile} uses none; take another profile for "
+                f"{self.model!r}, or leave it out"
+            )
         _check_globs("include", self.include)
         _check_globs("exclude", self.exclude)
         check_workers(self.workers, self.scheduler)
@@ -66,7 +71,12 @@ class PackSettings:
     @property
     def adapts(self) -> bool:
         """True if the profile asks for archive models tuned on the data, and for adapters."""
-        return self.profile != "fast"
+        return self.profile in ("balanced", "max")
+
+    @property
+    def has_models(self) -> bool:
+        """False if the profile does without any."""
+        return self.profile != "quick"
 
     @property
     def tunes(self) -> bool:
@@ -78,7 +88,7 @@ class PackSettings:
         """The side of tiles at most: as asked, else as the profile has it."""
         from archiver.pipeline import DEFAULT_TILE, LARGE_TILE
 
-        return self.tile or (LARGE_TILE if self.profile == "max" else DEFAULT_TILE)
+        return self.tile or (LARGE_TILE if self.profile in ("quick", "max") else DEFAULT_TILE)
 
     @property
     def effort(self) -> Effort | None:

@@ -15,6 +15,7 @@ from archiver.archive.records import ShardRecord
 from archiver.archive.shard import ShardWriter
 from archiver.jobs.plan import Item, Task
 from archiver.pipeline import (
+    Alternative,
     Failure,
     Packed,
     engines,
@@ -47,15 +48,20 @@ def run_task(task: Task, threads: int) -> TaskResult:
             [task.source / item.name for item in files],
             shard,
             [engines.of_archive(task.archive, model, threads) for model in task.models if files],
-            tile=task.tile,
+            how=_how(task),
             fidelity=fidelity,
             known=known,
-            effort=task.effort,
-            quick_jpegs=task.profile == "fast",
         )
         outcomes = list(zip(files, packed, strict=True))
         outcomes += [(item, _pack_link(task, item, shard, known)) for item in links]
         return _result(task, outcomes, shard)
+
+
+def _how(task: Task) -> Alternative:
+    """Return how the profile of a task has files coded."""
+    is_quick = task.profile == "quick"
+    quick_jpegs = is_quick or task.profile == "fast"
+    return Alternative(task.tile, task.effort, quick_jpegs, is_settled=is_quick, is_quick=is_quick)
 
 
 def _pack_link(

@@ -9,6 +9,7 @@
 from archiver.pipeline.read.open_archive import Entry, ImageInfo, OpenArchive, Totals, open_archive
 from archiver.pipeline.tiling import DEFAULT_TILE, LARGE_TILE
 from archiver.pipeline.write.adapter import Effort
+from archiver.pipeline.write.alternatives import Alternative
 from archiver.pipeline.write.pack import Failure, Packed, pack_content, pack_files
 from archiver.pipeline.write.source_file import LARGE_BYTES
 
@@ -16,6 +17,7 @@ __all__ = [
     "DEFAULT_TILE",
     "LARGE_BYTES",
     "LARGE_TILE",
+    "Alternative",
     "Effort",
     "Entry",
     "Failure",

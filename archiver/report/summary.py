@@ -162,7 +162,7 @@ def _coding_facts(summary: Summary) -> list[tuple[str, str]]:
     """Return how the files of this job were coded."""
     facts = [
         ("Samples", f"{size_text(summary.sample_bytes)} uncompressed"),
-        ("Base model", summary.model),
+        *([("Base model", summary.model)] if summary.model else []),
         ("Tiles by codec", tiles_text(summary.tiles)),
     ]
     facts += [("Model", _model_text(model)) for model in summary.models]

@@ -54,7 +54,7 @@ def pack(folder: Path, samples: list[np.ndarray], engines: list[Engine]) -> list
         paths.append(folder / f"{i}.bmp")
         Image.fromarray(one).save(paths[-1])
     with ArchiveWriter.open(folder / "a.archive"), ShardWriter(folder / "a.archive") as shard:
-        packed = pack_files(paths, shard, engines, tile=16)
+        packed = pack_files(paths, shard, engines, how=Alternative(16))
     assert all(isinstance(one, Packed) for one in packed)
     return [one for one in packed if isinstance(one, Packed)]
 
@@ -157,9 +157,9 @@ def test_a_sample_that_cannot_be_read_fails_its_file(
     monkeypatch.setattr(batch, "BATCH_PIXELS", 256)
     with ArchiveWriter.open(tmp_path / "a"), ShardWriter(tmp_path / "a") as shard:
         paths = [tmp_path / "0.bmp", tmp_path / "1.bmp"]
-        failed = pack_files(paths, shard, engines, tile=16)
+        failed = pack_files(paths, shard, engines, how=Alternative(16))
         assert not any(isinstance(one, Packed) for one in failed)
-        [packed] = pack_files(paths[:1], shard, engines[:1], tile=16)
+        [packed] = pack_files(paths[:1], shard, engines[:1], how=Alternative(16))
         assert isinstance(packed, Packed)
 
 

@@ -24,6 +24,7 @@ from archiver.image import Image
 from archiver.jobs import run
 from archiver.jobs.spec import PackSettings
 from archiver.pipeline import (
+    Alternative,
     Failure,
     OpenArchive,
     Packed,
@@ -104,7 +105,7 @@ def test_components(channels: int, expected: tuple[tuple[int, ...], ...]) -> Non
 def pack(archive: Path, paths: list[Path], engine: Engine | None) -> list[Packed | Failure]:
     """Pack into one shard that is thrown away."""
     with ShardWriter(archive) as shard:
-        return pack_files(paths, shard, [engine] if engine else [], tile=64)
+        return pack_files(paths, shard, [engine] if engine else [], how=Alternative(64))
 
 
 def test_learned_tiles_are_recorded(archive: Path, photo: Path, engine: Engine) -> None:

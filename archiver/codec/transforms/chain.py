@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol, Self
 
-from archiver.codec import classic
+from archiver.codec import classic, jpeg_ls
 from archiver.codec.classic import Dtype, Shape
 from archiver.codec.ids import Encoded, TileCodec, codec_name
 from archiver.codec.jpeg import tile as jpeg_tile
@@ -98,6 +98,7 @@ TABLE: Mapping[int, Kind] = {
     TileCodec.CONSTANT: Kind(Rank.CODEC, decode=classic.decode_constant),
     TileCodec.ZSTD: Kind(Rank.CODEC, decode=classic.decode_zstd),
     TileCodec.JPEGXL: Kind(Rank.CODEC, decode=classic.decode_jpegxl),
+    TileCodec.JPEG_LS: Kind(Rank.CODEC, decode=jpeg_ls.decode),
     TileCodec.LEARNED: Kind(Rank.CODEC),  # codec/learned.py decodes these, many at once
     TileCodec.ADAPTED: Kind(Rank.CODEC),
 }

@@ -19,13 +19,15 @@ from archiver.pipeline.write.adapter import HEAD_PIXELS, Effort
 class Alternative:
     """How a file is coded: side of tiles, fitting, whether JPEGs are left to libjxl.
 
-    One that ``is_settled`` takes the first model as it is: there is nothing to choose.
+    One that ``is_settled`` takes the first model as it is: there is nothing to choose.  One that
+    ``is_quick`` takes none: `codec.quick` codes all, and nothing is tried beside it.
     """
 
     tile: int = DEFAULT_TILE
     effort: Effort | None = None
     quick_jpegs: bool = False
     is_settled: bool = False
+    is_quick: bool = False
 
 
 def alternatives(images: Sequence[Image], first: Alternative) -> list[Alternative]:

@@ -72,7 +72,8 @@ class Coder:
         parsed = coding.file.source.parsed
         self._batch.hold(len(parsed.residue))
         try:
-            for tile in raw_tiles(parsed.images, coding.places, coding.tile):
+            is_quick = coding.plan is not None and coding.plan.is_quick
+            for tile in raw_tiles(parsed.images, coding.places, coding.tile, alone=is_quick):
                 self._batch.add(coding, tile)
                 if self._batch.is_full:
                     self._code()

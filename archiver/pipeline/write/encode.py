@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from archiver.codec import quick
 from archiver.codec import tiles as codec
 from archiver.codec.ids import Encoded, TileCodec
 from archiver.codec.jpeg import tile as jpeg_tile
@@ -33,6 +34,7 @@ def encode(tiles: Sequence[PlannedTile], engine: Engine | None) -> list[Encoded]
         for i, (plan, tile) in enumerate(tiles)
         if tile.number in plan.encoded
     }
+    coded |= {i: quick.encode(tile.samples) for i, (plan, tile) in enumerate(tiles) if plan.is_quick}
     coded |= _jpegs(tiles, coded, engine)
     rest = [i for i in range(len(tiles)) if i not in coded]
     samples = [tiles[i][1].samples for i in rest]

@@ -31,7 +31,8 @@ class FilePlan:
 
     ``tile`` is their side at most; ``quick_jpegs`` leaves those that are JPEGs to libjxl, else they
     learn from ``key_tiles``, if there are any.  ``orientations`` are those in which a model is
-    given its tiles.  ``encoded`` has what was coded while the plan was made, by tile.
+    given its tiles.  ``encoded`` has what was coded while the plan was made, by tile.  With
+    ``is_quick``, `codec.quick` codes all.
     """
 
     tile: int
@@ -41,6 +42,7 @@ class FilePlan:
     adapter_record: bytes = b""
     key_tiles: KeyTiles | None = None
     encoded: Mapping[int, Encoded] = field(default_factory=dict)
+    is_quick: bool = False
 
     @property
     def engine_key(self) -> EngineKey:

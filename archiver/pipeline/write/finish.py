@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from archiver.archive.records import ObjectRecord
 from archiver.archive.shard import ShardWriter
+from archiver.codec.residue import LEVEL, QUICK_LEVEL
 from archiver.errors import SourceError
 from archiver.pipeline.write import source_file
 from archiver.pipeline.write.payloads import Chunk
@@ -24,11 +25,13 @@ def finish(file: QueuedFile, shard: ShardWriter) -> ObjectRecord:
     if file.error is not None:
         raise SourceError(file.error)
     source, coding = file.source, file.smallest
+    is_quick = coding.plan is not None and coding.plan.is_quick
+    level = QUICK_LEVEL if is_quick else LEVEL
     if source.parsed.format == Format.OPAQUE:
-        return _append_unread(source, shard)
-    residue = list(residue_chunks([source.parsed.residue]))
-    if source.is_large:
-        return _finish_large(file, coding, residue, shard)
+        return _append_unread(source, shard, level)
+    residue = list(residue_chunks([source.parsed.residue], level))
+    if source.is_large or is_quick:
+        return _finish_unread(file, coding, residue, shard, level)
     plain = _plain_chunks(source)
     if sum(len(chunk.payload) for chunk in plain) <= coding.cost(residue):
         parsed = as_opaque(source.parsed, SMALLER_AS_IS)
@@ -36,17 +39,18 @@ def finish(file: QueuedFile, shard: ShardWriter) -> ObjectRecord:
     return _append(coding, residue, shard)
 
 
-def _finish_large(
-    file: QueuedFile, coding: Coding, residue: Sequence[Chunk], shard: ShardWriter
+def _finish_unread(
+    file: QueuedFile, coding: Coding, residue: Sequence[Chunk], shard: ShardWriter, level: int
 ) -> ObjectRecord:
-    """Finish a file whose tiles are in the shard; its plain bytes may take as many as there are."""
+    """Finish a file that is large or in a hurry: its plain bytes count as many as there are."""
     source = file.source
     if source_file.stamp(source.path) != source.stamp:
         raise SourceError(CHANGED)
     if source.parsed.size > coding.cost(residue):
         return _append(coding, residue, shard)
     file.rollback()
-    return _append_unread(replace(source, parsed=as_opaque(source.parsed, SMALLER_AS_IS)), shard)
+    plain = replace(source, parsed=as_opaque(source.parsed, SMALLER_AS_IS))
+    return _append_unread(plain, shard, level)
 
 
 def _plain_chunks(source: SourceFile) -> list[Chunk]:
@@ -58,10 +62,10 @@ def _plain_chunks(source: SourceFile) -> list[Chunk]:
     return chunks
 
 
-def _append_unread(source: SourceFile, shard: ShardWriter) -> ObjectRecord:
+def _append_unread(source: SourceFile, shard: ShardWriter, level: int) -> ObjectRecord:
     """Append the bytes of a file that is kept as it is, chunk by chunk as they are read."""
     blocks = StampedBlocks(source.path)
-    residues = [chunk.appended(shard) for chunk in residue_chunks(blocks)]
+    residues = [chunk.appended(shard) for chunk in residue_chunks(blocks, level)]
     if blocks.stamp.sha256 != source.parsed.sha256:
         raise SourceError(CHANGED)
     return object_record(source.parsed, residues)

@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING
 from archiver.archive.records import ObjectRecord
 from archiver.archive.shard import ShardWriter
 from archiver.errors import SourceError
-from archiver.pipeline.tiling import DEFAULT_TILE
 from archiver.pipeline.write import source_file
-from archiver.pipeline.write.adapter import Effort
 from archiver.pipeline.write.alternatives import Alternative
 from archiver.pipeline.write.coder import Coder
 from archiver.pipeline.write.finish import finish
@@ -56,21 +54,18 @@ def pack_files(
     shard: ShardWriter,
     engines: Sequence[Engine],
     *,
-    tile: int = DEFAULT_TILE,
+    how: Alternative | None = None,
     fidelity: Fidelity = Fidelity.BYTES,
     known: Collection[bytes] = frozenset(),
-    effort: Effort | None = None,
-    quick_jpegs: bool = False,
 ) -> list[Packed | Failure]:
     """Append the files at ``paths`` to ``shard``; one outcome each, in their order.
 
     Of ``engines`` each file takes the one that codes a sample of its tiles smallest; "model" of a
-    tile is its number.  Without any, classic codecs code all.  ``effort`` adapts it to the file.
-    ``quick_jpegs`` leaves JPEGs to libjxl.  What these add is kept of files that it makes smaller.
+    tile is its number.  Without any, classic codecs code all.  ``how`` has tiles, fitting, speed;
+    what these add to a cheaper way is kept of files that it makes smaller.
     Content whose SHA-256 is in ``known``, or came earlier in ``paths``, is not coded again.
     """
-    first = Alternative(tile, effort, quick_jpegs)
-    packer = _Packer(shard, engines, first, fidelity, known)
+    packer = _Packer(shard, engines, how or Alternative(), fidelity, known)
     for path in paths:
         packer.add(path)
     packer.drain()

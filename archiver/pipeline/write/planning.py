@@ -67,7 +67,7 @@ def draft(
     source: SourceFile, alternative: Alternative, places: FilePlaces, engines: Sequence[Engine]
 ) -> Draft:
     """Return what the file says itself; SourceError if it cannot be read."""
-    plan = FilePlan(alternative.tile, alternative.quick_jpegs)
+    plan = FilePlan(alternative.tile, alternative.quick_jpegs, is_quick=alternative.is_quick)
     if not alternative.quick_jpegs:
         plan = _with_keys(plan, source, places)
     effort = alternative.effort

@@ -12,8 +12,8 @@ from archiver.pipeline.write.payloads import Chunk
 log = logging.getLogger(__name__)
 
 
-def residue_chunks(blocks: Iterable[bytes]) -> Iterator[Chunk]:
-    """Yield the coded chunks of a residue given in blocks of any size."""
+def residue_chunks(blocks: Iterable[bytes], level: int = residue.LEVEL) -> Iterator[Chunk]:
+    """Yield the coded chunks of a residue given in blocks of any size, at a level of zstd."""
     waiting, size = [], 0
     for block in blocks:
         waiting.append(block)
@@ -22,14 +22,14 @@ def residue_chunks(blocks: Iterable[bytes]) -> Iterator[Chunk]:
             data = b"".join(waiting)
             whole = len(data) - len(data) % residue.CHUNK_BYTES
             for start in range(0, whole, residue.CHUNK_BYTES):
-                yield _encode_chunk(data[start : start + residue.CHUNK_BYTES])
+                yield _encode_chunk(data[start : start + residue.CHUNK_BYTES], level)
             waiting, size = [data[whole:]], len(data) - whole
     if size:
-        yield _encode_chunk(b"".join(waiting))
+        yield _encode_chunk(b"".join(waiting), level)
 
 
-def _encode_chunk(data: bytes) -> Chunk:
-    codec, payload = residue.compress(data)
+def _encode_chunk(data: bytes, level: int) -> Chunk:
+    codec, payload = residue.compress(data, level)
     try:
         is_good = residue.decompress(codec, payload, len(data)) == data
     except IntegrityError:

@@ -49,11 +49,16 @@ def all_places(images: Sequence[Image], tile: int) -> Iterator[tuple[int, Place]
             yield index, place
 
 
-def raw_tiles(images: Sequence[Image], file_places: FilePlaces, tile: int) -> Iterator[RawTile]:
-    """Yield the tiles at `all_places`, in that order; SourceError if unreadable."""
-    bases = DeltaBases(images, file_places)
+def raw_tiles(
+    images: Sequence[Image], file_places: FilePlaces, tile: int, *, alone: bool = False
+) -> Iterator[RawTile]:
+    """Yield the tiles at `all_places`, in that order; SourceError if unreadable.
+
+    ``alone``: without their differences to others.
+    """
+    bases = None if alone else DeltaBases(images, file_places)
     for number, samples in enumerate(read_tiles(images, tile)):
-        yield RawTile(number, samples, bases.delta(number, samples))
+        yield RawTile(number, samples, bases.delta(number, samples) if bases else None)
 
 
 def read_tiles(images: Sequence[Image], tile: int) -> Iterator[Samples]:
@@ -98,7 +103,7 @@ def _read_band(image: Image, band: Sequence[Place], channels: tuple[int, ...]) -
         )
     for place in band:
         start = place.column - first.column
-        samples = window[:, start : start + place.width, list(channels)]
+        samples = window[:, start : start + place.width, channels[0] : channels[-1] + 1]
         yield np.ascontiguousarray(samples, image.dtype.newbyteorder("="))
 
 
