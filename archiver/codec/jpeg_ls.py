@@ -104,9 +104,8 @@ def _plane(unsigned: Samples, channel: int, base: int) -> Samples:
     plane = np.ascontiguousarray(unsigned[..., channel])
     if base == channel:
         return plane
-    difference: Samples = plane - unsigned[..., base]
-    difference += _half(unsigned.dtype)
-    return difference
+    difference: Samples = np.subtract(plane, unsigned[..., base])
+    return np.add(difference, _half(unsigned.dtype), out=difference)
 
 
 @cache
@@ -145,7 +144,9 @@ def _best_bases(unsigned: Samples) -> Bases:
         for base in range(channel + 1):
             cost = _cost(_plane(rows, channel, base))
             costs[channel, base] = costs[base, channel] = cost
-    return min(_all_bases(channels), key=lambda bases: sum(costs[pair] for pair in enumerate(bases)))
+    return min(
+        _all_bases(channels), key=lambda bases: sum(costs[pair] for pair in enumerate(bases))
+    )
 
 
 def _cost(plane: Samples) -> float:

@@ -25,7 +25,7 @@ from archiver.codec.transforms.scale_offset import ScaleOffset
 from archiver.errors import FormatError, IntegrityError
 
 PACKAGE = Path(chain.__file__).parents[2]
-LATER = (15, 99, 255)  # ids of later releases
+LATER = (16, 99, 255)  # ids of later releases
 IDS = [*TileCodec, *LATER]
 TRANSFORMS = {codec: kind.transform for codec, kind in TABLE.items() if kind.transform}
 

@@ -22,7 +22,7 @@ from archive_vector import write_archive
 from jpegs import coefficients, jpeg_files
 
 import archiver
-from archiver.codec import classic, learned, tiles
+from archiver.codec import classic, jpeg_ls, learned, tiles
 from archiver.codec.ids import Encoded, TileCodec
 from archiver.codec.inference import high_depth_tiles as high_depth_tiles
 from archiver.codec.inference.engine import Engine
@@ -338,6 +338,21 @@ def write_turned(folder: Path) -> None:
         stem.with_suffix(".sha256").write_text(" ".join(map(str, words)) + "\n")
 
 
+def write_jpeg_ls(folder: Path) -> None:
+    """Write tiles under JPEG-LS, their SHA-256, type and shape."""
+    ramp = pictures()["01-rgb-ramp"]
+    deep = ramp.astype(np.uint16) * 131
+    signed = (deep[..., :1].astype(np.int64) - 9000).astype(np.int16)
+    cases = {"rgb": ramp, "grey": ramp[..., :1], "deep": deep, "signed": signed}
+    for name, samples in cases.items():
+        stem = folder / f"ls-{name}"
+        if stem.with_suffix(".tile").exists():
+            continue
+        stem.with_suffix(".tile").write_bytes(jpeg_ls.encode(samples))
+        words = hashlib.sha256(samples.tobytes()).hexdigest(), samples.dtype.str[1:], *samples.shape
+        stem.with_suffix(".sha256").write_text(" ".join(map(str, words)) + "\n")
+
+
 def save(stem: Path, samples: np.ndarray, encoded: Encoded) -> None:
     """Write STEM.bin (the payload) and STEM.json (what it decodes to)."""
     if stem.with_suffix(".bin").exists():
@@ -368,4 +383,5 @@ if __name__ == "__main__":
     write_several(vectors / "codec-v1")
     write_jpegs(vectors / "codec-v1")
     write_turned(vectors / "codec-v1")
+    write_jpeg_ls(vectors / "codec-v1")
     write_archive(vectors / f"archive-v1-by-{archiver.__version__}", pictures())

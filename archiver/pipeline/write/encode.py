@@ -34,7 +34,9 @@ def encode(tiles: Sequence[PlannedTile], engine: Engine | None) -> list[Encoded]
         for i, (plan, tile) in enumerate(tiles)
         if tile.number in plan.encoded
     }
-    coded |= {i: quick.encode(tile.samples) for i, (plan, tile) in enumerate(tiles) if plan.is_quick}
+    coded |= {
+        i: quick.encode(tile.samples) for i, (plan, tile) in enumerate(tiles) if plan.is_quick
+    }
     coded |= _jpegs(tiles, coded, engine)
     rest = [i for i in range(len(tiles)) if i not in coded]
     samples = [tiles[i][1].samples for i in rest]
