@@ -35,7 +35,7 @@ FLOORS: dict[str, str] = {
     "> assemble stored usage view > index salvage tasks "
     "> commit lock manifest model_files seen shard validate > records "
     "> durable layout tables",
-    "cli": "export info ls pack train unpack verify > options > output",
+    "cli": "export info ls pack train unpack verify > options > output > bar",
     "codec": "quick tiles > learned tuning > inference > transforms reference "
     "> model jpeg jpeg_ls residue > classic entropy > ids",
     "codec/inference": "high_depth_tiles > engine > native wavefront",
@@ -52,9 +52,9 @@ FLOORS: dict[str, str] = {
     "jobs": "run > coding survey unpack verify > archive_models destination "
     "generation ledger retry > cluster present restored tally work "
     "> events hard_links model_tuning plan restore shares spec",
-    "jobs/cluster": "local remote > pool > members > clients knock outcome probe",
+    "jobs/cluster": "local remote > pool > members topic > clients knock outcome probe",
     "native": "library > arrays build",
-    "pipeline": "write read > engines globs key_tiles known_content tiling",
+    "pipeline": "write read > engines globs key_tiles known_content progress tiling",
     "pipeline/read": "open_archive > restore > windows > decode > tile_cache "
     "> output_files stored_tile",
     "pipeline/write": "pack > coder finish > batch > queued_file > encode planning "

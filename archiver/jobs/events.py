@@ -28,6 +28,18 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class FileProgress:
+    """So many bytes of a file are done so far.
+
+    It comes at most a few times a second from each worker, may be lost, and begins anew if a part
+    of the work is tried again; `FileDone` is what counts.
+    """
+
+    path: str
+    input_bytes: int
+
+
+@dataclass(frozen=True)
 class FileDone:
     """One file was packed (or verified, or unpacked); ``stored_bytes`` is what it costs."""
 
@@ -54,6 +66,11 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Committing:
+    """All files are done; the generation is being written."""
+
+
+@dataclass(frozen=True)
 class Committed:
     """The archive now is at this generation."""
 
@@ -67,7 +84,7 @@ class Tuning:
     is_over: bool = False
 
 
-Event = Planned | FileDone | FileFailed | Notice | Tuning | Committed
+Event = Planned | FileProgress | FileDone | FileFailed | Notice | Tuning | Committing | Committed
 OnEvent = Callable[[Event], None]
 
 

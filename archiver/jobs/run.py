@@ -21,6 +21,7 @@ from archiver.jobs.cluster import probe
 from archiver.jobs.events import (
     ArchiveModel,
     Committed,
+    Committing,
     ModelTotals,
     Notice,
     OnEvent,
@@ -152,6 +153,7 @@ class _Pack:
 
     def _commit(self, writer: ArchiveWriter, tree: Survey) -> int | None:
         """Add a generation if anything is to be said, and keep what was seen for the next run."""
+        self._on_event(Committing())
         contents, items = self._ledger.contents, tree.scan.items
         if tree.is_lost(contents):
             self._on_event(Notice(f"{self.archive}: {NOTHING_PACKED}"))

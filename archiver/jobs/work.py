@@ -22,6 +22,7 @@ from archiver.pipeline import (
     known_content,
     pack_content,
     pack_files,
+    progress,
 )
 from archiver.pipeline.write import rows
 from archiver.sources import Fidelity
@@ -39,6 +40,7 @@ class TaskResult:
 
 def run_task(task: Task, threads: int) -> TaskResult:
     """Pack the items of ``task`` into one shard, with that many torch threads."""
+    progress.name_below(task.source)
     fidelity = Fidelity[task.fidelity.upper()]
     known = known_content.known(task.archive, fidelity) | task.done
     files = [item for item in task.items if item.kind == layout.FILE]

@@ -3,6 +3,7 @@
 - ``write``: files to objects of a shard         - ``read``: objects back to samples and files
 - ``tiling``: channels to components, images to tiles
 - ``key_tiles``: what the JPEG tiles of a file learn from each other
+- ``progress``: how far the files of a task are
 - ``engines``, ``known_content``: models and archives that are open in this process
 """
 

@@ -31,7 +31,7 @@ def open_workers(
     once they proved that they see the ``places`` of the job as this process does.
     """
     if workers == 0 or n_tasks == 0 or (workers is None and scheduler is None and n_tasks == 1):
-        yield InProcess()
+        yield InProcess(on_event)
     elif scheduler is not None:
         from archiver.jobs.cluster import remote
 

@@ -55,7 +55,8 @@ def started(workers: int | None, n_tasks: int, on_event: OnEvent) -> Iterator[Po
             client.wait_for_workers(1, timeout=START_S)
         except TimeoutError as error:
             raise _does_not_start(error) from error
-        yield Pool(client, Members(client, "of this machine", on_event), threads=threads)
+        members = Members(client, "of this machine", on_event)
+        yield Pool(client, members, threads=threads, on_event=on_event)
 
 
 def _environment(threads: int) -> dict[str, str]:

@@ -6,11 +6,14 @@ samples are read and written by the workers themselves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from archiver.errors import ArchiverError
+from archiver.jobs.events import FileProgress, OnEvent, ignore
+from archiver.pipeline import progress
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -49,16 +52,26 @@ class Workers(Protocol):
         """
 
 
+def told(news: Mapping[bytes, int], on_event: OnEvent) -> None:
+    """Say as events how far files are."""
+    for path, n_bytes in news.items():
+        on_event(FileProgress(os.fsdecode(path), n_bytes))
+
+
 class InProcess:
     """Run tasks one after the other, here, on one core: see `Engine.open` for why."""
 
     size = 1
 
+    def __init__(self, on_event: OnEvent = ignore) -> None:
+        self._on_event = on_event
+
     def run(self, function: Function[T, R], tasks: Iterable[T]) -> Iterator[Outcome[T, R]]:
         """Run every task; an error of one is its outcome."""
         for task in tasks:
             try:
-                result = function(task, 1)
+                with progress.told_to(lambda news: told(news, self._on_event)):
+                    result = function(task, 1)
             except Exception as error:
                 yield Outcome(task, error=error)
             else:

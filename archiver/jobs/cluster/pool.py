@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from archiver.jobs.cluster.members import Members
 from archiver.jobs.cluster.outcome import Function, Outcome, R, T, WorkerDied
+from archiver.jobs.cluster.topic import TELL_S, Progress, reporting
+from archiver.jobs.events import OnEvent, ignore
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -33,11 +35,14 @@ class _Live(Generic[T]):
 class Pool:
     """Run tasks on the members of a scheduler."""
 
-    def __init__(self, client: Client, members: Members, *, threads: int) -> None:
+    def __init__(
+        self, client: Client, members: Members, *, threads: int, on_event: OnEvent = ignore
+    ) -> None:
         self._client = client
         self._members = members
         self._threads = threads
         self._looked = 0.0
+        self._progress = Progress(client, on_event)
 
     @property
     def size(self) -> int:
@@ -55,10 +60,12 @@ class Pool:
                 self._submit(function, task, live, over)
             if not live:
                 return
+            future = None
             with contextlib.suppress(Empty):
-                future = over.get(timeout=POLL_S)
-                if future in live:
-                    yield self._outcome(live.pop(future).task, future)
+                future = over.get(timeout=min(POLL_S, TELL_S))
+            self._progress.tell()  # before its files are done
+            if future in live:
+                yield self._outcome(live.pop(future).task, future)
             if self._refresh():
                 for future in self._stranded(live):
                     task = live.pop(future).task
@@ -80,7 +87,9 @@ class Pool:
         where = {} if chosen is None else {"workers": sorted(chosen), "allow_other_workers": False}
         if self._client.status != "running":
             raise self._members.lost()
-        future = self._client.submit(function, task, self._threads, pure=False, **where)
+        future = self._client.submit(
+            reporting, function, task, self._threads, self._progress.topic, pure=False, **where
+        )
         live[future] = _Live(task, chosen)
         future.add_done_callback(over.put)  # type: ignore[no-untyped-call]
 

@@ -36,4 +36,4 @@ def joined(address: str, places: Sequence[Place], on_event: OnEvent) -> Iterator
     with closing(client), probe.noted(places) as notes:
         members = Members(client, address, on_event, notes)
         members.wait()
-        yield Pool(client, members, threads=1)
+        yield Pool(client, members, threads=1, on_event=on_event)

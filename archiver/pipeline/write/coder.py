@@ -6,14 +6,14 @@ What comes of a file depends on the file alone, whatever its tiles are coded wit
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from archiver.errors import SourceError
 from archiver.image import Samples
 from archiver.pipeline.write import encode, planning
 from archiver.pipeline.write.alternatives import Alternative, alternatives
-from archiver.pipeline.write.batch import Batch, WaitingTile
+from archiver.pipeline.write.batch import BATCH_PIXELS, Batch, WaitingTile
 from archiver.pipeline.write.encode import PlannedTile
 from archiver.pipeline.write.file_plan import EngineKey, PlanEngines
 from archiver.pipeline.write.planning import Draft, Sample
@@ -22,6 +22,8 @@ from archiver.pipeline.write.tile_samples import raw_tiles
 
 if TYPE_CHECKING:
     from archiver.codec.inference.engine import Engine
+
+PART_PIXELS = 1 << 17  # coded at once by each core
 
 
 class Coder:
@@ -91,10 +93,11 @@ class Coder:
                 members = by_engine.setdefault(coding.plan.engine_key, [])
                 members.append((coding, (coding.plan, tile)))
         for members in by_engine.values():
-            planned = [tile for _, tile in members]
-            coded = encode.code(planned, self._engines.of(planned[0][0]))
-            for (coding, _), coded_tile in zip(members, coded, strict=True):
-                coding.add(coded_tile)
+            engine = self._engines.of(members[0][1][0])
+            for part in _parts(members, _most_pixels(engine)):
+                coded = encode.code([tile for _, tile in part], engine)
+                for (coding, _), coded_tile in zip(part, coded, strict=True):
+                    coding.add(coded_tile)
 
     def _decide(self, waiting: Sequence[WaitingTile]) -> None:
         """Make the plans that are not made yet, all together."""
@@ -116,3 +119,24 @@ class Coder:
             coding.decide(decision.plan)
             doubts = decision.doubts
             self._doubted += [coding.file.coding_by(plan, coding.places) for plan in doubts]
+
+
+def _parts(
+    members: Sequence[tuple[Coding, PlannedTile]], most_pixels: int
+) -> Iterator[Sequence[tuple[Coding, PlannedTile]]]:
+    """Yield tiles that are coded at once: so few that it is soon known how far their files are."""
+    first = pixels = 0
+    for number, (_, (_, tile)) in enumerate(members, 1):
+        pixels += tile.n_pixels
+        if pixels >= most_pixels:
+            yield members[first:number]
+            first, pixels = number, 0
+    if first < len(members):
+        yield members[first:]
+
+
+def _most_pixels(engine: Engine | None) -> int:
+    """Return how much is coded at once: on a GPU as much as there is."""
+    if engine is None:
+        return PART_PIXELS
+    return PART_PIXELS * engine.threads if str(engine.device) == "cpu" else BATCH_PIXELS

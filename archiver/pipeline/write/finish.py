@@ -9,6 +9,7 @@ from archiver.archive.records import ObjectRecord
 from archiver.archive.shard import ShardWriter
 from archiver.codec.residue import LEVEL, QUICK_LEVEL
 from archiver.errors import SourceError
+from archiver.pipeline import progress
 from archiver.pipeline.write import source_file
 from archiver.pipeline.write.payloads import Chunk
 from archiver.pipeline.write.queued_file import Coding, QueuedFile
@@ -65,7 +66,11 @@ def _plain_chunks(source: SourceFile) -> list[Chunk]:
 def _append_unread(source: SourceFile, shard: ShardWriter, level: int) -> ObjectRecord:
     """Append the bytes of a file that is kept as it is, chunk by chunk as they are read."""
     blocks = StampedBlocks(source.path)
-    residues = [chunk.appended(shard) for chunk in residue_chunks(blocks, level)]
+    residues, done = [], 0
+    for chunk in residue_chunks(blocks, level):
+        residues.append(chunk.appended(shard))
+        done += chunk.raw_length
+        progress.report(source.path, done)
     if blocks.stamp.sha256 != source.parsed.sha256:
         raise SourceError(CHANGED)
     return object_record(source.parsed, residues)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from archiver.archive.records import ObjectRecord
 from archiver.archive.shard import ShardWriter
 from archiver.errors import SourceError
+from archiver.pipeline import progress
 from archiver.pipeline.write import source_file
 from archiver.pipeline.write.alternatives import Alternative
 from archiver.pipeline.write.coder import Coder
@@ -111,6 +112,7 @@ class _Packer:
             if self._is_done(stamp.sha256):
                 self.drain()
                 self.outcomes.append(Packed(path, stamp.sha256, stamp.size, None))
+                progress.report(path, stamp.size)
                 return
             source = SourceFile.parse(path, stamp, self._fidelity)
         except (SourceError, OSError) as error:
@@ -146,13 +148,15 @@ class _Packer:
         """Finish files from the head of the queue, so that shards keep the order of files."""
         while self._queue and self._queue[0].is_coded:
             file = self._queue.popleft()
-            path = file.source.path
+            path, size = file.source.path, file.source.parsed.size
             try:
                 record = finish(file, self._shard)
             except SourceError as error:
                 file.rollback()
                 self.outcomes.append(Failure(path, str(error)))
                 continue
+            finally:
+                progress.report(path, size)
             self._done.add(record.sha256)
             notices = tuple(file.smallest.notices)
             self.outcomes.append(Packed(path, record.sha256, record.size, record, notices))

@@ -8,6 +8,8 @@ from dataclasses import replace
 from archiver.archive.shard import ShardWriter
 from archiver.codec.ids import TileCodec
 from archiver.codec.jpeg import tile as jpeg_tile
+from archiver.pipeline import progress
+from archiver.pipeline.tiling import Place
 from archiver.pipeline.write.file_plan import FilePlan
 from archiver.pipeline.write.payloads import Chunk, CodedTile
 from archiver.pipeline.write.source_file import SourceFile
@@ -27,6 +29,7 @@ class QueuedFile:
         self.codings: list[Coding] = []
         self._shard = shard
         self._mark = shard.mark() if source.is_large else None
+        self._pixels = self._pixels_done = 0  # of all codings
 
     @property
     def is_coded(self) -> bool:
@@ -56,7 +59,14 @@ class QueuedFile:
     def _added(self, tile: int, places: FilePlaces) -> Coding:
         coding = Coding(self, tile, places, self._shard if self.source.is_large else None)
         self.codings.append(coding)
+        self._pixels += sum(place.height * place.width for _, place in places)
         return coding
+
+    def progress(self, place: Place) -> None:
+        """Say how far it is, one more tile being coded."""
+        self._pixels_done += place.height * place.width
+        size = self.source.parsed.size
+        progress.report(self.source.path, size * self._pixels_done // max(1, self._pixels))
 
     def rollback(self) -> None:
         """Forget what is in the shard already."""
@@ -101,6 +111,7 @@ class Coding:
                 f"{self.file.source.path}: image {image}, tile at row {place.row}, "
                 f"column {place.column}: {tile.notice}"
             )
+        self.file.progress(self.places[len(self.tiles)][1])
         tile = self._without_head(tile)
         self.tiles.append(tile.appended(self._shard) if self._shard else tile)
 
