@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FELL_BACK = (
-    "its codec did not decode to what it was given; stored by another codec instead. "
+    "its codec did not decode to what it was given; stored by a classic codec instead. "
     "Test this machine's memory and processor"
 )
 
