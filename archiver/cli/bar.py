@@ -38,23 +38,26 @@ _STEP_S = 1.0  # between what is remembered for it
 
 
 class Pace:
-    """How fast a number grows, over the last minutes."""
+    """How fast a number grows, over the last minutes.
 
-    def __init__(self, now: float) -> None:
-        self._last = (now, 0)
-        self._marks = deque([self._last])
+    The first that is heard of it is where it begins: workers take seconds to start.
+    """
+
+    def __init__(self) -> None:
+        self._last = (0.0, 0)
+        self._marks: deque[tuple[float, int]] = deque()
 
     def add(self, now: float, done: int) -> None:
         """Note how far it is."""
         self._last = now, done
-        if now - self._marks[-1][0] >= _STEP_S:
+        if not self._marks or now - self._marks[-1][0] >= _STEP_S:
             self._marks.append(self._last)
         while len(self._marks) > 1 and now - self._marks[1][0] >= WINDOW_S:
             self._marks.popleft()
 
     def rate(self, now: float) -> float:
         """Return what it grows by in a second; 0 if that is not known."""
-        since, before = self._marks[0]
+        since, before = self._marks[0] if self._marks else (now, 0)
         return (self._last[1] - before) / (now - since) if now > since else 0.0
 
     def seconds_left(self, now: float, total: int) -> float | None:
@@ -73,7 +76,7 @@ class Watcher:
         self._files = self._n_files = self._total = 0
         self._input_bytes = self._stored_bytes = 0  # of whole files
         self._parts: dict[str, int] = {}  # bytes of each file
-        self._pace = Pace(time.monotonic())
+        self._pace = Pace()
         self._task = self._started("scanning", None)
 
     @property
@@ -116,7 +119,8 @@ class Watcher:
 
     def _code(self) -> None:
         self._phase(self._doing, self._total)
-        self._pace = Pace(time.monotonic())
+        self._pace = Pace()
+        self._show()
 
     def _advance(self, path: str, n_bytes: int) -> None:
         """Take it that so many bytes of a file are done; it was further already, maybe."""
@@ -124,8 +128,10 @@ class Watcher:
         if n_bytes > before:
             self._parts[path] = n_bytes
             self.done = min(self.done + n_bytes - before, max(self._total, self.done))
-        now = time.monotonic()
-        self._pace.add(now, self.done)
+        self._pace.add(time.monotonic(), self.done)
+        self._show()
+
+    def _show(self) -> None:
         self._progress.update(
             self._task,
             completed=self.done,
@@ -144,7 +150,7 @@ class _PaceColumn(ProgressColumn):
             return Text("")
         now = time.monotonic()
         rate, left = pace.rate(now), pace.seconds_left(now, int(task.total))
-        return Text(f"{size_text(round(rate))}/s  {clock(left)} left" if left is not None else "")
+        return Text(f"{clock(left)} left  {size_text(round(rate))}/s" if left is not None else "")
 
 
 def clock(seconds: float) -> str:
@@ -158,7 +164,7 @@ def bar(console: Console, *, disable: bool) -> Progress:
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         TextColumn("{task.fields[status]}"),
         _PaceColumn(),
         TimeElapsedColumn(),

@@ -78,7 +78,7 @@ tile = click.option(
     type=int,
     metavar="N",
     help="Side of the tiles, in samples.  Larger packs a little better; smaller reads regions"
-    " faster.  [default: 256; 512 with max]",
+    " faster.  [default: 256; 512 with quick and max]",
 )
 adapt_steps = click.option(
     "--adapt-steps",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from archiver.errors import ArchiverError, DestinationError, Verdict, advice, verdict_of
-from archiver.pipeline import known_content
+from archiver.pipeline import known_content, progress
 from archiver.pipeline.read import output_files
 from archiver.pipeline.read.restore import Decoded, Restorer
 
@@ -71,6 +71,8 @@ def run_task(task: UnpackTask, threads: int) -> UnpackResult:
         for target, error in _restore(restorer, decoded, task.dest, targets):
             if error is None:
                 done.append(target.path)
+                size = restorer.archive.object(decoded.index).size
+                progress.report(Path(os.fsdecode(target.path)), size)
             else:
                 failures.append(Unrestored(target.path, str(error), verdict_of(error)))
     return UnpackResult(tuple(done), tuple(failures))

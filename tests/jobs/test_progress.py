@@ -133,10 +133,10 @@ def test_the_bar_names_the_phases() -> None:
 
 
 def test_the_pace_is_that_of_the_last_minutes() -> None:
-    """Bytes in a second since the phase began, later over a window; the time left follows."""
-    pace = Pace(1000.0)
-    assert pace.seconds_left(1001.0, 100) is None
-    for second in range(1, 61):
+    """Bytes in a second since the first were heard of; later over a window; the time left."""
+    pace = Pace()
+    assert pace.seconds_left(990.0, 100) is None
+    for second in range(61):
         pace.add(1000.0 + second, 10 * second)
     assert pace.rate(1060.0) == pytest.approx(10.0)
     assert pace.seconds_left(1060.0, 1200) == pytest.approx(60.0)
@@ -145,3 +145,17 @@ def test_the_pace_is_that_of_the_last_minutes() -> None:
     assert pace.rate(1600.0) == pytest.approx(20.0, rel=0.02)
     assert pace.rate(1660.0) < 20.0  # nothing came since
     assert clock(3725) == "1:02:05"
+
+
+def test_unpacking_tells_of_each_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are told when they are written, not when all of their task are."""
+    monkeypatch.setattr(progress, "EVERY_S", 0.0)
+    source, events = tmp_path / "source", []
+    source.mkdir()
+    for number in range(4):
+        (source / f"{number}.txt").write_text(f"{number}" * 99)
+    run.pack(source, tmp_path / "a.archive", quick(0))
+    run.unpack(tmp_path / "a.archive", tmp_path / "out", workers=0, on_event=events.append)
+    told = [(e.path, e.input_bytes) for e in events if isinstance(e, FileProgress)]
+    assert sorted(told) == [(f"{number}.txt", 99) for number in range(4)]
+    assert isinstance(events[1], FileProgress)
