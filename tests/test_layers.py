@@ -39,8 +39,8 @@ FLOORS: dict[str, str] = {
     "codec": "quick tiles > learned tuning > inference > transforms reference "
     "> model jpeg jpeg_ls residue > classic entropy > ids",
     "codec/inference": "high_depth_tiles > engine > native wavefront",
-    "codec/jpeg": "tile > payload > planes > blocks > baseline contexts "
-    "> context_mixing huffman t81",
+    "codec/jpeg": "tile > payload > planes > baseline blocks > context_mixing huffman "
+    "> kernels t81",
     "codec/model": "adapter frozen > batches frequencies layers model_delta pretrained "
     "> mixture model_file > mgcf > adapter_record causal devices grid high_depth "
     "> architecture limits tables taps",

@@ -54,15 +54,16 @@ def usable() -> tuple[str, ...]:
 
 
 def required() -> ctypes.CDLL:
-    """Return the core; MachineError where there is none."""
+    """Return the core, for what has no other way; MachineError where there is none."""
     found = core()
-    if found is None:
-        raise MachineError(
-            f"expected the native core in {FOLDER}, found none that this machine can run, or"
-            f" {ENVIRONMENT}={OFF}; unset that, or reinstall archiver with pip, whose build"
-            " requirement ziglang compiles it"
-        )
-    return found
+    if found is not None:
+        return found
+    if os.environ.get(ENVIRONMENT) == OFF:
+        raise MachineError(f"the native core is needed here, and {ENVIRONMENT}={OFF}: unset it")
+    raise MachineError(
+        f"the native core is needed here, and {FOLDER} has none that this machine can load: "
+        "reinstall archiver with pip, whose build requirement ziglang compiles it"
+    )
 
 
 def core() -> ctypes.CDLL | None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jpegs import jpeg_files, saved, scene
 
-from archiver.codec.jpeg import context_mixing, contexts, payload, t81
+from archiver.codec.jpeg import blocks, context_mixing, payload, t81
 from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.codec.jpeg.baseline import Parts
 from archiver.codec.jpeg.context_mixing import ContextState
@@ -61,7 +61,7 @@ def test_tables_are_those_of_the_text() -> None:
         context_mixing.STRETCH,
         context_mixing.TRUST,
         context_mixing.SHARE,
-        contexts.EDGE,
+        blocks.EDGE,
     ):
         digest.update(table.astype("<i4").tobytes())
     text = (Path(__file__).parents[2] / "manifests" / "FORMAT.md").read_text()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from archiver.codec.jpeg import huffman
-from archiver.codec.jpeg.huffman import Blocks, Ints
+from archiver.codec.jpeg.huffman import Blocks, Ints, Lookups
 
 MAX_COEFFICIENTS = 1 << 26  # of all components, in whole MCUs: two bytes for each
 _SOI = b"\xff\xd8"
@@ -206,7 +206,7 @@ def _scan_of(blocks: Blocks, header: Header) -> bytes:
     return scan.tobytes()
 
 
-def _lookups(header: Header) -> Iterator[tuple[Ints, Ints]]:
+def _lookups(header: Header) -> Iterator[tuple[Lookups, Lookups]]:
     for component in header.components:
         yield (
             huffman.lookup(*header.codes[component.dc]),

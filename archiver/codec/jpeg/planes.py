@@ -6,7 +6,7 @@ import numpy as np
 
 from archiver.codec.jpeg import blocks
 from archiver.codec.jpeg.baseline import Header, Planes
-from archiver.codec.jpeg.context_mixing import Coder, ContextState, Desk
+from archiver.codec.jpeg.context_mixing import Coder, ContextState
 from archiver.codec.jpeg.huffman import Blocks
 from archiver.errors import IntegrityError
 
@@ -31,12 +31,10 @@ def decode(stream: bytes, header: Header, state: ContextState) -> Planes:
 
 
 def _code(planes: Planes, header: Header, state: ContextState, coder: Coder) -> bool:
-    desk = Desk.fresh()
     for component, plane in enumerate(planes):
         others = _others(planes, header, component)
         steps = header.tables[component]
-        scene = blocks.scene(header.shapes[component], component, others, steps)
-        if not blocks.code_plane(plane, scene, state, coder, desk):
+        if not blocks.code_plane(plane, component, others, steps, state, coder):
             return False
     return True
 

@@ -1,0 +1,176 @@
+/* Binary decisions of JPEG coefficients; see jpeg_mixing.h.
+ *
+ * Bounds: a slot is a hash shifted to SLOT_BITS; sets, blends and curves are bounded where contexts are laid out
+ * (jpeg_contexts.c); a logit is clamped before it selects a knot or a probability; counts stop at MOST_COUNT.
+ */
+#include "jpeg_mixing.h"
+
+enum {
+    ONE = 1 << 16,    /* a probability, or a weight, of 1 */
+    MOST_LOGIT = 2047, /* in 1/256 */
+    MOST_COUNT = 127,
+    MOST_TRUST = 31,  /* uses, after which a slot is trusted no more than before */
+    MOST_USES = 305,  /* after which a mixer's rate stays the same */
+    LEAST = 24,       /* the surest that a decision can be */
+    MOST_ZEROS = 1 << 12, /* bytes that a writer may leave away at the end */
+};
+
+INLINE int32_t clamp_logit(int64_t x) { return x < -MOST_LOGIT ? -MOST_LOGIT : x > MOST_LOGIT ? MOST_LOGIT : (int32_t)x; }
+
+/* Contexts that are worked on at once: vectors of 8, with the bias. */
+INLINE int lanes_of(int n) { return (n + 8) & ~7; }
+
+INLINE int32_t *weights_of(const JpegMixing *mixing, int m, int set) {
+    return mixing->state.weights + (size_t)(m * JPEG_SETS + set) * 2 * JPEG_LANES;
+}
+
+/* Find the slots, and have them brought near: they lie all over megabytes. */
+INLINE void find_slots(JpegMixing *mixing, JpegDecision *now, int n, const uint32_t *hashes) {
+    for (int i = 0; i < lanes_of(n); i++) {
+        uint32_t h = hashes[i];
+        h = (h ^ h >> 15) * 2246822519u;
+        now->slots[i] = (h ^ h >> 13) >> (32 - JPEG_SLOT_BITS);
+    }
+    for (int i = 1; i <= n; i++) {
+        now->slots[i] += (uint32_t)(i - 1) << JPEG_SLOT_BITS;
+        __builtin_prefetch(mixing->state.slots + now->slots[i], 1);
+    }
+}
+
+/* Fill the inputs: of each context its logit, and its probability less a half. */
+INLINE void gather(const JpegMixing *mixing, JpegDecision *now, int n) {
+    const JpegTables *tables = mixing->tables;
+    for (int i = 1; i <= n; i++) now->entries[i] = mixing->state.slots[now->slots[i]];
+    for (int i = 1; i <= n; i++) {
+        uint32_t entry = now->entries[i], count = entry & MOST_COUNT;
+        int32_t chance = (int32_t)entry >> 16;
+        int32_t trust = tables->trust[count < MOST_TRUST ? count : MOST_TRUST];
+        now->inputs[0][i] = (tables->stretch[(chance + 32768) >> 4] * trust) >> 6;
+        now->inputs[1][i] = (chance * trust) >> 11;
+    }
+    for (int i = n + 1; i < lanes_of(n); i++) now->inputs[0][i] = now->inputs[1][i] = 0; /* change no weight */
+    now->inputs[0][0] = 256;
+    now->inputs[1][0] = 0;
+}
+
+/* Add up products: exact, for a hostile stream may have taught any weights. */
+INLINE int64_t dot(const int32_t *x, const int32_t *w, int n) {
+    int64_t sum = 0;
+    for (int i = 0; i < n; i++) sum += (int64_t)x[i] * w[i];
+    return sum;
+}
+
+/* Find the logit of 1 that the mixers agree on. */
+INLINE void mix(const JpegMixing *mixing, JpegDecision *now, int n) {
+    const int32_t *blend = mixing->state.blends + now->blend * JPEG_MIXERS;
+    int64_t total = 0;
+    for (int m = 0; m < JPEG_MIXERS; m++) {
+        const int32_t *weights = weights_of(mixing, m, now->sets[m]);
+        int64_t sum = dot(now->inputs[0], weights, lanes_of(n)) + dot(now->inputs[1], weights + JPEG_LANES, lanes_of(n));
+        now->logits[m] = clamp_logit(sum >> 16);
+        total += (int64_t)now->logits[m] * blend[m];
+    }
+    now->logit = clamp_logit(total >> 16);
+}
+
+/* Write `bit`, or read it, of which `chance`/2^16 is the probability of 1. */
+INLINE int code(JpegCoder *coder, int bit, uint32_t chance) {
+    uint32_t span = coder->high - coder->low;
+    uint32_t middle = coder->low + (span >> 16) * chance + ((span & 0xFFFF) * chance >> 16);
+    if (coder->reads) bit = coder->value <= middle;
+    coder->high = bit ? middle : coder->high;
+    coder->low = bit ? coder->low : middle + 1;
+    while ((coder->low ^ coder->high) >> 24 == 0) {
+        if (coder->reads) {
+            coder->value = coder->value << 8 | (coder->at < coder->size ? coder->bytes[coder->at] : 0);
+        } else if (coder->at < coder->size) { /* beyond, only counted */
+            coder->bytes[coder->at] = (uint8_t)(coder->high >> 24);
+        }
+        coder->at++;
+        coder->low <<= 8;
+        coder->high = coder->high << 8 | 255;
+    }
+    return bit;
+}
+
+/* Move the weights, and the shares of the mixers, towards what would have been better. */
+INLINE void learn_weights(JpegMixing *mixing, const JpegDecision *last, int n) {
+    const uint16_t *squash = mixing->tables->squash + MOST_LOGIT;
+    int32_t target = last->bit << 16;
+    int32_t *blend = mixing->state.blends + last->blend * JPEG_MIXERS;
+    int32_t of_all = (target - squash[last->logit]) * 3;
+    for (int m = 0; m < JPEG_MIXERS; m++) {
+        int32_t *uses = mixing->state.uses + m * JPEG_SETS + last->sets[m];
+        *uses += *uses < MOST_USES;
+        int32_t rate = 4 + 320 / (16 + *uses);
+        int32_t error = ((target - squash[last->logits[m]]) * rate) >> 6;
+        int32_t *weights = weights_of(mixing, m, last->sets[m]);
+        /* inputs are below 2^11, errors below 2^15; weights may wrap, as those of a hostile stream would */
+        for (int half = 0; half < 2; half++, weights += JPEG_LANES)
+            for (int i = 0; i < lanes_of(n); i++)
+                weights[i] = (int32_t)((uint32_t)weights[i] + (uint32_t)((last->inputs[half][i] * error + 2048) >> 12));
+        blend[m] += (last->logits[m] * of_all + (1 << 17)) >> 18;
+    }
+}
+
+/* Move what the slots hold towards what came: the less, the more they have seen.
+ *
+ * A difference times a share, below 0.56, has 32 bits without a sign: hence two cases.
+ */
+INLINE void learn_slots(JpegMixing *mixing, JpegDecision *last, int n) {
+    const uint32_t *share = mixing->tables->share;
+    uint32_t up = last->bit ? ONE : 0, down = last->bit ? 0 : ONE - 1;
+    uint32_t sign = last->bit ? 0 : UINT32_MAX;
+    for (int i = 1; i <= n; i++) {
+        uint32_t entry = last->entries[i], count = entry & MOST_COUNT, chance = (entry >> 16) ^ 0x8000;
+        uint32_t distance = last->bit ? up - chance : chance;
+        uint32_t step = (distance * share[count] + down) >> 16;
+        chance += (step ^ sign) - sign;
+        last->entries[i] = (chance ^ 0x8000) << 16 | (count + (count < MOST_COUNT));
+    }
+    for (int i = 1; i <= n; i++) mixing->state.slots[last->slots[i]] = last->entries[i];
+}
+
+INLINE void learn(JpegMixing *mixing, JpegDecision *last, int n) {
+    learn_weights(mixing, last, n);
+    learn_slots(mixing, last, n);
+}
+
+void jpeg_settle(JpegMixing *mixing) {
+    JpegDecision *last = &mixing->decisions[mixing->now ^ 1];
+    if (last->n == 10) learn(mixing, last, 10);
+    if (last->n == 17) learn(mixing, last, 17);
+    if (last->n == 23) learn(mixing, last, 23);
+    last->n = 0;
+}
+
+/* Correct a logit by two curves, and return the probability of 1; the curves learn when `bit` is known. */
+INLINE int decide(JpegMixing *mixing, int n, const uint32_t *hashes, int bit) {
+    JpegDecision *now = jpeg_prepare(mixing);
+    find_slots(mixing, now, n, hashes);
+    jpeg_settle(mixing); /* meanwhile, the slots come */
+    gather(mixing, now, n);
+    mix(mixing, now, n);
+    int knot = (now->logit + 2048) >> 7, beyond = (now->logit + 2048) & 127;
+    int32_t *first = mixing->state.curves + now->curves[0] * JPEG_KNOTS + knot;
+    int32_t *second = mixing->state.curves + (JPEG_CURVES + now->curves[1]) * JPEG_KNOTS + knot;
+    int32_t corrected = (first[0] * (128 - beyond) + first[1] * beyond) >> 7;
+    corrected += (second[0] * (128 - beyond) + second[1] * beyond) >> 7;
+    int32_t chance = (2 * mixing->tables->squash[now->logit + MOST_LOGIT] + corrected) >> 2;
+    chance = chance < LEAST ? LEAST : chance > ONE - LEAST ? ONE - LEAST : chance;
+    now->bit = code(&mixing->coder, bit, (uint32_t)chance);
+    int near = beyond >> 6;
+    first[near] += ((now->bit << 16) - first[near]) >> 6;
+    second[near] += ((now->bit << 16) - second[near]) >> 6;
+    now->n = n;
+    mixing->now ^= 1;
+    return now->bit;
+}
+
+int jpeg_decide(JpegMixing *mixing, int n, const uint32_t *hashes, int bit) {
+    if (n == 10) return decide(mixing, 10, hashes, bit);
+    if (n == 17) return decide(mixing, 17, hashes, bit);
+    return decide(mixing, 23, hashes, bit);
+}
+
+int jpeg_is_spent(const JpegCoder *coder) { return coder->reads && coder->at > coder->size + MOST_ZEROS; }
