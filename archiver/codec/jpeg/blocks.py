@@ -71,8 +71,6 @@ def _tables() -> kernels.Tables:
     return kernels.Tables(
         stretch=kernels.address(context_mixing.STRETCH, np.int16, (4096,)),
         squash=kernels.address(context_mixing.SQUASH, np.uint16, (4095,)),
-        trust=kernels.address(context_mixing.TRUST, np.int32, (32,)),
-        share=kernels.address(context_mixing.SHARE, np.uint32, (128,)),
         edges=kernels.address(EDGE, np.int64, (2, SIDE)),
         in_rows=kernels.address(_IN_ROWS, np.uint8, (SIDE * SIDE,)),
     )

@@ -32,9 +32,7 @@ class Scan(ctypes.Structure):
 class Tables(ctypes.Structure):
     """JpegTables of jpeg_mixing.h."""
 
-    _fields_ = tuple(
-        (name, _ADDRESS) for name in ("stretch", "squash", "trust", "share", "edges", "in_rows")
-    )
+    _fields_ = tuple((name, _ADDRESS) for name in ("stretch", "squash", "edges", "in_rows"))
 
 
 class State(ctypes.Structure):

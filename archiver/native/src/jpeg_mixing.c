@@ -24,40 +24,61 @@ INLINE int32_t *weights_of(const JpegMixing *mixing, int m, int set) {
     return mixing->state.weights + (size_t)(m * JPEG_SETS + set) * 2 * JPEG_LANES;
 }
 
-/* Find the slots, and have them brought near: they lie all over megabytes. */
-INLINE void find_slots(JpegMixing *mixing, JpegDecision *now, int n, const uint32_t *hashes) {
+/* How far a slot that was used so often is trusted: 645 n + 2 over 10 n + 6, rounded down.
+ *
+ * As a quotient of floats it is exact: one that is not whole lies farther from a whole number than rounding moves it.
+ */
+INLINE int32_t trust_in(int32_t count) {
+    count = count < MOST_TRUST ? count : MOST_TRUST;
+    return (int32_t)((float)(645 * count + 2) / (float)(10 * count + 6));
+}
+
+/* What share, of 2^16, of what is new a slot takes that was used so often: 5/(5 n + 9), exact for the same reason. */
+INLINE uint32_t share_of(int32_t count) { return (uint32_t)(int32_t)((float)(5 * ONE) / (float)(5 * count + 9)); }
+
+/* Find the slots, and have them and the weights brought near: they lie all over megabytes. */
+INLINE void find_slots(const JpegMixing *mixing, JpegDecision *restrict now, int n, const uint32_t *restrict hashes) {
+    const uint32_t *slots = mixing->state.slots;
     for (int i = 0; i < lanes_of(n); i++) {
         uint32_t h = hashes[i];
         h = (h ^ h >> 15) * 2246822519u;
-        now->slots[i] = (h ^ h >> 13) >> (32 - JPEG_SLOT_BITS);
+        now->slots[i] = ((h ^ h >> 13) >> (32 - JPEG_SLOT_BITS)) + (uint32_t)(i - 1) * (1u << JPEG_SLOT_BITS);
     }
-    for (int i = 1; i <= n; i++) {
-        now->slots[i] += (uint32_t)(i - 1) << JPEG_SLOT_BITS;
-        __builtin_prefetch(mixing->state.slots + now->slots[i], 1);
-    }
+    for (int i = 1; i <= n; i++) __builtin_prefetch(slots + now->slots[i], 1);
+    for (int m = 0; m < JPEG_MIXERS; m++)
+        for (int i = 0; i < 2 * JPEG_LANES; i += 16) __builtin_prefetch(weights_of(mixing, m, now->sets[m]) + i, 1);
 }
 
-/* Fill the inputs: of each context its logit, and its probability less a half. */
-INLINE void gather(const JpegMixing *mixing, JpegDecision *now, int n) {
-    const JpegTables *tables = mixing->tables;
-    for (int i = 1; i <= n; i++) now->entries[i] = mixing->state.slots[now->slots[i]];
-    for (int i = 1; i <= n; i++) {
-        uint32_t entry = now->entries[i], count = entry & MOST_COUNT;
-        int32_t chance = (int32_t)entry >> 16;
-        int32_t trust = tables->trust[count < MOST_TRUST ? count : MOST_TRUST];
-        now->inputs[0][i] = (tables->stretch[(chance + 32768) >> 4] * trust) >> 6;
-        now->inputs[1][i] = (chance * trust) >> 11;
+/* Fill the inputs: of each context its logit, and its probability less a half; of lanes without one zeros. */
+INLINE void gather(const JpegMixing *mixing, JpegDecision *restrict now, int n) {
+    const uint32_t *slots = mixing->state.slots;
+    const int16_t *stretch = mixing->tables->stretch;
+    _Alignas(32) int32_t trust[JPEG_LANES], of_table[JPEG_LANES], logits[JPEG_LANES];
+    for (int i = n + 1; i < lanes_of(n); i++) now->entries[i] = 0;
+    now->entries[0] = 0;
+    for (int i = 1; i <= n; i++) now->entries[i] = slots[now->slots[i]];
+    for (int i = 0; i < lanes_of(n); i++) {
+        int32_t chance = (int32_t)now->entries[i] >> 16;
+        trust[i] = trust_in(now->entries[i] & MOST_COUNT);
+        of_table[i] = (chance + 32768) >> 4;
+        now->inputs[1][i] = (chance * trust[i]) >> 11;
     }
-    for (int i = n + 1; i < lanes_of(n); i++) now->inputs[0][i] = now->inputs[1][i] = 0; /* change no weight */
-    now->inputs[0][0] = 256;
-    now->inputs[1][0] = 0;
+    for (int i = 0; i < lanes_of(n); i++) logits[i] = stretch[of_table[i]];
+    for (int i = 0; i < lanes_of(n); i++) now->inputs[0][i] = (logits[i] * trust[i]) >> 6;
+    now->inputs[0][0] = 256; /* the bias */
 }
 
-/* Add up products: exact, for a hostile stream may have taught any weights. */
+/* Add up products, two by two as processors multiply 32 bits: exact, as a hostile stream may teach any weights. */
 INLINE int64_t dot(const int32_t *x, const int32_t *w, int n) {
-    int64_t sum = 0;
-    for (int i = 0; i < n; i++) sum += (int64_t)x[i] * w[i];
-    return sum;
+    int64_t even = 0, odd = 0;
+    for (int i = 0; i < n / 2; i++) {
+        uint64_t two_x, two_w;
+        memcpy(&two_x, x + 2 * i, sizeof two_x);
+        memcpy(&two_w, w + 2 * i, sizeof two_w);
+        even += (int64_t)(int32_t)two_x * (int32_t)two_w;
+        odd += (int64_t)(int32_t)(two_x >> 32) * (int32_t)(two_w >> 32);
+    }
+    return even + odd;
 }
 
 /* Find the logit of 1 that the mixers agree on. */
@@ -117,18 +138,18 @@ INLINE void learn_weights(JpegMixing *mixing, const JpegDecision *last, int n) {
  *
  * A difference times a share, below 0.56, has 32 bits without a sign: hence two cases.
  */
-INLINE void learn_slots(JpegMixing *mixing, JpegDecision *last, int n) {
-    const uint32_t *share = mixing->tables->share;
-    uint32_t up = last->bit ? ONE : 0, down = last->bit ? 0 : ONE - 1;
-    uint32_t sign = last->bit ? 0 : UINT32_MAX;
-    for (int i = 1; i <= n; i++) {
+INLINE void learn_slots(const JpegMixing *mixing, JpegDecision *restrict last, int n) {
+    uint32_t *slots = mixing->state.slots;
+    uint32_t flip = last->bit ? UINT32_MAX : 0, plus = last->bit ? ONE + 1 : 0; /* distance: ONE - chance, or chance */
+    uint32_t more = last->bit ? 0 : ONE - 1;                                    /* away from zero, where it goes down */
+    for (int i = 0; i < lanes_of(n); i++) {
         uint32_t entry = last->entries[i], count = entry & MOST_COUNT, chance = (entry >> 16) ^ 0x8000;
-        uint32_t distance = last->bit ? up - chance : chance;
-        uint32_t step = (distance * share[count] + down) >> 16;
-        chance += (step ^ sign) - sign;
+        uint32_t distance = (chance ^ flip) + plus;
+        uint32_t step = (distance * share_of((int32_t)count) + more) >> 16;
+        chance += (step ^ ~flip) - ~flip;
         last->entries[i] = (chance ^ 0x8000) << 16 | (count + (count < MOST_COUNT));
     }
-    for (int i = 1; i <= n; i++) mixing->state.slots[last->slots[i]] = last->entries[i];
+    for (int i = 1; i <= n; i++) slots[last->slots[i]] = last->entries[i];
 }
 
 INLINE void learn(JpegMixing *mixing, JpegDecision *last, int n) {

@@ -23,8 +23,6 @@ enum {
 typedef struct {
     const int16_t *stretch;  /* (4096,): logit of a probability */
     const uint16_t *squash;  /* (4095,): probability of a logit from -2047 */
-    const int32_t *trust;    /* (32,): in a slot seen so often */
-    const uint32_t *share;   /* (128,): of what is new, in a slot seen so often */
     const int64_t *edges;    /* (2, 8): what a coefficient adds, in 1/1024, at the edge */
     const uint8_t *in_rows;  /* (64,): place in row order of a coefficient in zigzag order */
 } JpegTables;
