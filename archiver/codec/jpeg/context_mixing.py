@@ -26,7 +26,6 @@ _LANES = INPUTS + 1  # the first is the bias
 _ONE = 1 << 16  # a probability, or a weight, of 1
 _LOGIT = 2047  # the largest logit, in 1/256
 _FIRST_WEIGHT = 7864
-_MOST_COUNT = 127
 _KNOTS = 33  # of a curve
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -43,10 +42,6 @@ SQUASH = np.clip(_rounded([_ONE / (1 + math.exp(-x)) for x in _LOGITS]), 16, _ON
 STRETCH = np.clip(
     _rounded([256 * math.log((i + 0.5) / (4095.5 - i)) for i in range(4096)]), -_LOGIT, _LOGIT
 ).astype(np.int16)
-# in a slot seen n times
-TRUST = np.array([(645 * n + 2) // (10 * n + 6) for n in range(32)], np.int32)
-# of what is new
-SHARE = np.array([_ONE * 5 // (5 * n + 9) for n in range(_MOST_COUNT + 1)], np.uint32)
 
 
 class ContextState(NamedTuple):
