@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jpegs import jpeg_files, saved, scene
 
-from archiver.codec.jpeg import blocks, context_mixing, payload, t81
+from archiver.codec.jpeg import blocks, context_mixing, kernels, payload, t81
 from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.codec.jpeg.baseline import Parts
 from archiver.codec.jpeg.context_mixing import ContextState
 from archiver.codec.jpeg.tile import Form
-from archiver.errors import IntegrityError
+from archiver.errors import IntegrityError, MachineError
+from archiver.native import library
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "codec-v1"
 FILES = jpeg_files()
@@ -166,6 +167,33 @@ def test_a_stream_that_has_ended_is_not_read_for_ever() -> None:
     assert other is not None
     with pytest.raises(IntegrityError, match="coefficients that no JPEG has"):
         payload.decode(other[0] + coded[1], ContextState.fresh())
+
+
+def test_without_the_core_there_is_an_error_that_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(library, "core", lambda: None)
+    monkeypatch.delenv(library.ENVIRONMENT, raising=False)
+    with pytest.raises(MachineError, match="reinstall archiver .* ziglang"):
+        library.required()
+    monkeypatch.setenv(library.ENVIRONMENT, library.OFF)
+    with pytest.raises(MachineError, match="ARCHIVER_NATIVE=off: unset it"):
+        library.required()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((2, 3, 64), np.int32),
+        np.zeros((2, 64), np.int16),
+        np.zeros((3, 2, 64), np.int16).transpose(1, 0, 2),
+        np.broadcast_to(np.int16(0), (2, 3, 64)),
+    ],
+    ids=["type", "shape", "order", "read-only"],
+)
+def test_the_core_is_given_no_other_array_than_it_expects(array: np.ndarray) -> None:
+    with pytest.raises(TypeError, match="expected int16"):
+        kernels.address(array, np.int16, (2, 3, 64), is_out=True)
 
 
 def test_many_empty_tables_take_no_time() -> None:

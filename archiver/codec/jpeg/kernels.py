@@ -62,13 +62,13 @@ class Plane(ctypes.Structure):
 
 
 def address(array: NDArray[Any], dtype: Any, shape: tuple[int, ...], is_out: bool = False) -> int:
-    """Return where an array begins; ValueError if it is none of this type and shape, in C order.
+    """Return where an array begins; TypeError if it is none of this type and shape, in C order.
 
     An array that ``is_out`` must be writeable.
     """
     good = array.dtype == np.dtype(dtype) and array.shape == shape and array.flags.c_contiguous
     if not good or (is_out and not array.flags.writeable):
-        raise ValueError(f"expected {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}")
+        raise TypeError(f"expected {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}")
     return array.ctypes.data
 
 
