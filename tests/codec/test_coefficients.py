@@ -174,7 +174,7 @@ def test_without_the_core_there_is_an_error_that_says_what_to_do(
 ) -> None:
     monkeypatch.setattr(library, "core", lambda: None)
     monkeypatch.delenv(library.ENVIRONMENT, raising=False)
-    with pytest.raises(MachineError, match="reinstall archiver .* ziglang"):
+    with pytest.raises(MachineError, match=r"reinstall archiver .* ziglang"):
         library.required()
     monkeypatch.setenv(library.ENVIRONMENT, library.OFF)
     with pytest.raises(MachineError, match="ARCHIVER_NATIVE=off: unset it"):
