@@ -20,6 +20,7 @@ from archiver.codec.jpeg import kernels
 
 INPUTS = 23  # contexts of one decision, at most
 SLOT_BITS = 18
+_SLOTS_SIZE = (3 << SLOT_BITS) + 64  # bytes: the core reads four where three are
 MIXERS = 3
 SETS, BLENDS, CURVES = 1376, 112, 608
 _LANES = INPUTS + 1  # the first is the bias
@@ -47,7 +48,7 @@ STRETCH = np.clip(
 class ContextState(NamedTuple):
     """All that is learned: arrays that the core changes in place."""
 
-    slots: NDArray[np.uint32]  # (INPUTS, 2^SLOT_BITS): probability of 1, less a half; 16 bits uses
+    slots: Bytes  # (INPUTS, _SLOTS_SIZE): of each its uses, and i2 probability of 1, less a half
     weights: NDArray[np.int32]  # (MIXERS, SETS, 2, _LANES): of logits, of probabilities
     uses: NDArray[np.int32]  # (MIXERS, SETS)
     blends: NDArray[np.int32]  # (BLENDS, MIXERS)
@@ -60,7 +61,7 @@ class ContextState(NamedTuple):
         weights[:, :, 0, 1:] = _FIRST_WEIGHT
         knots = SQUASH[np.clip(np.arange(_KNOTS) * 128 - 1, 0, 2 * _LOGIT)]
         return cls(
-            np.zeros((INPUTS, 1 << SLOT_BITS), np.uint32),
+            np.zeros((INPUTS, _SLOTS_SIZE), np.uint8),
             weights,
             np.zeros((MIXERS, SETS), np.int32),
             np.full((BLENDS, MIXERS), _ONE // MIXERS, np.int32),
@@ -74,7 +75,7 @@ class ContextState(NamedTuple):
     def addresses(self) -> kernels.State:
         """Return where the core finds it, as long as it is there."""
         shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
-            "slots": (np.uint32, (INPUTS, 1 << SLOT_BITS)),
+            "slots": (np.uint8, (INPUTS, _SLOTS_SIZE)),
             "weights": (np.int32, (MIXERS, SETS, 2, _LANES)),
             "uses": (np.int32, (MIXERS, SETS)),
             "blends": (np.int32, (BLENDS, MIXERS)),

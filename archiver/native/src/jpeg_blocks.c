@@ -27,7 +27,11 @@ static int code_end(int end, const Scene *scene, JpegMixing *mixing) {
 /* Code the class of a magnitude; class c > 0 has those from 2^(c-1) + 1 to 2^c, class 0 has 1. */
 INLINE int code_class(int size, const Scene *scene, JpegMixing *mixing) {
     int bits = 0;
-    while (bits < MOST_CLASS && jpeg_decide_number(scene, mixing, CLASS, 1 + least(bits + 1, 12), size >> bits > 0)) bits++;
+    while (bits < MOST_CLASS) {
+        int node = 1 + least(bits + 1, 12);
+        if (!jpeg_decide_number(scene, mixing, CLASS, node, size >> bits > 0)) break;
+        bits++;
+    }
     return bits;
 }
 

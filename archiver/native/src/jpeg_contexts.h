@@ -39,8 +39,10 @@ typedef struct {
     double inverse;
 } Divisor;
 
-/* Signed facts of a coefficient, on their scales. */
-enum { UP, ACROSS, UP_ON, ACROSS_ON, MEAN, MEAN_ON, MEAN4, MEAN_ON4, LEFT, ABOVE, FIRST, SECOND, FIRST4, SECOND4, N_SIGNED };
+/* Signed facts of a coefficient, on their scales: predictions, _ON those that go on like two samples; neighbours. */
+enum {
+    UP, ACROSS, UP_ON, ACROSS_ON, MEAN, MEAN_ON, MEAN4, MEAN_ON4, LEFT, ABOVE, FIRST, SECOND, FIRST4, SECOND4, N_SIGNED
+};
 
 /* A component while it is coded, and the block that is.  Of rows the last three are kept, with two columns more to
  * the left and one to the right that stay empty. */

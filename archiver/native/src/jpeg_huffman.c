@@ -1,4 +1,8 @@
-/* The entropy-coded bytes of baseline JPEG (T.81): coefficients of blocks, read and written. */
+/* The entropy-coded bytes of baseline JPEG (T.81): coefficients of blocks, read and written.
+ *
+ * Bounds: bytes are read and written only below `size`; tables have an entry for every 16 bits, for every symbol of 8
+ * bits, and for every category of what two 16-bit numbers differ by; a run that leaves its block ends the reading.
+ */
 #include <stdlib.h>
 
 #include "core.h"
@@ -15,7 +19,7 @@ enum {
 typedef struct {
     int64_t n_mcus;
     int64_t restart;       /* MCUs between markers, 0 for no markers */
-    int64_t n_of_mcu;
+    int64_t n_of_mcu;      /* blocks of an MCU */
     const uint8_t *of_mcu; /* (n_of_mcu,): component of each block of an MCU, below MOST_COMPONENTS */
     const void *dc, *ac;   /* to read (components, 2^16) of int16, to write (components, 256) of int32 */
     int16_t *blocks;       /* (n_mcus * n_of_mcu, 64), zigzag order; written by the reader */

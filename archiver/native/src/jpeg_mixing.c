@@ -1,21 +1,26 @@
 /* Binary decisions of JPEG coefficients; see jpeg_mixing.h.
  *
- * Bounds: a slot is a hash shifted to SLOT_BITS; sets, blends and curves are bounded where contexts are laid out
- * (jpeg_contexts.c); a logit is clamped before it selects a knot or a probability; counts stop at MOST_COUNT.
+ * Bounds: a slot is a hash shifted to SLOT_BITS, and each context has some bytes more than its slots; sets, blends and
+ * curves are bounded where contexts are laid out (jpeg_contexts.c); a logit is clamped before it selects a knot or a
+ * probability; counts stop at MOST_COUNT.
  */
 #include "jpeg_mixing.h"
 
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "slots are read with their lowest byte first");
+
 enum {
-    ONE = 1 << 16,    /* a probability, or a weight, of 1 */
-    MOST_LOGIT = 2047, /* in 1/256 */
-    MOST_COUNT = 127,
-    MOST_TRUST = 31,  /* uses, after which a slot is trusted no more than before */
-    MOST_USES = 305,  /* after which a mixer's rate stays the same */
-    LEAST = 24,       /* the surest that a decision can be */
+    ONE = 1 << 16,        /* a probability, or a weight, of 1 */
+    MOST_LOGIT = 2047,    /* in 1/256 */
+    MOST_COUNT = 127,     /* uses of a slot, after which it learns at the same rate */
+    MOST_TRUST = 31,      /* uses, after which it is trusted no more than before */
+    MOST_USES = 305,      /* after which a mixer's rate stays the same */
+    LEAST = 24,           /* the surest that a decision can be */
     MOST_ZEROS = 1 << 12, /* bytes that a writer may leave away at the end */
 };
 
-INLINE int32_t clamp_logit(int64_t x) { return x < -MOST_LOGIT ? -MOST_LOGIT : x > MOST_LOGIT ? MOST_LOGIT : (int32_t)x; }
+INLINE int32_t clamp_logit(int64_t x) {
+    return x < -MOST_LOGIT ? -MOST_LOGIT : x > MOST_LOGIT ? MOST_LOGIT : (int32_t)x;
+}
 
 /* Contexts that are worked on at once: vectors of 8, with the bias. */
 INLINE int lanes_of(int n) { return (n + 8) & ~7; }
@@ -38,27 +43,30 @@ INLINE uint32_t share_of(int32_t count) { return (uint32_t)(int32_t)((float)(5 *
 
 /* Find the slots, and have them and the weights brought near: they lie all over megabytes. */
 INLINE void find_slots(const JpegMixing *mixing, JpegDecision *restrict now, int n, const uint32_t *restrict hashes) {
-    const uint32_t *slots = mixing->state.slots;
+    const uint8_t *slots = mixing->state.slots;
     for (int i = 0; i < lanes_of(n); i++) {
         uint32_t h = hashes[i];
         h = (h ^ h >> 15) * 2246822519u;
-        now->slots[i] = ((h ^ h >> 13) >> (32 - JPEG_SLOT_BITS)) + (uint32_t)(i - 1) * (1u << JPEG_SLOT_BITS);
+        now->slots[i] = 3 * ((h ^ h >> 13) >> (32 - JPEG_SLOT_BITS)) + (uint32_t)(i - 1) * JPEG_SLOTS_SIZE;
     }
     for (int i = 1; i <= n; i++) __builtin_prefetch(slots + now->slots[i], 1);
     for (int m = 0; m < JPEG_MIXERS; m++)
         for (int i = 0; i < 2 * JPEG_LANES; i += 16) __builtin_prefetch(weights_of(mixing, m, now->sets[m]) + i, 1);
 }
 
-/* Fill the inputs: of each context its logit, and its probability less a half; of lanes without one zeros. */
+/* Fill the inputs: of each context its logit, and its probability less a half; of lanes without one zeros.
+ *
+ * A slot is read, and later written, as four bytes; the last is the next one's, which nothing changes meanwhile.
+ */
 INLINE void gather(const JpegMixing *mixing, JpegDecision *restrict now, int n) {
-    const uint32_t *slots = mixing->state.slots;
+    const uint8_t *slots = mixing->state.slots;
     const int16_t *stretch = mixing->tables->stretch;
     _Alignas(32) int32_t trust[JPEG_LANES], of_table[JPEG_LANES], logits[JPEG_LANES];
     for (int i = n + 1; i < lanes_of(n); i++) now->entries[i] = 0;
     now->entries[0] = 0;
-    for (int i = 1; i <= n; i++) now->entries[i] = slots[now->slots[i]];
+    for (int i = 1; i <= n; i++) memcpy(now->entries + i, slots + now->slots[i], sizeof *now->entries);
     for (int i = 0; i < lanes_of(n); i++) {
-        int32_t chance = (int32_t)now->entries[i] >> 16;
+        int32_t chance = (int32_t)(now->entries[i] << 8) >> 16;
         trust[i] = trust_in(now->entries[i] & MOST_COUNT);
         of_table[i] = (chance + 32768) >> 4;
         now->inputs[1][i] = (chance * trust[i]) >> 11;
@@ -87,7 +95,8 @@ INLINE void mix(const JpegMixing *mixing, JpegDecision *now, int n) {
     int64_t total = 0;
     for (int m = 0; m < JPEG_MIXERS; m++) {
         const int32_t *weights = weights_of(mixing, m, now->sets[m]);
-        int64_t sum = dot(now->inputs[0], weights, lanes_of(n)) + dot(now->inputs[1], weights + JPEG_LANES, lanes_of(n));
+        int64_t sum = dot(now->inputs[0], weights, lanes_of(n));
+        sum += dot(now->inputs[1], weights + JPEG_LANES, lanes_of(n));
         now->logits[m] = clamp_logit(sum >> 16);
         total += (int64_t)now->logits[m] * blend[m];
     }
@@ -139,17 +148,17 @@ INLINE void learn_weights(JpegMixing *mixing, const JpegDecision *last, int n) {
  * A difference times a share, below 0.56, has 32 bits without a sign: hence two cases.
  */
 INLINE void learn_slots(const JpegMixing *mixing, JpegDecision *restrict last, int n) {
-    uint32_t *slots = mixing->state.slots;
+    uint8_t *slots = mixing->state.slots;
     uint32_t flip = last->bit ? UINT32_MAX : 0, plus = last->bit ? ONE + 1 : 0; /* distance: ONE - chance, or chance */
     uint32_t more = last->bit ? 0 : ONE - 1;                                    /* away from zero, where it goes down */
     for (int i = 0; i < lanes_of(n); i++) {
-        uint32_t entry = last->entries[i], count = entry & MOST_COUNT, chance = (entry >> 16) ^ 0x8000;
+        uint32_t entry = last->entries[i], count = entry & MOST_COUNT, chance = (entry >> 8 & 0xFFFF) ^ 0x8000;
         uint32_t distance = (chance ^ flip) + plus;
         uint32_t step = (distance * share_of((int32_t)count) + more) >> 16;
         chance += (step ^ ~flip) - ~flip;
-        last->entries[i] = (chance ^ 0x8000) << 16 | (count + (count < MOST_COUNT));
+        last->entries[i] = (entry & 0xFF000000) | (chance ^ 0x8000) << 8 | (count + (count < MOST_COUNT));
     }
-    for (int i = 1; i <= n; i++) slots[last->slots[i]] = last->entries[i];
+    for (int i = 1; i <= n; i++) memcpy(slots + last->slots[i], last->entries + i, sizeof *last->entries);
 }
 
 INLINE void learn(JpegMixing *mixing, JpegDecision *last, int n) {
@@ -165,7 +174,7 @@ void jpeg_settle(JpegMixing *mixing) {
     last->n = 0;
 }
 
-/* Correct a logit by two curves, and return the probability of 1; the curves learn when `bit` is known. */
+/* Decide: what the mixers say is corrected by two curves, which learn as soon as the bit is known. */
 INLINE int decide(JpegMixing *mixing, int n, const uint32_t *hashes, int bit) {
     JpegDecision *now = jpeg_prepare(mixing);
     find_slots(mixing, now, n, hashes);

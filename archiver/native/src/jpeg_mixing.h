@@ -12,6 +12,7 @@ enum {
     JPEG_CONTEXTS = 23, /* of one decision, at most */
     JPEG_LANES = 24,    /* they, after lane 0, which holds the bias: whole vectors */
     JPEG_SLOT_BITS = 18,
+    JPEG_SLOTS_SIZE = (3 << JPEG_SLOT_BITS) + 64, /* bytes of a context: what is read as four ends in it */
     JPEG_MIXERS = 3,
     JPEG_SETS = 1376, /* of weights, of each mixer */
     JPEG_BLENDS = 112,
@@ -21,15 +22,15 @@ enum {
 
 /* Constant tables, made in Python: `context_mixing` and `blocks` say what they hold. */
 typedef struct {
-    const int16_t *stretch;  /* (4096,): logit of a probability */
-    const uint16_t *squash;  /* (4095,): probability of a logit from -2047 */
-    const int64_t *edges;    /* (2, 8): what a coefficient adds, in 1/1024, at the edge */
-    const uint8_t *in_rows;  /* (64,): place in row order of a coefficient in zigzag order */
+    const int16_t *stretch; /* (4096,): logit of a probability */
+    const uint16_t *squash; /* (4095,): probability of a logit from -2047 */
+    const int64_t *edges;   /* (2, 8): what a coefficient adds, in 1/1024, at the edge */
+    const uint8_t *in_rows; /* (64,): place in row order of a coefficient in zigzag order */
 } JpegTables;
 
 /* All that is learned. */
 typedef struct {
-    uint32_t *slots;  /* (CONTEXTS, 2^SLOT_BITS): upper half probability of 1, less a half; lower half uses */
+    uint8_t *slots;   /* (CONTEXTS, SLOTS_SIZE): three bytes each: uses; 16 bits: probability of 1, less a half */
     int32_t *weights; /* (MIXERS, SETS, 2, LANES): of logits, the bias first; of probabilities */
     int32_t *uses;    /* (MIXERS, SETS) */
     int32_t *blends;  /* (BLENDS, MIXERS) */
@@ -46,14 +47,14 @@ typedef struct {
 
 /* What a decision was made of, kept until it is learned from. */
 typedef struct {
-    _Alignas(32) uint32_t slots[JPEG_LANES];   /* place of each context, from lane 1 */
-    _Alignas(32) uint32_t entries[JPEG_LANES]; /* what they held */
+    _Alignas(32) uint32_t slots[JPEG_LANES];   /* where each begins, from lane 1 */
+    _Alignas(32) uint32_t entries[JPEG_LANES]; /* what they held, and the byte after it */
     _Alignas(32) int32_t inputs[2][JPEG_LANES];
     int32_t logits[JPEG_MIXERS];
     int32_t logit;
     int32_t bit;
-    int32_t n;                  /* contexts; 0 if there is nothing to learn from */
-    int32_t sets[JPEG_MIXERS];  /* weights of each mixer */
+    int32_t n;                 /* contexts; 0 if there is nothing to learn from */
+    int32_t sets[JPEG_MIXERS]; /* weights of each mixer */
     int32_t blend, curves[2];
 } JpegDecision;
 
