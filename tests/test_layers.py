@@ -80,7 +80,6 @@ ENTRANCES = {"__init__", "__main__"}  # of a package: they may name all of it
 DOORS = {
     "click": ("cli/",),
     "rich": ("cli/", "report/"),
-    "zarr": ("archive/manifest.py",),
     "filelock": ("archive/",),
     "constriction": ("codec/entropy.py",),
     "numba": ("compiled.py",),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Columns = Mapping[str, NDArray[Any]]
 
+ZSTD_LEVEL = 9  # of chunks
 CHUNK_ROWS: Final = 1 << 18
 CHUNK_TEXT: Final = 1 << 22  # bytes
 GROUP: Final = b'{"node_type":"group","zarr_format":3}\n'
@@ -70,7 +71,7 @@ class Column:
         shape = self.shape(size)
         codecs = [
             {"name": "bytes", "configuration": {"endian": "little"}},
-            {"name": "zstd", "configuration": {"level": 9, "checksum": False}},
+            {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}},
             {"name": "crc32c"},
         ]
         chunk = {"chunk_shape": [self.chunk_rows(size), *shape[1:]]}

@@ -32,9 +32,9 @@ from archiver.codec.model.adapter import (
 from archiver.codec.model.batches import Batch, Shown
 from archiver.codec.tuning import factors
 
-MAX_PIXELS = 1 << 16  # whose features are kept: some 150 bytes each
+MAX_PIXELS = 1 << 18  # whose features are kept: some 150 bytes each
 UPDATE_PIXELS = 1 << 11  # drawn for one update
-UPDATES = 0.25  # times the square root of the number of pixels
+UPDATES = 0.8  # times the square root of the number of pixels
 JUDGED_PIXELS = 1 << 14  # that tell what was gained
 RATE = 1.5  # of Adam, in steps of a factor; falls with the square of the remainder
 WARM_UP = 8  # updates

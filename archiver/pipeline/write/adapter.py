@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from archiver.codec.model.batches import Shown
     from archiver.codec.tuning.heads import Learned
 
-SAMPLE_PIXELS, HEAD_PIXELS = 1 << 20, 1 << 17  # to fit all layers, heads alone
+SAMPLE_PIXELS, HEAD_PIXELS = 1 << 20, 1 << 18  # to fit all layers, heads alone
 LEAST_BYTES = 16_000  # of learnable tiles: below that no adapter has paid for itself
 # up to so many bytes of learnable tiles, ranks of heads
 HEAD_RANKS = ((70_000, 2), (150_000, 4), (1_000_000, 6), (math.inf, 8))
