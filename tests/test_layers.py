@@ -61,7 +61,7 @@ FLOORS: dict[str, str] = {
     "> alternatives check > adapter dataset_sample file_plan orientation source_file "
     "> confidence model_choice residues rows tile_samples > delta_bases payloads",
     "report": "contents summary > figure text",
-    "sources": "gzipped > detached_header > jpeg metaimage nrrd tiff "
+    "sources": "registry > gzipped > detached_header > jpeg metaimage nrrd tiff "
     "> bitmap dicom jp2 jpeg_ls mgh nifti npy tiff_stacks volumes > segmented > lerc png "
     "> deflate jpeg2000 xz > cursor notes zstd > bit_packing contract nearest opaque quiet",
     "sources/deflate": "settings > plan > matches > bitstream",

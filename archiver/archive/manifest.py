@@ -1,9 +1,9 @@
 """Tables on disk: Zarr v3 arrays, read strictly (FORMAT.md, "Tables").
 
 Written as the zarr library writes them (tests compare every byte), which takes a second to import.
-Reading trusts nothing: the file set and every metadata byte follow from the table's size, a SHA-256 covers all of it, and a
-chunk is only inflated after its frame declares exactly the expected length.  So damage cannot
-make a reader allocate more than 8 MiB per file that is really there.
+Reading trusts nothing: the file set and every metadata byte follow from the table's size, a SHA-256
+covers all of it, and a chunk is only inflated after its frame declares exactly the expected length.
+So damage cannot make a reader allocate more than 8 MiB per file that is really there.
 """
 
 from __future__ import annotations
