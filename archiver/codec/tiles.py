@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from archiver.codec import classic, learned
 from archiver.codec.classic import Dtype, Effort, Shape
 from archiver.codec.ids import Encoded, TileCodec
@@ -159,6 +162,17 @@ class Prepared:
         """Return the smallest coding of the tile, given the smallest so far of each way."""
         sure = (self._sure(number, one) for number, one in enumerate(coded))
         return _smallest(way.wrapped(one) for way, one in zip(self.ways, sure, strict=True))
+
+    @property
+    def quick_bytes(self) -> int:
+        """What the classic codecs take, of the quickest way to know."""
+        return min(len(coded.payload) for coded in self.classic)
+
+    def learned_parts(self, engine: Engine) -> list[NDArray[np.generic]]:
+        """Return what ``engine`` will be asked to code; none where more than one way is open."""
+        if len(self.ways) > 1:
+            return []
+        return learned.parts(self.samples, self.ways[0].wrapped(self.classic[0]), engine)
 
     def _sure(self, number: int, coded: Encoded) -> Encoded:
         """Return what is smallest of one way, with the slow classic codecs if that is in doubt."""

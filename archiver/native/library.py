@@ -45,6 +45,12 @@ def supported() -> tuple[str, ...]:
     return tuple(name for name in built if library.archiver_cpu_has(name.encode()))
 
 
+def described() -> str:
+    """Return in a few words what codes on this machine's CPU."""
+    name = instruction_set()
+    return name or "not there: coding is slow, JPEGs and deflate cannot be taken apart"
+
+
 def usable() -> tuple[str, ...]:
     """Return the instruction sets to try, in order: the one that was asked for, or all."""
     name = instruction_set()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 
+from archiver.native import library
 from archiver.report.text import (
     archive_size_text,
     facts_table,
@@ -123,6 +124,7 @@ def archive_shown(path: Path, archive: OpenArchive) -> RenderableType:
         facts.append(("Model", _model_text(model, archive.models)))
     for generation in archive.generations:
         facts.append(("Generation", _generation_text(generation)))
+    facts.append(("Native core here", library.described()))
     return facts_table(facts)
 
 

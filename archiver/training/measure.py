@@ -119,14 +119,14 @@ def _code_there(path: Path) -> Sizes:
 
 def _code(engine: Engine, path: Path) -> Sizes:
     image = read_image(path)
-    tiles = _cut(image)
+    tiles = cut(image)
     payloads = engine.encode(tiles)
     loss = sum(_loss_bits(engine, tile) for tile in tiles) / 8
     jpegxl = classic.encode_jpegxl(image, effort=JPEGXL_EFFORT)
     return image.size, loss, sum(map(len, payloads)), len(jpegxl or b"")
 
 
-def _cut(image: Uint8) -> list[Uint8]:
+def cut(image: Uint8) -> list[Uint8]:
     """Cut an image into tiles as an archive does."""
     rows, columns = (spans(n, tile_side(n, DEFAULT_TILE)) for n in image.shape[:2])
     return [

@@ -30,9 +30,9 @@ def test_every_model_has_a_card(name: str) -> None:
     assert (FOLDER / f"{name}.md").read_text().startswith(f"# {name}\n")
 
 
-def test_both_sizes_are_there() -> None:
+def test_all_sizes_are_there() -> None:
     """Profiles name them."""
-    assert {pretrained.SMALL, pretrained.LARGE} <= set(pretrained.names())
+    assert {pretrained.SMALLEST, pretrained.SMALL, pretrained.LARGE} <= set(pretrained.names())
 
 
 @pytest.mark.parametrize("content", [b"rubbish", b"ARCMODEL" + bytes(40)])

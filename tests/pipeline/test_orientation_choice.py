@@ -49,15 +49,15 @@ def test_one_picture_takes_the_same_whichever_way_it_comes(engine: Engine) -> No
     assert min(sizes) < 0.98 * max(sizes)
     for number in (0, 2, 5, 7):
         given = Orientation(number).oriented(tile)
-        *_, found = orientation.find([given], engine)
+        *_, found = orientation.find([given], engine, engine)
         assert size(given, found, engine) <= 1.002 * min(sizes)
 
 
 def test_colours_in_another_order_are_put_right(engine: Engine) -> None:
     """Channels whose order is not the one that was learned are reordered where it pays."""
     tile = trails()
-    *_, found = orientation.find([tile[..., [1, 2, 0]]], engine)
-    *_, plain = orientation.find([tile], engine)
+    *_, found = orientation.find([tile[..., [1, 2, 0]]], engine, engine)
+    *_, plain = orientation.find([tile], engine, engine)
     given = np.ascontiguousarray(tile[..., [1, 2, 0]])
     assert size(given, found, engine) <= 1.002 * size(tile, plain, engine)
 
@@ -72,8 +72,8 @@ def test_colours_in_another_order_are_put_right(engine: Engine) -> None:
     ids=["constant", "two channels", "float"],
 )
 def test_what_no_model_codes_stays_upright(engine: Engine, tile: np.ndarray) -> None:
-    assert orientation.find([tile], engine) == (IDENTITY,)
-    assert orientation.find([], engine) == (IDENTITY,)
+    assert orientation.find([tile], engine, engine) == (IDENTITY,)
+    assert orientation.find([], engine, engine) == (IDENTITY,)
 
 
 @pytest.mark.slow

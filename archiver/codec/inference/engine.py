@@ -105,6 +105,7 @@ class Engine:
             engine = cls(file, make, threads=threads)
             fault = engine.self_test_fault(file.self_test)
             if fault is None:
+                log.info("model %s: computed by %s", file.name, how)
                 return engine
             log.warning("%s fails the exactness self-test: %s", how, fault)
         raise ParityError(

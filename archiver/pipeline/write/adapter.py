@@ -43,6 +43,7 @@ RANKS = ((1_600, 1, 2), (2_400, 2, 2), (16_000, 4, 4), (math.inf, 8, 8))
 PASSES = 12  # of an image of 64 patches or more
 MOST_PASSES = 36  # of a smaller one: a pass has fewer updates
 RATE = 64  # of the fitting, in steps: a factor moves as many inputs as the network is wide
+WORTHWHILE = 0.992  # of the bits: less is not worth the coding that finds out
 OUT_OF_REACH = 1.3  # times the bits that another codec takes: no fitting makes up for that
 
 
@@ -129,6 +130,35 @@ def adapt(
     return _best(tiles, plain, _Fit(planes, n_bytes, scale, engine, effort))
 
 
+def adapt_heads(
+    tiles: Sequence[Prepared], engine: Engine, effort: Effort, orientations: Orientations
+) -> Adapted | None:
+    """Adapt the heads alone to all tiles of a file, none of which was coded yet.
+
+    None if the estimates do not promise enough, or were wrong.
+    """
+    started = time.monotonic()
+    parts = [tile.learned_parts(engine) for tile in tiles]
+    n_bytes = sum(tile.quick_bytes for tile, planes in zip(tiles, parts, strict=True) if planes)
+    if n_bytes < LEAST_BYTES:
+        return None
+    way = orientations[-1]
+    planes = [way.on(plane).oriented(plane) for of_tile in parts for plane in of_tile]
+    learned_heads = _fitted_heads(_Fit(planes, n_bytes, 1.0, engine, effort))
+    if not learned_heads.factors or learned_heads.share > WORTHWHILE:
+        return None
+    adapter = learned_heads.adapter.to_bytes()
+    try:
+        adapted = engine.adapted(adapter)
+    except FormatError:  # a bound of exact arithmetic: rare, and no reason to fail
+        return None
+    after = codec.encode(tiles, adapted, [orientations[-1:]] * len(tiles))
+    seconds, before = time.monotonic() - started, learned_heads.before / 8
+    record = AdapterRecord(adapter, round(before), seconds, (learned_heads.share,)).to_bytes()
+    size = _size([coding for coding, of_tile in zip(after, parts, strict=True) if of_tile])
+    return Adapted(orientations[-1:], after, record) if size + len(record) < before else None
+
+
 def _best(tiles: Sequence[Prepared], before: Adapted, fit: _Fit) -> Adapted:
     """Return the best of no adapter and those that are fitted."""
     started = time.monotonic()
@@ -161,30 +191,47 @@ def _is_sure(before: Sequence[Encoded], after: Sequence[Encoded], scale: float, 
 
 def _fitted(fit: _Fit) -> Iterator[tuple[bytes, tuple[float, ...]]]:
     """Yield an adapter of the heads, then one of all layers, each with its estimated rates."""
-    from archiver.codec.model.adapter import Ranks
-    from archiver.codec.model.batches import Shown
-    from archiver.codec.tuning import heads, rpft
-
-    engine, scale = fit.engine, fit.scale
-    patches = [patch for plane in fit.planes for patch in Shown.of(plane).cut(rpft.PATCH)]
-    ranks = Ranks(*_ranks(scale * fit.n_bytes, engine.sizes.dim))
-    most = OUT_OF_REACH * 8.0 * fit.n_bytes
-    seconds = fit.effort.seconds or math.inf
-    first = heads.adapt(engine, patches, ranks.head, scale=scale, most_bits=most, seconds=seconds)
+    first = _fitted_heads(fit)
     if not first.factors:
         return
     yield first.adapter.to_bytes(), (first.share,)
     if fit.effort.passes != 0:
-        yield from _fitted_in_all_layers(fit, patches, first, ranks)
+        yield from _fitted_in_all_layers(fit, first)
 
 
-def _fitted_in_all_layers(
-    fit: _Fit, patches: Sequence[Shown], first: Learned, ranks: Ranks
-) -> Iterator[tuple[bytes, tuple[float, ...]]]:
+def _fitted_heads(fit: _Fit) -> Learned:
+    """Return what the heads learn."""
+    from archiver.codec.tuning import heads
+
+    return heads.adapt(
+        fit.engine,
+        _patches(fit),
+        _ranks_for(fit).head,
+        scale=fit.scale,
+        most_bits=OUT_OF_REACH * 8.0 * fit.n_bytes,
+        seconds=fit.effort.seconds or math.inf,
+    )
+
+
+def _patches(fit: _Fit) -> list[Shown]:
+    from archiver.codec.model.batches import Shown
+    from archiver.codec.tuning import rpft
+
+    return [patch for plane in fit.planes for patch in Shown.of(plane).cut(rpft.PATCH)]
+
+
+def _ranks_for(fit: _Fit) -> Ranks:
+    from archiver.codec.model.adapter import Ranks
+
+    return Ranks(*_ranks(fit.scale * fit.n_bytes, fit.engine.sizes.dim))
+
+
+def _fitted_in_all_layers(fit: _Fit, first: Learned) -> Iterator[tuple[bytes, tuple[float, ...]]]:
     """Yield an adapter of all layers that begins with that of the heads, unless it is empty."""
     from archiver.codec.tuning import rpft
 
     engine, scale, seconds = fit.engine, fit.scale, fit.effort.seconds or math.inf
+    patches, ranks = _patches(fit), _ranks_for(fit)
     n_passes = fit.effort.passes or _passes(len(patches))
     rate = RATE / engine.sizes.dim
     passes: list[rpft.Pass] = []

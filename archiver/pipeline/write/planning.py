@@ -16,7 +16,7 @@ from archiver.image import Samples
 from archiver.pipeline import engines as engines_of
 from archiver.pipeline import key_tiles
 from archiver.pipeline.write import confidence, model_choice, orientation
-from archiver.pipeline.write.adapter import Effort, adapt
+from archiver.pipeline.write.adapter import Effort, adapt, adapt_heads
 from archiver.pipeline.write.alternatives import Alternative
 from archiver.pipeline.write.file_plan import FilePlan
 from archiver.pipeline.write.model_choice import Choice
@@ -50,6 +50,12 @@ class Draft:
     def is_sampled_whole(self) -> bool:
         """Whether the sample is all that a model can code of the file."""
         return len(self.numbers) >= self.n_learnable
+
+    @property
+    def is_settled_by_heads(self) -> bool:
+        """Whether fitted heads are all that there is to decide, and the whole file is there."""
+        is_quick = self.effort is not None and self.effort.passes == 0
+        return is_quick and self.is_sampled_whole and not self.is_large
 
 
 @dataclass(frozen=True)
@@ -141,9 +147,42 @@ def decide(files: Sequence[tuple[Draft, Sample]], engines: Sequence[Engine]) -> 
         for _, sample in files
     ]
     orientations = [_orientations(*file, engines[0]) for file in files]
-    choices = model_choice.choose(samples, engines, orientations)
-    members = zip(drafts, samples, choices, orientations, strict=True)
-    return [_decision(*of_file, engines) for of_file in members]
+    members = list(zip(drafts, samples, orientations, strict=True))
+    if len(engines) > 1:
+        return _by_code(members, engines)
+    thorough = iter(_by_code([m for m in members if not m[0].is_settled_by_heads], engines))
+    return [
+        _by_heads(*member, engines[0]) if member[0].is_settled_by_heads else next(thorough)
+        for member in members
+    ]
+
+
+Member = tuple[Draft, Mapping[int, Prepared], Orientations]
+
+
+def _by_code(members: Sequence[Member], engines: Sequence[Engine]) -> list[Decision]:
+    """Return the plans by what each model makes of the samples."""
+    choices = model_choice.choose(
+        [sample for _, sample, _ in members], engines, [ways for *_, ways in members]
+    )
+    return [
+        _decision(sampled, sample, choice, ways, engines)
+        for (sampled, sample, ways), choice in zip(members, choices, strict=True)
+    ]
+
+
+def _by_heads(
+    sampled: Draft, sample: Mapping[int, Prepared], orientations: Orientations, engine: Engine
+) -> Decision:
+    """Return the plan for a small file by the only model there is: is it adapted, or as it is?
+
+    Nothing was coded to find out: what is estimated while heads are fitted tells.
+    """
+    adapted = adapt_heads(list(sample.values()), engine, sampled.effort or Effort(), orientations)
+    if adapted is None:
+        return Decision(sampled.plan.with_model(0, orientations, {}))
+    encoded = dict(zip(sample, adapted.encoded, strict=True))
+    return Decision(sampled.plan.with_model(0, adapted.orientations, encoded, adapted.record))
 
 
 def _orientations(sampled: Draft, sample: Sample, engine: Engine) -> Orientations:
