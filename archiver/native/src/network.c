@@ -87,11 +87,9 @@ void network_base(const Port *port, const Runs *seen, int n, float *base) {
 static int padded(int n, int to) { return (n + to - 1) / to * to; }
 
 static void *room(size_t bytes) {
-    void *p = NULL;
     const size_t size = (bytes + 127) / 64 * 64; /* whole vectors may be read past the last number */
-    if (posix_memalign(&p, 64, size)) return NULL;
-    memset(p, 0, size);
-    return p;
+    void *p = aligned_alloc(64, size);
+    return p ? memset(p, 0, size) : NULL;
 }
 
 /* Make room for a product of `columns` columns and runs of `lengths` levels; 0 without memory. */

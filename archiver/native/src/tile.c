@@ -22,7 +22,8 @@ typedef struct {
 static int channel_start(Channel *c, int lanes, int channels) {
     const size_t one = sizeof(Mixture) + sizeof(f4) + 2 * sizeof(Interval) + (2 + channels) * sizeof(float) + 2 * sizeof(int);
     memset(c, 0, sizeof *c);
-    if (posix_memalign(&c->memory, 64, lanes * one + 64)) return 0;
+    c->memory = aligned_alloc(64, (lanes * one + 127) / 64 * 64);
+    if (!c->memory) return 0;
     c->mixtures = c->memory;
     c->counts = (f4 *)(c->mixtures + lanes);
     c->intervals = (Interval *)(c->counts + lanes);
