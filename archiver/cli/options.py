@@ -40,8 +40,8 @@ profile = click.option(
 model = click.option(
     "--model",
     metavar="NAME",
-    help="Base model to use: mgcf, mgcf-s (a third of the size, faster), or the path of a .model"
-    " file.  [default: mgcf-s for profile fast, else mgcf; quick uses none]",
+    help="Base model to use: mgcf, mgcf-s or mgcf-xs (smaller and faster), or the path of a .model"
+    " file.  [default: mgcf-xs for profile fast, else mgcf; quick uses none]",
 )
 fidelity = click.option(
     "--fidelity",
