@@ -1,7 +1,8 @@
-"""Arm codes the same bits: the core, cross-compiled, under an emulator of that processor."""
+"""Other processors code the same bits: Arm under an emulator, AVX-512's instructions in C."""
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import shutil
 import struct
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from archiver.codec.inference.engine import Engine, high_depth_test_tiles, self_test_tiles
-from archiver.codec.inference.native import _tables
+from archiver.codec.inference.native import NativeCoder, _tables
 from archiver.codec.model import architecture, layers, model_file, pretrained
 from archiver.codec.model.high_depth import Window
 from archiver.native import build
@@ -100,3 +101,33 @@ def test_arm_makes_the_same_bits(name: str, tmp_path: Path) -> None:
         )  # fmt: skip
         assert run.returncode == 0, run.stdout
         assert "same" in run.stdout
+
+
+@pytest.mark.skipif(build.machine() != "x86_64", reason="needs x86-64")
+@pytest.mark.skipif(not importlib.util.find_spec("ziglang"), reason="needs ziglang")
+def test_avx512_makes_the_same_bits(tmp_path: Path) -> None:
+    """Its layout of levels, blocks of columns and pairs of taps is its own; most machines lack it.
+
+    The emulation is slow, so it codes small models: one whose features end within a block.
+    """
+    emulated = Path(__file__).with_name("avx512_emulated.h")
+    library = tmp_path / "emulated.so"
+    sources = map(str, build.SOURCES.glob("*.c"))
+    subprocess.run(
+        [sys.executable, "-m", "ziglang", "cc", *build.FLAGS, "-mcpu=x86_64_v3",
+         f'-DEMULATED_AVX512="{emulated}"', *sources, "-o", str(library), "-lm"],
+        check=True, capture_output=True, timeout=250,
+    )  # fmt: skip
+    for model in (make_vectors.tiny_model(copies=2), pretrained.load(pretrained.SMALLEST)):
+        opened, file = Engine.open(model, device="cpu"), model_file.ModelFile.from_bytes(model)
+        coder = NativeCoder(file, ctypes.CDLL(str(library)))
+        for channels in (1, 3):
+            images = self_test_tiles(channels)[::7]
+            payloads = opened.encode(list(images))
+            assert coder.encode(images) == payloads
+            shapes = [image.shape[:2] for image in images]
+            assert all(map(np.array_equal, coder.decode(payloads, shapes, channels), images))
+        plane = high_depth_test_tiles()[3]
+        window = Window.of(plane)
+        [stream] = coder.encode_high_depth([window.values(plane)], [window])
+        assert opened.encode_high_depth([plane]) == [window.to_bytes() + stream]

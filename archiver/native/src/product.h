@@ -91,13 +91,20 @@ INLINE void product_finish(
             const vf h = step == STREAM_ADD ? vf_limit(vf_load(floats + k) + y, STREAM_LIMIT) : y;
             vf_store(floats + k, h);
             whole[v] = vf_whole(vf_limit(h, 127.0f));
-        } else if (step == HIDDEN || (step == FEATURES && column < dim)) {
+        } else if (step == HIDDEN || (step == FEATURES && k < dim)) {
             whole[v] = vf_whole(swish(y));
         } else {
             vf_store(floats + k - (step == FEATURES ? dim : 0), y);
         }
     }
-    if (step == FEATURES && column < dim) halves_store(out->kept + (ptrdiff_t)pixel * dim + column, whole, vectors);
+    if (step == FEATURES && column < dim) { /* a block of columns may end among the values */
+        const int kept = (dim - column) / WIDTH < vectors ? (dim - column) / WIDTH : vectors;
+        int16_t *to = out->kept + (ptrdiff_t)pixel * dim + column;
+        if (kept == vectors)
+            halves_store(to, whole, vectors);
+        else
+            for (int v = 0; v < kept; v++) halves_store(to + v * WIDTH, whole + v, 1);
+    }
     if (step == STREAM_START || step == STREAM_ADD || step == HIDDEN) levels_store(levels, whole, vectors);
 }
 

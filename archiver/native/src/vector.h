@@ -7,7 +7,9 @@
 
 #include "core.h"
 
-#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+#if defined(EMULATED_AVX512) /* by tests, on machines that lack it */
+#define WIDTH 16
+#elif defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 #define WIDTH 16
 #elif defined(__AVX2__)
 #define WIDTH 8
@@ -15,7 +17,9 @@
 #define WIDTH 4
 #endif
 
-#if defined(__SSE2__)
+#if defined(EMULATED_AVX512)
+#include EMULATED_AVX512
+#elif defined(__SSE2__)
 #include <immintrin.h>
 #elif defined(__ARM_NEON)
 #include <arm_neon.h>
