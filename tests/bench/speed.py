@@ -111,6 +111,7 @@ def other(revision: str, name: str, tiles: Tiles, folder: Path) -> Timed:
     server = subprocess.Popen(
         [sys.executable, "-c", SERVER, name, str(data)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+        cwd=tree,
     )  # fmt: skip
 
     def timed() -> tuple[float, float, int]:
@@ -132,7 +133,7 @@ def profile(name: str, folder: Path) -> Timed:
             pack = [*run, "pack", str(folder), archive, "--profile", name, "--workers", "0"]
             seconds = [_processor_seconds([*pack, "--json"])]
             seconds.append(_processor_seconds([*run, "unpack", archive, out, "--workers", "0"]))
-            shards = sum(p.stat().st_size for p in Path(archive).rglob("*.shard"))
+            shards = sum(p.stat().st_size for p in (Path(archive) / "shards").iterdir())
         return seconds[0], seconds[1], shards
 
     return timed
