@@ -29,6 +29,19 @@ rebuilt = b"".join(sources.rebuild(parsed.format, parsed.residue, parsed.images)
 assert rebuilt == path.read_bytes()
 print(parsed.format.label, len(parsed.images), *sys.modules)
 """
+WHOLE = """
+import sys
+from pathlib import Path
+import archiver
+
+top = Path(sys.argv[1])
+settings = archiver.PackSettings(profile="fast", workers=0)
+summary = archiver.pack(top / "tree", top / "a.archive", settings)
+assert not archiver.verify(top / "a.archive", workers=0).problems
+archiver.unpack(top / "a.archive", top / "out", workers=0)
+assert archiver.open_archive(top / "a.archive").entry("photo.png").read((4, 5, 6, 7)).size
+print(*summary.tiles, *sys.modules)
+"""
 PIXELS = (np.add.outer(np.arange(48), np.arange(64)) // 3 % 256).astype(np.uint8)
 
 
@@ -59,6 +72,21 @@ def test_png_needs_no_compiler(tmp_path: Path) -> None:
     )
     (tmp_path / "planned.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
     assert_light(tmp_path / "planned.png", "PNG")
+
+
+def test_fast_needs_neither_torch_nor_numba(tmp_path: Path) -> None:
+    """Packing a photograph under fast, verifying, unpacking and reading it by region."""
+    rng = np.random.default_rng(0)
+    photo = np.clip(PIXELS[..., None] + rng.normal(0, 9, (*PIXELS.shape, 3)), 0, 255)
+    (tmp_path / "tree").mkdir()
+    Image.fromarray(photo.astype(np.uint8)).save(tmp_path / "tree" / "photo.png")
+    run = subprocess.run(
+        [sys.executable, "-c", WHOLE, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    tiles, *modules = run.stdout.split()
+    assert tiles == "learned"
+    assert not set(HEAVY) & set(modules)
 
 
 def test_the_core_is_asked_for_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ FLOORS: dict[str, str] = {
     "cli": "export info ls pack train unpack verify > options > output > bar",
     "codec": "quick tiles > learned tuning > inference > transforms reference "
     "> model jpeg jpeg_ls residue > classic entropy > ids",
-    "codec/inference": "high_depth_tiles > engine > native wavefront",
+    "codec/inference": "high_depth_tiles > engine > native tensor_coder > wavefront",
     "codec/jpeg": "tile > payload > planes > baseline blocks > context_mixing huffman "
     "> kernels t81",
     "codec/model": "adapter frozen > batches frequencies layers model_delta pretrained "

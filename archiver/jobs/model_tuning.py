@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 MAX_STEPS = 2000
 MIN_STEPS = 40
 MIN_SECONDS = 5.0
-STEP_PIXELS = 1 << 13  # that a step learns from (codec.tuning.archive_model)
 TIME_SHARE = 5  # of the time that coding takes, one part of so many is for the model
 CODING_PER_ENCODING = 2.2  # the time of coding, decoding included, to that of encoding alone
 LEARNING_PER_ENCODING = 12  # the time to learn from a pixel, at least, to that of encoding it
@@ -105,10 +104,18 @@ class _Tuning:
         coding_s = self._sample.pixels * per_pixel * CODING_PER_ENCODING / self._task.parallel
         steps, seconds = self._budget(coding_s)
         self._facts["coding_seconds"] = round(coding_s, 1)
-        learning_s = MIN_STEPS * STEP_PIXELS * per_pixel * LEARNING_PER_ENCODING
-        if seconds < max(MIN_SECONDS, learning_s) and self._task.seconds is None:
+        if self._task.seconds is None and not self._is_long_enough(seconds, per_pixel):
             return self._result("coding takes too short a time to tune a model in a part of it")
         return self._make_all(steps, seconds, best)
+
+    @staticmethod
+    def _is_long_enough(seconds: float, per_pixel: float) -> bool:
+        """Whether the least steps may fit, given the time to encode a pixel."""
+        if seconds < MIN_SECONDS:
+            return False
+        from archiver.codec.tuning.archive_model import BATCH_PIXELS
+
+        return seconds >= MIN_STEPS * BATCH_PIXELS * per_pixel * LEARNING_PER_ENCODING
 
     def _make_all(self, steps: int, seconds: float, before: float) -> Tuned:
         """Tune a model for the whole dataset, then one for each group that may pay for its own."""

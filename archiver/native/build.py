@@ -68,20 +68,23 @@ def build(folder: Path = FOLDER) -> list[Path]:
         return []
     command, is_zig = found
     folder.mkdir(exist_ok=True)
-    made = []
+    sources = sorted(str(path) for path in SOURCES.glob("*.c"))
+    running = []
     for name, (zig, other) in targets.items():
-        out = folder / f"{name}.so"
-        wip = out.with_suffix(".wip")
+        wip = folder / f"{name}.wip"
         target = ["-target", f"{machine()}-linux-gnu.2.17"] if is_zig else []
         flags = [*FLAGS, *target, *(zig if is_zig else other).split()]
-        sources = sorted(str(path) for path in SOURCES.glob("*.c"))
-        subprocess.run(
-            [*command, *flags, *sources, "-o", str(wip), "-lm"],
-            check=True, capture_output=True, text=True, timeout=TIMEOUT_S,
-        )  # fmt: skip
-        wip.replace(out)  # a process that runs the old one keeps it
-        made.append(out)
-    return made
+        line = [*command, *flags, *sources, "-o", str(wip), "-lm"]
+        running.append((wip, subprocess.Popen(line, stderr=subprocess.PIPE, text=True)))
+    return [_finished(wip, process) for wip, process in running]
+
+
+def _finished(wip: Path, process: subprocess.Popen[str]) -> Path:
+    """Return the library that a compiler made; one that runs already keeps the old file."""
+    _, said = process.communicate(timeout=TIMEOUT_S)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args, stderr=said)
+    return wip.replace(wip.with_suffix(".so"))
 
 
 def main() -> None:

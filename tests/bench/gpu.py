@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from archiver.codec.inference import wavefront
 from archiver.codec.inference.engine import Engine, digest_of, self_test_digest
 from archiver.codec.inference.native import NativeCoder
+from archiver.codec.inference.tensor_coder import TensorCoder
 from archiver.codec.model import frozen, model_file, pretrained
 from archiver.native import library
 
@@ -63,7 +63,7 @@ def coders(file: model_file.ModelFile, device: str) -> dict[str, Callable[[], An
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
             import copy
 
-            return wavefront.TensorCoder(copy.deepcopy(net).to(device))
+            return TensorCoder(copy.deepcopy(net).to(device))
 
         return make
 

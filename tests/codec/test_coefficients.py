@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jpegs import jpeg_files, saved, scene
 
-from archiver.codec.jpeg import blocks, context_mixing, kernels, payload, t81
+from archiver.codec.jpeg import blocks, context_mixing, payload, t81
 from archiver.codec.jpeg import tile as jpeg_tile
 from archiver.codec.jpeg.baseline import Parts
 from archiver.codec.jpeg.context_mixing import ContextState
 from archiver.codec.jpeg.tile import Form
 from archiver.errors import IntegrityError, MachineError
-from archiver.native import library
+from archiver.native import arrays, library
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "codec-v1"
 FILES = jpeg_files()
@@ -193,7 +193,7 @@ def test_without_the_core_there_is_an_error_that_says_what_to_do(
 )
 def test_the_core_is_given_no_other_array_than_it_expects(array: np.ndarray) -> None:
     with pytest.raises(TypeError, match="expected int16"):
-        kernels.address(array, np.int16, (2, 3, 64), is_out=True)
+        arrays.address(array, np.int16, (2, 3, 64), is_out=True)
 
 
 def test_many_empty_tables_take_no_time() -> None:

@@ -17,6 +17,7 @@ import torch
 from archiver.codec.inference import engine, wavefront
 from archiver.codec.inference.engine import Engine
 from archiver.codec.inference.native import NativeCoder
+from archiver.codec.inference.tensor_coder import TensorCoder
 from archiver.codec.model import architecture, frozen, mgcf, model_file, pretrained
 from archiver.codec.reference import decoder
 from archiver.errors import IntegrityError, MachineError, ParityError
@@ -70,9 +71,9 @@ def test_encoding_ignores_threads_batches_order_and_kernels(model: bytes) -> Non
     opened, tiles = Engine.open(model, device="cpu"), make_tiles()
     expected = digest(encode_in_batches(opened, tiles, 1))
     for n_threads in (1, 2, 8):
+        threaded = Engine.open(model, device="cpu", threads=n_threads)
         for size in (7, 64):
-            opened.threads = n_threads
-            assert digest(encode_in_batches(opened, tiles, size)) == expected
+            assert digest(encode_in_batches(threaded, tiles, size)) == expected
     with without_onednn():
         assert digest(opened.encode(tiles)) == expected
     order = np.random.default_rng(0).permutation(len(tiles))
@@ -85,15 +86,15 @@ def test_decoding_ignores_threads_batches_order_and_kernels(model: bytes) -> Non
     opened, tiles = Engine.open(model, device="cpu"), make_tiles()
     payloads, shapes = opened.encode(tiles), [t.shape for t in tiles]
 
-    def check(indices: list[int]) -> None:
-        decoded = opened.decode([payloads[i] for i in indices], [shapes[i] for i in indices])
+    def check(indices: list[int], decoding: Engine = opened) -> None:
+        decoded = decoding.decode([payloads[i] for i in indices], [shapes[i] for i in indices])
         for i, tile in zip(indices, decoded, strict=True):
             np.testing.assert_array_equal(tile, tiles[i])
 
     for n_threads, size in ((1, 70), (2, 7), (8, 64)):
-        opened.threads = n_threads
+        threaded = Engine.open(model, device="cpu", threads=n_threads)
         for i in range(0, len(tiles), size):
-            check(list(range(i, min(i + size, len(tiles)))))
+            check(list(range(i, min(i + size, len(tiles)))), threaded)
     with without_onednn():
         check(list(range(len(tiles))))
     check([int(i) for i in np.random.default_rng(1).permutation(len(tiles))])
@@ -140,7 +141,7 @@ def all_coders(model: bytes) -> list[engine.Coder]:
     file = model_file.ModelFile.from_bytes(model)
     cores = [library.load(name) for name in library.supported()]
     natives = [NativeCoder(file, core) for core in cores if core is not None]
-    return [wavefront.TensorCoder(frozen.build(file)), *natives]
+    return [TensorCoder(frozen.build(file)), *natives]
 
 
 def test_the_core_is_built_and_used() -> None:
@@ -162,7 +163,7 @@ def test_all_coders_make_the_same_bits(model: bytes) -> None:
         (payload,) = coders[0].encode(tile[None])
         for coder in coders:
             assert coder.encode(tile[None]) == [payload]
-            (decoded,) = coder.decode([payload], [tile.shape[:2]], tile.shape[2])
+            (decoded,) = coder.decode([payload], [tile.shape])
             np.testing.assert_array_equal(decoded, tile)
 
 
@@ -173,7 +174,7 @@ def test_tensors_take_over_where_there_is_no_core(
     expected = Engine.open(model, device="cpu").encode(make_tiles()[:4])
     monkeypatch.setattr(library, "instruction_set", lambda: None)
     slow = Engine.open(model, device="cpu")
-    assert isinstance(slow.coder, wavefront.TensorCoder)
+    assert isinstance(slow.coder, TensorCoder)
     assert slow.encode(make_tiles()[:4]) == expected
     if slow.has_high_depth:
         with pytest.raises(MachineError, match="native core"):
@@ -185,7 +186,7 @@ def test_inexact_results_are_refused(
     model: bytes, spoil: Callable[[np.ndarray], np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Outputs rounded to 12 bits, or one in many a step off, fail the self-test of every way."""
-    for kind in (NativeCoder, wavefront.TensorCoder):
+    for kind in (NativeCoder, TensorCoder):
         exact = kind.predict
 
         def wrong(self: engine.Coder, tiles: np.ndarray, exact: Any = exact) -> tuple[Any, Any]:
@@ -207,7 +208,7 @@ def test_a_way_that_fails_is_replaced_by_the_next(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(NativeCoder, "decode", wrong)
     replaced = Engine.open(model, device="cpu")
-    assert isinstance(replaced.coder, wavefront.TensorCoder)
+    assert isinstance(replaced.coder, TensorCoder)
     assert replaced.encode(make_tiles()[:2]) == expected
 
 
@@ -228,7 +229,7 @@ def test_networks_of_odd_sizes(sizes: architecture.Architecture) -> None:
         payloads = {coder.encode(tile[None])[0] for coder in coders}
         assert len(payloads) == 1
         for coder in coders:
-            (decoded,) = coder.decode([*payloads], [tile.shape[:2]], tile.shape[2])
+            (decoded,) = coder.decode([*payloads], [tile.shape])
             np.testing.assert_array_equal(decoded, tile)
 
 

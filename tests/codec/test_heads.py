@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from archiver.codec.inference.engine import Engine
-from archiver.codec.inference.wavefront import TensorCoder
+from archiver.codec.inference.tensor_coder import TensorCoder
 from archiver.codec.model import pretrained
 from archiver.codec.model.batches import Batch, Shown
 from archiver.codec.model.high_depth import Window

@@ -100,14 +100,33 @@ def test_grey_in_rgb_is_coded_once(engine: Engine) -> None:
 
 
 def test_wavefront_takes_tiles_of_mixed_shapes(engine: Engine) -> None:
-    """Tiles of different heights and widths decode in one wavefront."""
+    """Tiles of different heights and widths decode in one wavefront of tensors."""
     rng = np.random.default_rng(2)
-    shapes = [(5, 9), (9, 5), (1, 1), (8, 1), (1, 8), (7, 7)]
-    samples = [rng.integers(0, 9, (h, w, 3)).astype(np.uint8) for h, w in shapes]
+    sides = [(5, 9), (9, 5), (1, 1), (8, 1), (1, 8), (7, 7)]
+    samples = [rng.integers(0, 9, (h, w, 3)).astype(np.uint8) for h, w in sides]
     payloads = engine.encode(samples)
-    decoded = engine.coder.decode(payloads, shapes, 3)
+    decoded = wavefront.Wavefront(engine.net, sides, 3).decode(payloads)
     for before, after in zip(samples, decoded, strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize(("share", "efforts"), [(0.9, {3}), (0.97, {3, 7})])
+def test_slow_codecs_run_only_where_a_model_is_in_doubt(
+    engine: Engine, share: float, efforts: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a photograph that the model takes ``share`` of the quick coding for."""
+    rng, asked = np.random.default_rng(4), []
+    photo = rng.integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    exact, room = classic.encode_jpegxl, photo.nbytes // 2
+
+    def counted(tile: np.ndarray, *, effort: int) -> bytes:
+        asked.append(effort)
+        return bytes(room) if effort == classic.EFFORT_QUICK else exact(tile, effort=effort) or b""
+
+    monkeypatch.setattr(classic, "encode_jpegxl", counted)
+    monkeypatch.setattr(engine, "encode", lambda tiles: [bytes(round(share * room)) for _ in tiles])
+    tiles.encode([photo], engine)
+    assert set(asked) == efforts
 
 
 def test_digit_positions_are_a_permutation_in_group_order() -> None:

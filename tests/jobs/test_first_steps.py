@@ -11,7 +11,7 @@ from PIL import Image
 
 from archiver.archive import usage as disk
 from archiver.codec.inference.native import NativeCoder
-from archiver.codec.inference.wavefront import TensorCoder
+from archiver.codec.inference.tensor_coder import TensorCoder
 from archiver.errors import ParityError, UsageError
 from archiver.jobs import cluster, run
 from archiver.jobs.spec import PackSettings

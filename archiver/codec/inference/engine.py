@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ENCODE_PIXELS = {"cpu": 1 << 16, "cuda": 1 << 22}  # in one parallel pass
-DECODE_PIXELS = {"cpu": 1 << 19, "cuda": 1 << 25}  # in one wavefront
 SELF_TEST_SHAPE = (16, 19, 23)  # tiles, rows, columns: libraries switch kernels by batch size
 CODED_EVERY = 5  # of those tiles, is encoded and decoded, too
 
@@ -56,13 +54,13 @@ class Coder(Protocol):
     def features(self, tiles: Uint8) -> tuple[NDArray[np.int8], Float32]:
         """Return what the head sees, (N, H, W, dim), and base predictions (N, H, W, C)."""
 
-    def encode(self, tiles: Uint8) -> list[bytes]:
-        """Return the payloads of tiles (N, H, W, C)."""
+    def encode(self, tiles: Sequence[Uint8]) -> list[bytes]:
+        """Return the payloads of tiles (H, W, C)."""
 
     def decode(
-        self, payloads: Sequence[bytes], shapes: Sequence[tuple[int, int]], channels: int
+        self, payloads: Sequence[bytes], shapes: Sequence[tuple[int, int, int]]
     ) -> list[Uint8]:
-        """Return the tiles (H, W, C) of payloads, all of ``channels``."""
+        """Return the tiles (H, W, C) of payloads."""
 
     def predict_high_depth(self, values: Values, window: Window) -> tuple[Float32, Float32]:
         """Return outputs (H, W, n_outputs) and base predictions (H, W) of numbers (H, W)."""
@@ -170,28 +168,13 @@ class Engine:
             is_known = tile.dtype == np.uint8 and tile.shape[2] in architecture.PORT_OF
             if not (is_known and tile.size):
                 raise ValueError(f"tile of {tile.shape} {tile.dtype}: expected uint8, grey or RGB")
-        payloads: list[bytes] = [b""] * len(tiles)
-        for indices in _batches([t.shape for t in tiles], self._at_once(ENCODE_PIXELS)):
-            same = np.stack([tiles[i] for i in indices])
-            for i, payload in zip(indices, self.coder.encode(same), strict=True):
-                payloads[i] = payload
-        return payloads
+        return self.coder.encode(tiles)
 
     def decode(
         self, payloads: Sequence[bytes], shapes: Sequence[tuple[int, int, int]]
     ) -> list[Uint8]:
         """Return the tiles (H, W, C) that :meth:`encode` was given."""
-        tiles: list[Uint8] = [np.empty(0, np.uint8)] * len(payloads)
-        for indices in _wavefronts(shapes, self._at_once(DECODE_PIXELS)):
-            sides = [shapes[i][:2] for i in indices]
-            chosen = [payloads[i] for i in indices]
-            decoded = self.coder.decode(chosen, sides, shapes[indices[0]][2])
-            for i, tile in zip(indices, decoded, strict=True):
-                tiles[i] = tile
-        return tiles
-
-    def _at_once(self, pixels: dict[str, int]) -> int:
-        return pixels[self.device.partition(":")[0]]
+        return self.coder.decode(payloads, shapes)
 
     def encode_high_depth(self, tiles: Sequence[Uint16]) -> list[bytes]:
         """Return one payload per tile (H, W) of more than 8 bits; ValueError without a port."""
@@ -326,7 +309,7 @@ def _native_maker(core: Any, threads: int) -> Callable[[ModelFile], Coder]:
 
 
 def _tensor_coder(device: str, file: ModelFile) -> Coder:
-    from archiver.codec.inference.wavefront import TensorCoder
+    from archiver.codec.inference.tensor_coder import TensorCoder
     from archiver.codec.model import frozen
 
     return TensorCoder(copy.deepcopy(frozen.build(file)).to(device))
@@ -342,32 +325,3 @@ def _allow_tf32(allowed: bool) -> None:
 def _shape(tile: Uint8) -> tuple[int, int, int]:
     height, width, channels = tile.shape
     return height, width, channels
-
-
-def _batches(shapes: Sequence[tuple[int, ...]], max_pixels: int) -> list[list[int]]:
-    """Group indices by equal shape, at most ``max_pixels`` (or one tile) to a group."""
-    by_shape: dict[tuple[int, ...], list[int]] = {}
-    for i, shape in enumerate(shapes):
-        by_shape.setdefault(shape, []).append(i)
-    groups = []
-    for shape, indices in by_shape.items():
-        size = max(1, max_pixels // (shape[0] * shape[1]))
-        groups += [indices[i : i + size] for i in range(0, len(indices), size)]
-    return groups
-
-
-def _wavefronts(shapes: Sequence[tuple[int, int, int]], max_pixels: int) -> list[list[int]]:
-    """Group indices by channel count, similar sizes together, bounded by padded pixels."""
-    order = sorted(range(len(shapes)), key=lambda i: (shapes[i][2], shapes[i][1], shapes[i][0]))
-    groups: list[list[int]] = []
-    for i in order:
-        channels = shapes[i][2]
-        if groups:
-            members = [shapes[j] for j in groups[-1]] + [shapes[i]]
-            padded = max(h for h, _, _ in members) * max(w for _, w, _ in members) * len(members)
-            wasted = padded > 2 * sum(h * w for h, w, _ in members)
-            if members[0][2] == channels and padded <= max_pixels and not wasted:
-                groups[-1].append(i)
-                continue
-        groups.append([i])
-    return groups

@@ -1,4 +1,4 @@
-"""The coder on a CPU, in the native core: what `inference.wavefront` computes, in C.
+"""The coder on a CPU, in the native core: what `inference.tensor_coder` computes, in C.
 
 No tensors here.  Shapes are checked before C sees a pointer; C checks what payloads lead it to.
 """
@@ -115,9 +115,9 @@ class NativeCoder:
 
     # --- 8 bits ------------------------------------------------------------------------------
 
-    def encode(self, tiles: Uint8 | Sequence[Uint8]) -> list[bytes]:
+    def encode(self, tiles: Sequence[Uint8]) -> list[bytes]:
         """Return the payload of every tile (H, W, C)."""
-        return self._on_threads(self._encode, list(tiles))
+        return self._on_threads(self._encode, tiles)
 
     def _encode(self, tile: Uint8) -> bytes:
         height, width, channels = tile.shape
@@ -131,18 +131,19 @@ class NativeCoder:
         return _stream(words, n)
 
     def decode(
-        self, payloads: Sequence[bytes], shapes: Sequence[tuple[int, int]], channels: int
+        self, payloads: Sequence[bytes], shapes: Sequence[tuple[int, int, int]]
     ) -> list[Uint8]:
         """Return the tiles (H, W, C) that ``payloads`` encode; IntegrityError if one does not."""
         jobs = list(zip(payloads, shapes, strict=True))
-        return self._on_threads(lambda job: self._decode(*job, channels), jobs)
+        return self._on_threads(lambda job: self._decode(*job), jobs)
 
-    def _decode(self, payload: bytes, shape: tuple[int, int], channels: int) -> Uint8:
-        tile, kind = np.empty((*shape, channels), np.uint8), _kind(channels)
+    def _decode(self, payload: bytes, shape: tuple[int, int, int]) -> Uint8:
+        height, width, channels = shape
+        tile, kind = np.empty(shape, np.uint8), _kind(channels)
         _check_words(payload)
         done = self._core.archiver_tile_decode(
             self._network, self._tables.ctypes.data, kind, payload, len(payload),
-            tile.ctypes.data, *shape,
+            tile.ctypes.data, height, width,
         )  # fmt: skip
         _check_done(done)
         return tile

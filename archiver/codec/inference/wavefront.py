@@ -13,7 +13,6 @@ A tile's digits are ordered by group, then channel, then digit, then row.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import cast
@@ -26,7 +25,6 @@ from torch import Tensor
 from archiver.codec.entropy import RADIX, DigitDecoder, encode_digits
 from archiver.codec.model import architecture, causal, grid, mgcf, mixture, taps
 from archiver.codec.model.frequencies import ChannelTables, frequencies
-from archiver.codec.model.high_depth import Values, Window
 
 RING = 10  # groups kept: the farthest tap, row -3 and column -3, is 9 groups back
 
@@ -58,57 +56,6 @@ def digit_positions(
     first = (starts[group] * channels * digits + lane)[:, None, None]
     positions: NDArray[np.int64] = first + counts[group][:, None, None] * digit
     return positions
-
-
-class TensorCoder:
-    """Encode and decode tiles with tensor operations, on the device that holds the network."""
-
-    def __init__(self, net: mgcf.MGCF) -> None:
-        self.net, self.sizes = net, net.architecture
-        self.device = str(next(net.parameters()).device)
-
-    @torch.inference_mode()
-    def predict(self, tiles: Uint8) -> tuple[Float32, Float32]:
-        """Return outputs (N, H, W, n_outputs) and base predictions (N, H, W, C) of tiles."""
-        outputs, base = predict(self.net, self._samples(tiles))
-        return outputs.cpu().numpy(), base.cpu().numpy()
-
-    @torch.inference_mode()
-    def features(self, tiles: Uint8) -> tuple[NDArray[np.int8], Float32]:
-        """Return what the head sees, (N, H, W, dim), and base predictions of tiles."""
-        levels, base = features(self.net, self._samples(tiles))
-        return levels.to(torch.int8).cpu().numpy(), base.cpu().numpy()
-
-    @torch.inference_mode()
-    def predict_high_depth(self, values: Values, window: Window) -> tuple[Float32, Float32]:
-        """Return outputs (H, W, n_outputs) and base predictions (H, W) of numbers (H, W).
-
-        On the CPU, and in float64 as far as samples have more bits than float32 keeps.
-        """
-        net = copy.deepcopy(self.net).cpu()
-        port = cast(mgcf.Port, net.ports[architecture.HIGH_DEPTH])
-        wide = copy.deepcopy(port).double()
-        units = torch.from_numpy(window.units(values).astype(np.float64))[None, ..., None]
-        base = wide.base(units)
-        h = port.embed(wide.planes(units, base).float())
-        for block in net.blocks:
-            h = block(h)
-        return port.head(grid.snap(h))[0].numpy(), base[0, ..., 0].float().numpy()
-
-    @torch.inference_mode()
-    def encode(self, tiles: Uint8) -> list[bytes]:
-        """Return the payloads of ``tiles`` (N, H, W, C), all of one shape."""
-        return encode(self.net, tiles)
-
-    @torch.inference_mode()
-    def decode(
-        self, payloads: Sequence[bytes], shapes: Sequence[tuple[int, int]], channels: int
-    ) -> list[Uint8]:
-        """Return the tiles (H, W, C) that ``payloads`` encode, in one wavefront."""
-        return Wavefront(self.net, shapes, channels).decode(payloads)
-
-    def _samples(self, tiles: Uint8) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(tiles)).to(self.device, torch.float32)
 
 
 # --- encoding: one masked pass ---------------------------------------------------------------

@@ -15,6 +15,7 @@ from archiver.codec.jpeg import context_mixing, kernels
 from archiver.codec.jpeg.context_mixing import Coder, ContextState, Ints
 from archiver.codec.jpeg.huffman import Blocks
 from archiver.codec.jpeg.t81 import SIDE, ZIGZAG
+from archiver.native import arrays
 
 _MOST_COMPONENT = 3  # the number of one, for its contexts
 _MOST_STEP = (1 << 16) - 1
@@ -58,19 +59,19 @@ def code_plane(
         columns=shape[1],
         component=min(component, _MOST_COMPONENT),
         others=len(others),
-        steps=kernels.address(steps, np.int64, (SIDE * SIDE,)),
-        blocks=kernels.address(blocks, np.int16, shape, is_out=coder.reads),
+        steps=arrays.address(steps, np.int64, (SIDE * SIDE,)),
+        blocks=arrays.address(blocks, np.int16, shape, is_out=coder.reads),
     )
     for name, other in zip(("first", "second"), others, strict=False):
-        setattr(plane, name, kernels.address(other, np.int16, shape))
+        setattr(plane, name, arrays.address(other, np.int16, shape))
     return kernels.code_plane(plane, _tables(), state.addresses(), coder.stream)
 
 
 @cache
 def _tables() -> kernels.Tables:
     return kernels.Tables(
-        stretch=kernels.address(context_mixing.STRETCH, np.int16, (4096,)),
-        squash=kernels.address(context_mixing.SQUASH, np.uint16, (4095,)),
-        edges=kernels.address(EDGE, np.int64, (2, SIDE)),
-        in_rows=kernels.address(_IN_ROWS, np.uint8, (SIDE * SIDE,)),
+        stretch=arrays.address(context_mixing.STRETCH, np.int16, (4096,)),
+        squash=arrays.address(context_mixing.SQUASH, np.uint16, (4095,)),
+        edges=arrays.address(EDGE, np.int64, (2, SIDE)),
+        in_rows=arrays.address(_IN_ROWS, np.uint8, (SIDE * SIDE,)),
     )

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archiver.codec.jpeg import kernels
+from archiver.native import arrays
 
 INPUTS = 23  # contexts of one decision, at most
 SLOT_BITS = 18
@@ -83,7 +84,7 @@ class ContextState(NamedTuple):
         }
         return kernels.State(
             **{
-                name: kernels.address(getattr(self, name), dtype, shape, is_out=True)
+                name: arrays.address(getattr(self, name), dtype, shape, is_out=True)
                 for name, (dtype, shape) in shapes.items()
             }
         )
@@ -101,7 +102,7 @@ class Coder:
             reads=reads,
             at=at,
             size=buffer.size,
-            bytes=kernels.address(buffer, np.uint8, (buffer.size,), is_out=not reads),
+            bytes=arrays.address(buffer, np.uint8, (buffer.size,), is_out=not reads),
         )
 
     @classmethod

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archiver.codec.jpeg import kernels
+from archiver.native import arrays
 
 _LONGEST = 16  # bits of a code
 _SYMBOLS = 256
@@ -66,11 +67,11 @@ def read(
         n_mcus=n_mcus,
         restart=restart,
         n_of_mcu=len(of_mcu),
-        of_mcu=kernels.address(components, np.uint8, of_mcu.shape),
-        dc=kernels.address(dc, np.int16, (len(dc), 1 << _LONGEST)),
-        ac=kernels.address(ac, np.int16, (len(dc), 1 << _LONGEST)),
-        blocks=kernels.address(blocks, np.int16, blocks.shape, is_out=True),
-        bytes=kernels.address(scan, np.uint8, (scan.size,)),
+        of_mcu=arrays.address(components, np.uint8, of_mcu.shape),
+        dc=arrays.address(dc, np.int16, (len(dc), 1 << _LONGEST)),
+        ac=arrays.address(ac, np.int16, (len(dc), 1 << _LONGEST)),
+        blocks=arrays.address(blocks, np.int16, blocks.shape, is_out=True),
+        bytes=arrays.address(scan, np.uint8, (scan.size,)),
         size=scan.size,
     )
     return blocks if kernels.read_scan(of_scan) else None
@@ -89,11 +90,11 @@ def write(blocks: Blocks, n_mcus: int, restart: int, of_mcu: Ints, dc: Codes, ac
         n_mcus=n_mcus,
         restart=restart,
         n_of_mcu=len(of_mcu),
-        of_mcu=kernels.address(components, np.uint8, of_mcu.shape),
-        dc=kernels.address(dc, np.int32, (len(dc), _SYMBOLS)),
-        ac=kernels.address(ac, np.int32, (len(dc), _SYMBOLS)),
-        blocks=kernels.address(blocks, np.int16, (n_mcus * len(of_mcu), 64)),
-        bytes=kernels.address(out, np.uint8, out.shape, is_out=True),
+        of_mcu=arrays.address(components, np.uint8, of_mcu.shape),
+        dc=arrays.address(dc, np.int32, (len(dc), _SYMBOLS)),
+        ac=arrays.address(ac, np.int32, (len(dc), _SYMBOLS)),
+        blocks=arrays.address(blocks, np.int16, (n_mcus * len(of_mcu), 64)),
+        bytes=arrays.address(out, np.uint8, out.shape, is_out=True),
         size=out.size,
     )
     return out[: kernels.write_scan(of_scan)]

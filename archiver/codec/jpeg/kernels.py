@@ -8,10 +8,6 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from archiver.native import library
 
@@ -59,17 +55,6 @@ class Plane(ctypes.Structure):
         *((name, _NUMBER) for name in ("rows", "columns", "component", "others")),
         *((name, _ADDRESS) for name in ("first", "second", "steps", "blocks")),
     )
-
-
-def address(array: NDArray[Any], dtype: Any, shape: tuple[int, ...], is_out: bool = False) -> int:
-    """Return where an array begins; TypeError if it is none of this type and shape, in C order.
-
-    An array that ``is_out`` must be writeable.
-    """
-    good = array.dtype == np.dtype(dtype) and array.shape == shape and array.flags.c_contiguous
-    if not good or (is_out and not array.flags.writeable):
-        raise TypeError(f"expected {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}")
-    return array.ctypes.data
 
 
 def read_scan(scan: Scan) -> bool:
